@@ -1,0 +1,19 @@
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/probe.smk"
+include: "workflow/rules/plan.smk"
+include: "workflow/rules/infer.smk"
+include: "workflow/rules/encode.smk"
+include: "workflow/rules/assemble.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/plan.json",
+        "results/summary.tsv",
+        "results/report.html",
+        CHECKED,

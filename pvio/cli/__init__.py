@@ -1,0 +1,5 @@
+"""The `pvio` command."""
+
+from pvio.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,79 @@
+"""`pvio doctor`: is everything there that a run needs?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+
+import pvio
+from pvio.media.ffmpeg_libraries import (
+    bundled_folder,
+    environment_for_torchcodec,
+    system_has_ffmpeg,
+)
+
+_PACKAGES = (
+    "torch", "torchcodec", "av", "imageio", "imageio-ffmpeg", "numpy", "pyarrow", "snakemake",
+    "pydantic",
+)  # fmt: skip
+_ENCODERS = ("libx264", "libx265", "ffv1", "h264_nvenc", "hevc_nvenc")
+
+
+def diagnose() -> tuple[bool, str]:
+    """Whether a run can work here, and a text that tells what was found."""
+    lines = [f"pvio {pvio.__version__}, Python {platform.python_version()}, {platform.platform()}"]
+    healthy = True
+    for package in _PACKAGES:
+        try:
+            lines.append(f"  {package:<15} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            healthy = False
+            lines.append(f"  {package:<15} NOT INSTALLED: python -m pip install {package}")
+    lines += [*_ffmpeg_lines(), *_device_lines()]
+    lines.append("pvio is ready." if healthy else "pvio cannot run until the above is mended.")
+    return healthy, "\n".join(lines)
+
+
+def _ffmpeg_lines() -> list[str]:
+    import av
+    import imageio_ffmpeg
+
+    version = ".".join(str(part) for part in av.library_versions["libavcodec"])
+    encoders = ", ".join(name for name in _ENCODERS if name in av.codecs_available)
+    return [
+        "FFmpeg",
+        f"  pvio decodes and encodes with PyAV's own: libavcodec {version}",
+        f"  encoders: {encoders}",
+        f"  command for write_frames_to_video: {imageio_ffmpeg.get_ffmpeg_version()} "
+        f"({imageio_ffmpeg.get_ffmpeg_exe()})",
+        f"  torchcodec uses: {_torchcodec_source()}",
+    ]
+
+
+def _torchcodec_source() -> str:
+    source = "the system's libraries" if system_has_ffmpeg() else f"PyAV's ({bundled_folder()})"
+    environment = environment_for_torchcodec() or dict(os.environ)
+    probe = subprocess.run(
+        [sys.executable, "-c", "import torchcodec.decoders"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if probe.returncode == 0:
+        return source + ", loads"
+    return source + ", DOES NOT LOAD (only `decoder: torchcodec` and CUDA need it)"
+
+
+def _device_lines() -> list[str]:
+    import torch
+
+    lines = ["Devices", f"  cpu: {os.cpu_count()} cores"]
+    for number in range(torch.cuda.device_count()):
+        lines.append(f"  cuda:{number}: {torch.cuda.get_device_name(number)}")
+    if not torch.cuda.is_available():
+        lines.append("  no CUDA device: device: auto means cpu")
+    return lines

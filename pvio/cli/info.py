@@ -1,0 +1,43 @@
+"""`pvio info`: what is known of a video."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from pvio.collection import Source
+from pvio.media.index import build_index
+
+_RANGES = {0: "untagged", 1: "limited", 2: "full"}
+
+
+def describe_video(path: str) -> str:
+    """Facts about a video as lines of text.
+
+    Raises:
+        UnreadableVideo: when it cannot be read.
+    """
+    index = build_index(Source(os.path.abspath(path), "", os.path.isdir(path)))
+    gaps = np.diff(index.pts)
+    steady = len(gaps) == 0 or gaps.min() == gaps.max()
+    distances = np.diff([*index.keyframes.tolist(), index.n_frames])
+    turned = index.orientation
+    facts = {
+        "frames": f"{index.n_frames}",
+        "size": f"{index.width}×{index.height} (width×height, upright)",
+        "rate": f"{float(index.rate):.6g} frames/s, {'constant' if steady else 'variable'}",
+        "times": f"{index.times[0]:.6f} to {index.times[-1]:.6f} s, time base {index.time_base}",
+        "codec": f"{index.codec}, {index.pix_fmt}, in {index.container}",
+        "stream": f"{index.stream_index} (FFmpeg's best video stream), "
+        f"{index.n_audio_streams} audio stream(s)",
+        "keyframes": f"{len(index.keyframes)}, at most {distances.max()} frames apart",
+        "colour": f"range {_RANGES.get(index.color[0], index.color[0])}, matrix {index.color[1]}, "
+        f"primaries {index.color[2]}, transfer {index.color[3]} (ITU-T H.273)",
+    }
+    if not turned.is_upright:
+        facts["turned"] = f"by {90 * turned.quarter_turns} degrees counterclockwise" + (
+            ", mirrored" if turned.mirrored else ""
+        )
+    width = max(map(len, facts))
+    return f"{path}\n" + "\n".join(f"  {name:<{width}}  {fact}" for name, fact in facts.items())

@@ -1,0 +1,200 @@
+"""From the `videos` setting to the collection: which videos there are and what they are called."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pvio.errors import CollectionError
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".ogv"),
+        *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".mxf", ".h264", ".hevc", ".y4m"),
+    }
+)
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm"}
+)
+# Marks a results folder, and lists what is in it.
+PRODUCTS_FILE = ".products.json"
+LIST_SUFFIXES = frozenset({".txt", ".tsv"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video of the collection.
+
+    Attributes:
+        path: absolute path of the file, or of the folder whose images are the frames.
+        name: path of its results below `results/predictions` and `results/videos`, no ending.
+        is_image_folder: whether `path` is a folder of images.
+    """
+
+    path: str
+    name: str
+    is_image_folder: bool = False
+
+
+def find_sources(entries: Iterable[str]) -> list[Source]:
+    """Resolve the `videos` setting.
+
+    Args:
+        entries: files, globs (`**` allowed), folders (searched for videos; a folder that holds
+            images and no video is one image folder) or `.txt`/`.tsv` lists of such entries, one
+            a line, relative to the list's folder.
+
+    Returns:
+        The videos in the order of their paths, each once, with unique names. A named file that
+        does not exist is kept: it is reported as unreadable, and the other videos go on.
+
+    Raises:
+        CollectionError: when a pattern, folder or list holds no video.
+    """
+    found: dict[str, bool] = {}
+    for entry in entries:
+        for path, is_folder in _expand(entry):
+            found[os.path.abspath(path)] = is_folder
+    if not found:
+        raise CollectionError("the `videos` setting names no video")
+    paths = sorted(found)
+    return [
+        Source(path, name, found[path])
+        for path, name in zip(paths, result_names(paths, found), strict=True)
+    ]
+
+
+def result_names(paths: list[str], folders: dict[str, bool] | None = None) -> list[str]:
+    """Names below the paths' common folder, without ending; colliding names keep their endings."""
+    folders = folders or {}
+    root = os.path.commonpath([os.path.dirname(path) for path in paths])
+    full = [os.path.relpath(path, root).replace(os.sep, "/") for path in paths]
+    bare = [
+        name if folders.get(path) else os.path.splitext(name)[0]
+        for path, name in zip(paths, full, strict=True)
+    ]
+    # Compared without case: `A.mp4` and `a.mp4` are one file on many file systems.
+    seen = Counter(name.casefold() for name in bare)
+    return [
+        name if seen[name.casefold()] == 1 else whole
+        for name, whole in zip(bare, full, strict=True)
+    ]
+
+
+def fingerprint(sources: Iterable[Source]) -> str:
+    """Digest of path, name, size and modification time of every video: one `stat` each."""
+    digest = hashlib.blake2b(digest_size=16)
+    for source in sources:
+        digest.update(
+            f"{source.path}\0{source.name}\0{stat_key(source.path)}\n".encode(
+                "utf-8", "surrogateescape"
+            )
+        )
+        if source.is_image_folder:
+            for image in image_files(source.path):
+                digest.update(f"{image}\0{stat_key(image)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def stat_key(path: str) -> str:
+    """`size:mtime_ns` of a file, or `absent`."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return "absent"
+    return f"{facts.st_size}:{facts.st_mtime_ns}"
+
+
+def image_files(folder: str | os.PathLike[str]) -> list[str]:
+    """The image files of a folder, sorted by name."""
+    with os.scandir(folder) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
+            and not entry.name.startswith(".")
+        ]
+    return [os.path.join(folder, name) for name in sorted(names)]
+
+
+def _expand(entry: str, *, nested: bool = False) -> Iterator[tuple[str, bool]]:
+    entry = os.path.expanduser(entry)
+    suffix = os.path.splitext(entry)[1].lower()
+    if os.path.isdir(entry):
+        yield from _search(entry)
+    elif os.path.isfile(entry):
+        if suffix in LIST_SUFFIXES and not nested:
+            yield from _read_list(entry)
+        else:
+            yield entry, False
+    elif glob.has_magic(entry):
+        matches = sorted(glob.glob(entry, recursive=True))
+        for match in matches:
+            if os.path.isdir(match):
+                yield from _search(match, required=False)
+            elif os.path.splitext(match)[1].lower() in LIST_SUFFIXES and not nested:
+                yield from _read_list(match)
+            elif os.path.splitext(match)[1].lower() in VIDEO_SUFFIXES or _names_suffix(entry):
+                yield match, False
+        if not matches:
+            raise CollectionError(
+                f"videos: no file matches the pattern {entry!r} (seen from {os.getcwd()})"
+            )
+    elif suffix in LIST_SUFFIXES and not nested:
+        raise CollectionError(f"videos: the list file {entry!r} does not exist")
+    elif suffix:
+        yield entry, False
+    else:
+        raise CollectionError(
+            f"videos: {entry!r} is neither a file, a folder nor a pattern (seen from {os.getcwd()})"
+        )
+
+
+def _names_suffix(pattern: str) -> bool:
+    """Whether a glob asks for files of a certain ending, so that unusual endings are wanted."""
+    suffix = os.path.splitext(pattern)[1]
+    return bool(suffix) and not glob.has_magic(suffix)
+
+
+def _search(folder: str, *, required: bool = True) -> Iterator[tuple[str, bool]]:
+    """Videos below a folder; a folder of images without videos counts as one video."""
+    empty = True
+    for root, folders, files in os.walk(folder):
+        if PRODUCTS_FILE in files:  # the results of a run are no input
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        suffixes = {name: os.path.splitext(name)[1].lower() for name in files if name[0] != "."}
+        videos = sorted(name for name, suffix in suffixes.items() if suffix in VIDEO_SUFFIXES)
+        for name in videos:
+            empty = False
+            yield os.path.join(root, name), False
+        if not videos and any(suffix in IMAGE_SUFFIXES for suffix in suffixes.values()):
+            empty = False
+            yield root, True
+    if empty and required:
+        raise CollectionError(
+            f"videos: no video and no image below the folder {folder!r}; endings looked for: "
+            + " ".join(sorted(VIDEO_SUFFIXES))
+        )
+
+
+def _read_list(list_path: str) -> Iterator[tuple[str, bool]]:
+    """Entries of a text list: one a line, first column of a .tsv, `#` starts a comment line."""
+    base = Path(list_path).parent
+    is_table = list_path.lower().endswith(".tsv")
+    lines = Path(list_path).read_text(encoding="utf-8-sig").splitlines()
+    entries = [line.split("\t")[0] if is_table else line for line in lines]
+    entries = [entry.strip() for entry in entries]
+    if is_table and entries and entries[0].lower() in ("path", "video", "file", "videos"):
+        entries = entries[1:]
+    entries = [entry for entry in entries if entry and not entry.startswith("#")]
+    if not entries:
+        raise CollectionError(f"videos: the list {list_path!r} is empty")
+    for entry in entries:
+        yield from _expand(str(base / os.path.expanduser(entry)), nested=True)

@@ -1,0 +1,334 @@
+"""Inference on one segment: decode, batch, run the model, collect; decoding overlaps the model."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from pvio.config import Settings
+from pvio.errors import ModelError
+from pvio.media.index import FrameIndex
+from pvio.media.picture import Converter
+from pvio.media.read import Reader, open_reader, sample_pictures
+from pvio.models.contract import BASE_COLUMNS, FRAMES_OUTPUT, HasPrepare, VideoInfo
+from pvio.models.loading import choose_device, load_model
+from pvio.predictions import SegmentTable
+
+# Batches decoded ahead of the model. A job's memory is bounded by this many batches of uint8
+# pictures, one more in the making, one at the model, and one batch in the model's dtype.
+BATCHES_AHEAD = 2
+
+Progress = Callable[[int], None]
+FramesSink = Callable[[int, np.ndarray | None], None]
+
+
+class Batch(NamedTuple):
+    """Some frames of a segment.
+
+    Attributes:
+        ranks: of the frames that have a picture to trust.
+        pixels: uint8, N×H×W×C, one picture for each of `ranks`, in a buffer that is used again.
+        status: of every frame of the batch, by rank.
+        decode_seconds: spent on reading and converting.
+    """
+
+    ranks: list[int]
+    pixels: np.ndarray
+    status: dict[int, str]
+    decode_seconds: float
+
+
+@dataclass
+class SegmentResult:
+    """What inference on a segment gave."""
+
+    table: SegmentTable
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """What the store keeps beside the table."""
+        seconds = {name: round(value, 4) for name, value in self.seconds.items()}
+        return {"status": self.table.counts(), "seconds": seconds}
+
+
+def resolve_decoder(settings: Settings, device: torch.device) -> str:
+    """The decoder that `auto` stands for."""
+    if settings.decoder != "auto":
+        return settings.decoder
+    on_gpu = device.type == "cuda" and settings.model.channels == "rgb"
+    return "torchcodec" if on_gpu else "pyav"
+
+
+def input_size(index: FrameIndex, settings: Settings) -> tuple[int, int]:
+    """(height, width) of the frames the model gets."""
+    return settings.model.size or (index.height, index.width)
+
+
+class Engine:
+    """A loaded model and the way frames reach it.
+
+    Args:
+        settings: the sections `model` and `decoder` matter.
+
+    Raises:
+        ConfigError, ModelError: when the model cannot be loaded.
+    """
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.device = choose_device(settings.model.device)
+        self.decoder = resolve_decoder(settings, self.device)
+        self.model = load_model(settings.model, self.device)
+        self._prepared: str | None = None
+        self._input: torch.Tensor | None = None
+
+    def run(
+        self,
+        index: FrameIndex,
+        start: int,
+        stop: int,
+        *,
+        progress: Progress = lambda n: None,
+        frames_sink: FramesSink | None = None,
+    ) -> SegmentResult:
+        """Run the model over the frames `[start, stop)`.
+
+        Args:
+            index: of the video.
+            start, stop: ranks; batches are counted from `start`.
+            progress: called with the number of frames done since the last call.
+            frames_sink: takes every frame in order as (rank, uint8 picture H×W×C the model
+                returned under `frames`, or None for a frame without a picture).
+
+        Raises:
+            ModelError: when the model raises or breaks the contract; names the frames.
+        """
+        began = time.perf_counter()
+        reader = open_reader(index, self.decoder)
+        try:
+            self._prepare(index)
+            result = SegmentResult(SegmentTable(index, start, stop))
+            decoding = inferring = 0.0
+            for batch in self._batches(reader, start, stop):
+                decoding += batch.decode_seconds
+                for rank, status in batch.status.items():
+                    result.table.set_status(rank, status)
+                frames = None
+                if batch.ranks:
+                    at = time.perf_counter()
+                    outputs = self._call(batch)
+                    inferring += time.perf_counter() - at
+                    frames = outputs.pop(FRAMES_OUTPUT, None)
+                    result.table.add(batch.ranks, outputs)
+                if frames_sink is not None:
+                    self._hand_over(batch, frames, frames_sink)
+                progress(len(batch.status))
+        finally:
+            reader.close()
+        total = time.perf_counter() - began
+        result.seconds = {"total": total, "decode": decoding, "model": inferring}
+        return result
+
+    def _prepare(self, index: FrameIndex) -> None:
+        """Let the model look at the video, once for all of its segments in this process."""
+        if not isinstance(self.model, HasPrepare) or self._prepared == index.digest:
+            return
+        self._prepared = None
+        try:
+            self.model.prepare(video_info(index, self.settings))
+        except Exception as error:
+            raise ModelError(f"the model's prepare() failed: {error!r}") from error
+        self._prepared = index.digest
+
+    def _batches(self, reader: Reader, start: int, stop: int) -> Iterator[Batch]:
+        """Batches, decoded ahead in a thread; a batch's buffer is valid until the next one."""
+        height, width = input_size(reader.index, self.settings)
+        converter = Converter(self.settings.model.channels, height, width, reader.index.orientation)
+        size = min(self.settings.model.batch_size, stop - start)
+        free: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
+        for _ in range(BATCHES_AHEAD + 2):
+            free.put(np.empty((size, *converter.shape), np.uint8))
+        ready: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
+
+        def decode() -> None:
+            try:
+                for first in range(start, stop, size):
+                    buffer = free.get()
+                    if buffer is None:
+                        return
+                    if first == start:
+                        frames = reader.frames(start, stop)
+                    ready.put(_fill(frames, first, min(first + size, stop), buffer, converter))
+                ready.put(None)
+            except BaseException as error:
+                ready.put(error)
+
+        thread = threading.Thread(target=decode, name="pvio-decode", daemon=True)
+        thread.start()
+        try:
+            while (batch := ready.get()) is not None:
+                if isinstance(batch, BaseException):
+                    raise batch
+                yield batch
+                free.put(batch.pixels.base if batch.pixels.base is not None else batch.pixels)
+        finally:
+            free.put(None)
+            while thread.is_alive():
+                # The decoder stops at the next free buffer that is None; give it all it may take.
+                free.put(None)
+                thread.join(0.1)
+
+    def _call(self, batch: Batch) -> dict[str, np.ndarray]:
+        where = f"frames {batch.ranks[0]} to {batch.ranks[-1]}"
+        try:
+            frames = self._to_input(batch.pixels)
+            with torch.inference_mode(), self._autocast():
+                returned = self.model(frames)
+        except Exception as error:
+            raise ModelError(
+                f"the model failed on {where}: {type(error).__name__}: {error}"
+            ) from error
+        return _outputs(returned, len(batch.ranks), where)
+
+    def _autocast(self) -> torch.autocast:
+        wanted = self.settings.model.precision
+        dtype = torch.bfloat16 if wanted == "float32" else getattr(torch, wanted)
+        return torch.autocast(self.device.type, dtype, enabled=wanted != "float32")
+
+    def _to_input(self, pixels: np.ndarray) -> torch.Tensor:
+        """B×C×H×W on the device, in channels_last memory that the next call reuses."""
+        source = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        if self.device.type == "cuda":
+            source = source.pin_memory().to(self.device, non_blocking=True)
+        if self.settings.model.dtype == "uint8":
+            return source
+        if self._input is None or self._input.shape[1:] != source.shape[1:]:
+            self._input = None
+        if self._input is None or len(self._input) < len(source):
+            self._input = torch.empty_like(
+                source, dtype=torch.float32, memory_format=torch.channels_last
+            )
+        frames = self._input[: len(source)]
+        for target, picture in zip(frames, source, strict=True):
+            # Picture by picture, so that the second pass finds the first one's result in cache.
+            target.copy_(picture)
+            target.div_(255)
+            if self.settings.model.normalize is not None:
+                self._normalize(target, self.settings.model.normalize)
+        return frames
+
+    def _normalize(self, picture: torch.Tensor, normalize: dict[Any, list[float]]) -> None:
+        mean, std = (
+            torch.tensor(normalize[key], device=self.device).view(-1, 1, 1)
+            for key in ("mean", "std")
+        )
+        picture.sub_(mean).div_(std)
+
+    def _hand_over(self, batch: Batch, frames: np.ndarray | None, sink: FramesSink) -> None:
+        if batch.ranks and frames is None:
+            raise ModelError(
+                "output.video is 'frames', but the model returned no output named 'frames' "
+                "(B×C×H×W, uint8 or float in [0, 1])"
+            )
+        pictures = dict(
+            zip(batch.ranks, [] if frames is None else as_pictures(frames), strict=True)
+        )
+        for rank in batch.status:
+            sink(rank, pictures.get(rank))
+
+
+def video_info(index: FrameIndex, settings: Settings) -> VideoInfo:
+    """What `prepare` gets to see."""
+    height, width = input_size(index, settings)
+
+    def sample(n: int) -> torch.Tensor:
+        # PyAV here whatever decodes the segments: the sample is the same on every machine.
+        reader = open_reader(index)
+        converter = Converter(settings.model.channels, height, width, index.orientation)
+        try:
+            return torch.from_numpy(sample_pictures(reader, converter, n)).permute(0, 3, 1, 2)
+        finally:
+            reader.close()
+
+    return VideoInfo(
+        path=index.path,
+        n_frames=index.n_frames,
+        height=index.height,
+        width=index.width,
+        input_height=height,
+        input_width=width,
+        channels=3 if settings.model.channels == "rgb" else 1,
+        rate=float(index.rate),
+        time_base=index.time_base,
+        sample=sample,
+    )
+
+
+def as_pictures(frames: np.ndarray) -> np.ndarray:
+    """B×C×H×W of uint8, or float in [0, 1], as uint8 B×H×W×C.
+
+    Raises:
+        ModelError: for other shapes or types.
+    """
+    if frames.ndim != 4 or frames.shape[1] not in (1, 3):
+        raise ModelError(
+            f"the model's 'frames' must be B×3×H×W or B×1×H×W, got shape {frames.shape}"
+        )
+    if frames.dtype.kind == "f":
+        frames = (np.clip(np.nan_to_num(frames), 0, 1) * 255 + 0.5).astype(np.uint8)
+    elif frames.dtype != np.uint8:
+        raise ModelError(f"the model's 'frames' must be uint8 or float, got {frames.dtype}")
+    return np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
+
+
+def _fill(
+    frames: Iterator[Any], first: int, stop: int, buffer: np.ndarray, converter: Converter
+) -> Batch:
+    began = time.perf_counter()
+    ranks: list[int] = []
+    status: dict[int, str] = {}
+    for decoded in frames:
+        status[decoded.rank] = decoded.status
+        if decoded.status in ("ok", "suspect"):
+            converter.into(decoded.picture, buffer[len(ranks)])
+            ranks.append(decoded.rank)
+        if decoded.rank == stop - 1:
+            break
+    return Batch(ranks, buffer[: len(ranks)], status, time.perf_counter() - began)
+
+
+def _outputs(returned: Any, n: int, where: str) -> dict[str, np.ndarray]:
+    """The model's outputs as arrays, checked against the contract."""
+    if isinstance(returned, torch.Tensor):
+        returned = {"output": returned}
+    if not isinstance(returned, dict) or not returned:
+        raise ModelError(
+            "the model must return a Tensor or a dict of Tensors, it returned "
+            f"{'an empty dict' if returned == {} else type(returned).__name__} for {where}"
+        )
+    outputs: dict[str, np.ndarray] = {}
+    for name, value in returned.items():
+        if not isinstance(name, str) or name in BASE_COLUMNS:
+            raise ModelError(
+                f"the model's output {name!r} cannot be a column: names are strings other than "
+                + ", ".join(BASE_COLUMNS)
+            )
+        if not isinstance(value, torch.Tensor) or value.ndim == 0 or len(value) != n:
+            shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            raise ModelError(
+                f"the model's output '{name}' must be a Tensor with one row a frame "
+                f"({n} for {where}), got {shape}"
+            )
+        if value.is_complex():
+            raise ModelError(f"the model's output '{name}' is complex; return its real and imag")
+        if value.dtype == torch.bfloat16:
+            value = value.float()
+        outputs[name] = value.detach().to("cpu", copy=True).numpy()
+    return outputs

@@ -1,0 +1,241 @@
+"""Runs of frames: how the frames of a collection are shared among workers, and their decoding."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pvio.errors import UnreadableVideo
+from pvio.image_folders import read_pixels
+from pvio.media.index import FrameIndex, load_index
+from pvio.media.picture import Converter
+from pvio.media.read import open_reader
+from pvio.plan import cut_segments, lpt
+
+logger = logging.getLogger(__name__)
+
+SEGMENTS_PER_WORKER = 16
+TO_THE_END = sys.maxsize
+BALANCED = 1.05  # longest share over the mean share that is good enough
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive frames of one video, `[start, stop)`; `stop=TO_THE_END` leaves the end open."""
+
+    path: Path
+    start: int
+    stop: int
+
+    @property
+    def n_frames(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame that can be written into an array of the caller's.
+
+    Attributes:
+        path: its video or image folder.
+        rank: its number there.
+        shape: H×W×C.
+        dtype: uint8 or uint16.
+        into: writes the pixels into an array of this shape and type.
+    """
+
+    path: Path
+    rank: int
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    into: Callable[[np.ndarray], None]
+
+    def as_float(self) -> torch.Tensor:
+        """float32, C×H×W, in [0, 1]: exactly the integer over its largest value."""
+        pixels = np.empty(self.shape, self.dtype)
+        self.into(pixels)
+        height, width, channels = self.shape
+        picture = np.empty((channels, height, width), np.float32)
+        to_float(pixels, picture)
+        return torch.from_numpy(picture)
+
+
+def to_float(pixels: np.ndarray, out: np.ndarray) -> None:
+    """Write `pixels` (H×W×C, uint8 or uint16) over their largest value into `out` (C×H×W, float32).
+
+    NumPy and not PyTorch: on cores that workers keep busy, the threads of PyTorch's own
+    conversion wait for one another far longer than the conversion takes.
+    """
+    largest = np.float32(np.iinfo(pixels.dtype).max)
+    for channel, plane in enumerate(out):
+        np.divide(pixels[:, :, channel], largest, out=plane, dtype=np.float32)
+
+
+def whole_runs(paths: Iterable[Path]) -> list[Run]:
+    """All frames of the videos, each video once."""
+    return [Run(path, 0, TO_THE_END) for path in dict.fromkeys(paths)]
+
+
+def balance_runs(
+    n_frames: Mapping[Path, int], indexes: Mapping[Path, FrameIndex], n_workers: int
+) -> list[list[Run]]:
+    """Share the frames of a collection among workers.
+
+    The first of these that is balanced is taken, or the best of them: whole videos, longest
+    first (LPT); the collection cut at keyframes into one stretch a worker, which cuts few videos;
+    segments, longest first.
+
+    Args:
+        n_frames: frames of every video or image folder; those without a frame are left out.
+        indexes: of the video files; other paths are image folders.
+        n_workers: number of workers, at least 1.
+
+    Returns:
+        For every worker its runs in the order of the collection, those that touch joined.
+    """
+    videos = {
+        run: _cost(run, indexes) for run in (Run(path, 0, n) for path, n in n_frames.items() if n)
+    }
+    mean = sum(videos.values()) / n_workers
+    segments = _cut(videos, indexes, mean / SEGMENTS_PER_WORKER)
+    best = lpt(videos, n_workers)
+    for shares in (_stretches(segments, n_workers), lpt(segments, n_workers)):
+        if _longest(best, indexes) <= BALANCED * mean:
+            break
+        if _longest(shares, indexes) < _longest(best, indexes):
+            best = shares
+    order = {path: i for i, path in enumerate(n_frames)}
+    return [_joined(sorted(share, key=lambda run: (order[run.path], run.start))) for share in best]
+
+
+def decode_runs(
+    runs: Iterable[Run],
+    indexes: Mapping[Path, FrameIndex],
+    folders: Mapping[Path, Sequence[Path]],
+) -> Iterator[Frame]:
+    """The frames of the runs in order; what cannot be read is skipped with a warning.
+
+    Args:
+        runs: what to read.
+        indexes: frame indexes that are known already.
+        folders: for every image folder its files in the order of the frames.
+    """
+    for run in runs:
+        lost = _LostFrames(run.path)
+        frames = _images(run, folders[run.path], lost) if run.path in folders else None
+        try:
+            yield from frames or _pictures(run, indexes.get(run.path), lost)
+        except (UnreadableVideo, OSError) as error:
+            logger.warning("%s: not read to its end and skipped: %s", run.path, error)
+        finally:
+            lost.report()
+
+
+def _pictures(run: Run, index: FrameIndex | None, lost: _LostFrames) -> Iterator[Frame]:
+    index = index or load_index(run.path)
+    converter = Converter("rgb", index.height, index.width, index.orientation)
+    dtype = np.dtype(np.uint8)
+    reader = open_reader(index)
+    try:
+        for decoded in reader.frames(run.start, min(run.stop, index.n_frames)):
+            if decoded.picture is None or decoded.status in ("missing", "corrupt"):
+                lost.add(decoded.rank)
+                continue
+            into = partial(converter.into, decoded.picture)
+            yield Frame(run.path, decoded.rank, converter.shape, dtype, into)
+    finally:
+        reader.close()
+
+
+def _images(run: Run, files: Sequence[Path], lost: _LostFrames) -> Iterator[Frame]:
+    for rank in range(run.start, min(run.stop, len(files))):
+        try:
+            pixels = read_pixels(files[rank])
+        except UnreadableVideo as error:
+            logger.warning("%s: frame %d is skipped: %s", run.path, rank, error)
+            continue
+        height, width, channels = pixels.shape
+        into = partial(_copy, pixels)
+        yield Frame(run.path, rank, (height, width, channels), pixels.dtype, into)
+
+
+def _copy(pixels: np.ndarray, out: np.ndarray) -> None:
+    out[...] = pixels
+
+
+class _LostFrames:
+    """Collects damaged frames, so that a damaged stretch is one warning and not thousands."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._first = self._last = -1
+
+    def add(self, rank: int) -> None:
+        if self._first >= 0 and rank == self._last + 1:
+            self._last = rank
+            return
+        self.report()
+        self._first = self._last = rank
+
+    def report(self) -> None:
+        if self._first < 0:
+            return
+        one = self._first == self._last
+        ranks = f"frame {self._first} is" if one else f"frames {self._first} to {self._last} are"
+        logger.warning("%s: %s damaged and skipped", self._path, ranks)
+        self._first = -1
+
+
+def _cost(run: Run, indexes: Mapping[Path, FrameIndex]) -> float:
+    """Work of a run in pixels; images are taken to be of one size."""
+    index = indexes.get(run.path)
+    return run.n_frames * (index.height * index.width if index else 1)
+
+
+def _cut(
+    videos: Mapping[Run, float], indexes: Mapping[Path, FrameIndex], cost: float
+) -> dict[Run, float]:
+    """The videos in segments of about `cost`, cut at keyframes, in the order given."""
+    segments: list[Run] = []
+    for video, video_cost in videos.items():
+        length = max(1, round(cost / video_cost * video.n_frames))
+        index = indexes.get(video.path)
+        if index is None:
+            bounds = [*range(0, video.n_frames, length), video.n_frames]
+        else:
+            bounds = [0, *(segment.stop for segment in cut_segments(index, length))]
+        segments += [Run(video.path, start, stop) for start, stop in pairwise(bounds)]
+    return {segment: _cost(segment, indexes) for segment in segments}
+
+
+def _stretches(segments: Mapping[Run, float], n_workers: int) -> list[list[Run]]:
+    """One stretch of the collection a worker: a segment goes where its middle lies."""
+    share = sum(segments.values()) / n_workers
+    stretches: list[list[Run]] = [[] for _ in range(n_workers)]
+    done = 0.0
+    for segment, cost in segments.items():
+        stretches[min(n_workers - 1, int((done + cost / 2) / share))].append(segment)
+        done += cost
+    return stretches
+
+
+def _longest(shares: Sequence[Sequence[Run]], indexes: Mapping[Path, FrameIndex]) -> float:
+    return max(sum(_cost(run, indexes) for run in share) for share in shares)
+
+
+def _joined(runs: Iterable[Run]) -> list[Run]:
+    joined: list[Run] = []
+    for run in runs:
+        if joined and joined[-1].path == run.path and joined[-1].stop == run.start:
+            joined[-1] = Run(run.path, joined[-1].start, run.stop)
+        else:
+            joined.append(run)
+    return joined

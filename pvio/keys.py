@@ -1,0 +1,42 @@
+"""Result keys: everything a finished segment depends on, and nothing else."""
+
+from __future__ import annotations
+
+from pvio.config import Settings
+from pvio.manifest import PlannedSegment, ProbedVideo
+from pvio.store import make_key
+
+# Raised when the same inputs give other results or another layout than the release before.
+PREDICTIONS_SCHEMA = 1
+VIDEO_SCHEMA = 1
+
+
+def predictions_key(
+    video: ProbedVideo, segment: PlannedSegment, settings: Settings, model: str
+) -> str:
+    """Key of the predictions of a segment.
+
+    Args:
+        video: the video the segment belongs to.
+        segment: the frames.
+        settings: the sections `model` and `decoder` matter.
+        model: `model_fingerprint` of the settings.
+    """
+    inputs = settings.model.model_dump(mode="json", exclude={"entry", "args", "weights", "device"})
+    return make_key(
+        schema=PREDICTIONS_SCHEMA,
+        content=video.digest,
+        frames=[segment.start, segment.stop],
+        model=model,
+        inputs=inputs,
+        decoder=settings.decoder,
+    )
+
+
+def video_key(video: ProbedVideo, segment: PlannedSegment, settings: Settings, model: str) -> str:
+    """Key of the re-encoded video of a segment: that of its predictions, and the output options."""
+    return make_key(
+        schema=VIDEO_SCHEMA,
+        predictions=predictions_key(video, segment, settings, model),
+        output=settings.output.model_dump(mode="json"),
+    )

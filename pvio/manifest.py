@@ -1,0 +1,155 @@
+"""The tables that the stages of a run hand to each other, as JSON files."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pvio.errors import PvioError
+from pvio.store import write_json
+
+
+@dataclass(frozen=True)
+class ProbedVideo:
+    """One video of the collection, as probing found it.
+
+    Attributes:
+        name: of its results.
+        path: absolute path.
+        is_image_folder: whether it is a folder of images.
+        status: "ok" or "unreadable".
+        reason: why it is unreadable.
+        index_key: key of its frame index in the store.
+        digest: identifies its content.
+        n_frames, height, width, rate, duration, codec, pix_fmt: facts; duration in seconds.
+    """
+
+    name: str
+    path: str
+    is_image_folder: bool = False
+    status: str = "ok"
+    reason: str = ""
+    index_key: str = ""
+    digest: str = ""
+    n_frames: int = 0
+    height: int = 0
+    width: int = 0
+    rate: float = 0.0
+    duration: float = 0.0
+    codec: str = ""
+    pix_fmt: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedSegment:
+    """A segment with its predicted costs.
+
+    Attributes:
+        video: number of the video in `Plan.videos`.
+        start, stop: ranks of frames, `[start, stop)`.
+        infer_seconds, encode_seconds: predicted.
+    """
+
+    video: int
+    start: int
+    stop: int
+    infer_seconds: float
+    encode_seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The sharding manifest.
+
+    Attributes:
+        videos: the whole collection, unreadable videos included.
+        segments: of all readable videos, in the order of the collection.
+        infer, encode: for every shard, the numbers of its segments.
+    """
+
+    videos: list[ProbedVideo]
+    segments: list[PlannedSegment]
+    infer: list[list[int]]
+    encode: list[list[int]]
+
+    def segments_of(self, video: int) -> list[PlannedSegment]:
+        return [segment for segment in self.segments if segment.video == video]
+
+
+@dataclass(frozen=True)
+class SegmentReceipt:
+    """What became of a segment in a shard job.
+
+    Attributes:
+        segment: its number in `Plan.segments`.
+        key: of its result in the store.
+        computed: False when the result was there already.
+        status: rows by status (infer only).
+        seconds: measured when it was computed: total, and parts of it.
+    """
+
+    segment: int
+    key: str
+    computed: bool
+    status: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a shard job did.
+
+    Attributes:
+        stage: "infer" or "encode".
+        shard: "k-of-n".
+        seconds: wall time of the job's work.
+        segments: one entry per segment.
+    """
+
+    stage: str
+    shard: str
+    seconds: float
+    segments: list[SegmentReceipt]
+
+
+def write_table(path: str | os.PathLike[str], table: Any) -> None:
+    """Write a plan, receipt or list of videos."""
+    data = [asdict(row) for row in table] if isinstance(table, list) else asdict(table)
+    write_json(path, data)
+
+
+def read_probe(path: str | os.PathLike[str]) -> list[ProbedVideo]:
+    """Read what `pvio probe` wrote."""
+    return [ProbedVideo(**row) for row in _read(path)]
+
+
+def read_plan(path: str | os.PathLike[str]) -> Plan:
+    """Read what `pvio plan` wrote."""
+    data = _read(path)
+    return Plan(
+        videos=[ProbedVideo(**row) for row in data["videos"]],
+        segments=[PlannedSegment(**row) for row in data["segments"]],
+        infer=data["infer"],
+        encode=data["encode"],
+    )
+
+
+def read_receipt(path: str | os.PathLike[str]) -> Receipt:
+    """Read what a shard job wrote."""
+    data = _read(path)
+    return Receipt(
+        stage=data["stage"],
+        shard=data["shard"],
+        seconds=data["seconds"],
+        segments=[SegmentReceipt(**row) for row in data["segments"]],
+    )
+
+
+def _read(path: str | os.PathLike[str]) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PvioError(f"cannot read {path}: {error}; was the stage before it run?") from error

@@ -1,0 +1,77 @@
+"""FFmpeg's shared libraries for torchcodec, from PyAV's wheel where the system has none.
+
+torchcodec loads FFmpeg by the libraries' plain names (libavcodec.so.62). PyAV's wheel carries the
+same libraries under names of its own; a folder of links with the plain names, in front of the
+wheel's folder on LD_LIBRARY_PATH, makes them known to the dynamic loader, which reads that
+variable when a process starts.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import os
+import re
+import sys
+from pathlib import Path
+
+import platformdirs
+
+from pvio.store import make_key
+
+_LIBRARIES = ("avcodec", "avutil", "avformat", "avfilter", "avdevice", "swscale", "swresample")
+_MARK = "PVIO_FFMPEG_LINKS"
+
+
+def system_has_ffmpeg() -> bool:
+    """Whether the dynamic loader finds a shared libavcodec by itself."""
+    return ctypes.util.find_library("avcodec") is not None
+
+
+def has_cuda_driver() -> bool:
+    """Whether a CUDA driver is installed, found without importing torch."""
+    return ctypes.util.find_library("cuda") is not None
+
+
+def bundled_folder() -> Path | None:
+    """The folder of PyAV's wheel that holds FFmpeg's libraries; None where PyAV was built."""
+    spec = importlib.util.find_spec("av")
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent.parent / "av.libs"
+    return folder if folder.is_dir() else None
+
+
+def environment_for_torchcodec() -> dict[str, str] | None:
+    """The environment a process needs so that torchcodec finds FFmpeg.
+
+    Returns:
+        None when the present one does: the system has FFmpeg, or it was set already, or PyAV's
+        wheel brings no libraries.
+    """
+    bundled = bundled_folder()
+    if not sys.platform.startswith("linux") or bundled is None:
+        return None
+    if os.environ.get(_MARK) == str(bundled) or system_has_ffmpeg():
+        return None
+    links = _make_links(bundled)
+    inherited = os.environ.get("LD_LIBRARY_PATH", "")
+    path = ":".join(part for part in (str(links), str(bundled), inherited) if part)
+    return {**os.environ, "LD_LIBRARY_PATH": path, _MARK: str(bundled)}
+
+
+def _make_links(bundled: Path) -> Path:
+    """Links with plain names; renamed into place, so that jobs can make them at the same time."""
+    folder = platformdirs.user_cache_path("pvio") / f"ffmpeg-{make_key(libraries=str(bundled))}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for library in bundled.iterdir():
+        match = re.fullmatch(r"lib(\w+?)-[0-9a-f]{8}\.so\.(\d+)[\d.]*", library.name)
+        if match and match[1] in _LIBRARIES:
+            link = folder / f"lib{match[1]}.so.{match[2]}"
+            if link.is_symlink() and os.readlink(link) == str(library):
+                continue
+            temporary = folder / f".{link.name}.{os.getpid()}"
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(library)
+            os.replace(temporary, link)
+    return folder

@@ -1,0 +1,330 @@
+"""The frame index: which frames a video has, in presentation order, read from its packets.
+
+"Frame i" means rank i in this index, everywhere in pvio. Nothing is decoded to count frames; one
+picture is decoded to learn the display orientation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+
+from pvio.collection import Source, image_files
+from pvio.errors import UnreadableVideo
+from pvio.media.images import read_image
+from pvio.media.orientation import Orientation, display_orientation
+from pvio.store import Store, StoreError, make_key
+
+SCHEMA = 1
+IMAGE_FOLDER_RATE = 25
+_SAMPLED_BLOCKS, _BLOCK = 16, 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class FrameIndex:
+    """The frames of one video.
+
+    Attributes:
+        path: the file, or the folder of images.
+        digest: identifies the content, whatever the file is called and whenever it was touched.
+        pts: int64, presentation time stamp of every frame in units of `time_base`, ascending.
+        keyframes: int64, ranks of the frames at which decoding can start; the first is 0.
+        time_base: seconds per unit of `pts`.
+        rate: average frames per second, as the container states it.
+        height, width: size of the upright picture in pixels, as a viewer sees it.
+        orientation: how the coded picture is turned to be upright.
+        stream_index: the video stream within the container (FFmpeg's best stream).
+        codec, pix_fmt, container: FFmpeg's names; codec is "images" for a folder of images.
+        sample_aspect_ratio: width of a pixel over its height.
+        color: tags of the stream: range, matrix, primaries and transfer as ITU-T H.273 numbers
+            (range: 0 untagged, 1 limited, 2 full; matrix, primaries, transfer: 2 is untagged).
+        n_audio_streams: audio streams beside the video.
+    """
+
+    path: str
+    digest: str
+    pts: np.ndarray
+    keyframes: np.ndarray
+    time_base: Fraction
+    rate: Fraction
+    height: int
+    width: int
+    orientation: Orientation
+    stream_index: int
+    codec: str
+    pix_fmt: str
+    container: str
+    sample_aspect_ratio: Fraction
+    color: tuple[int, int, int, int]
+    n_audio_streams: int
+
+    @property
+    def n_frames(self) -> int:
+        return len(self.pts)
+
+    @property
+    def is_image_folder(self) -> bool:
+        return self.codec == "images"
+
+    @property
+    def times(self) -> np.ndarray:
+        """float64, presentation time of every frame in seconds."""
+        return self.pts * self.time_base.numerator / self.time_base.denominator
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame's time to the end of the last one."""
+        if self.n_frames == 0:
+            return 0.0
+        last = float(1 / self.rate) if self.rate else 0.0
+        return float(self.times[-1] - self.times[0]) + last
+
+    def keyframe_before(self, rank: int) -> int:
+        """Rank of the last keyframe at or before `rank`."""
+        return int(self.keyframes[np.searchsorted(self.keyframes, rank, side="right") - 1])
+
+
+def load_index(source: Source | str | os.PathLike[str], store: Store | None = None) -> FrameIndex:
+    """The index of a video: from the store if it is there, else built and stored.
+
+    Raises:
+        UnreadableVideo: when the file is absent, is no video, or has no picture.
+    """
+    if not isinstance(source, Source):
+        source = Source(str(source), "", os.path.isdir(source))
+    if store is None:
+        return build_index(source)
+    key = index_key(source)
+    try:
+        return unpack_index(*store.read("index", key), source.path)
+    except StoreError:
+        index = build_index(source)
+        store.write("index", key, *pack_index(index))
+        return index
+
+
+def index_key(source: Source) -> str:
+    """Key of the index in the store: resolved path, size and modification time.
+
+    Raises:
+        UnreadableVideo: when there is no such file.
+    """
+    try:
+        facts = os.stat(source.path)
+        content: Any = [facts.st_size, facts.st_mtime_ns]
+        if source.is_image_folder:
+            content = [
+                [os.path.basename(path), os.stat(path).st_size, os.stat(path).st_mtime_ns]
+                for path in image_files(source.path)
+            ]
+    except OSError as error:
+        raise UnreadableVideo(source.path, _reason(error)) from error
+    return make_key(index=SCHEMA, path=os.path.realpath(source.path), content=content)
+
+
+def build_index(source: Source) -> FrameIndex:
+    """Build the index of a video file or an image folder, see `load_index`."""
+    return _index_images(source.path) if source.is_image_folder else _index_video(source.path)
+
+
+def pack_index(index: FrameIndex) -> tuple[bytes, dict[str, Any]]:
+    """Payload and facts of the index as a store entry."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, pts=index.pts, keyframes=index.keyframes)
+    facts = {
+        field.name: getattr(index, field.name)
+        for field in fields(index)
+        if field.name not in ("pts", "keyframes", "path", "digest")
+    }
+    facts |= {name: str(value) for name, value in facts.items() if isinstance(value, Fraction)}
+    facts |= {"orientation": asdict(index.orientation), "content": index.digest}
+    facts |= {"n_frames": index.n_frames, "duration": index.duration}
+    return buffer.getvalue(), facts
+
+
+def unpack_index(payload: bytes, facts: dict[str, Any], path: str) -> FrameIndex:
+    """The index from a store entry."""
+    with np.load(io.BytesIO(payload)) as arrays:
+        pts, keyframes = arrays["pts"], arrays["keyframes"]
+    names = {field.name for field in fields(FrameIndex)}
+    plain = {name: value for name, value in facts.items() if name in names}
+    for name in ("time_base", "rate", "sample_aspect_ratio"):
+        plain[name] = Fraction(plain[name])
+    plain |= {"orientation": Orientation(**facts["orientation"]), "digest": facts["content"]}
+    plain |= {"color": tuple(facts["color"])}
+    return FrameIndex(**(plain | {"path": path, "pts": pts, "keyframes": keyframes}))
+
+
+def _index_video(path: str) -> FrameIndex:
+    try:
+        if os.path.getsize(path) == 0:
+            raise UnreadableVideo(path, "the file is empty")
+        with av.open(path) as container:
+            stream: Any = container.streams.best("video")
+            if stream is None:
+                raise UnreadableVideo(path, "the file has no video stream")
+            packets = _packet_table(container, stream)
+            if len(packets) < _promised(stream):
+                # The file was cut off behind its index: what is lost has frames all the same.
+                packets = _packet_table_beyond_end(path, stream.index)
+            shown = packets[~packets["discard"]]
+            if len(shown) == 0:
+                raise UnreadableVideo(path, "the video stream has no frame")
+            order = np.argsort(shown["pts"], kind="stable")
+            pts = shown["pts"][order]
+            keyframes = np.flatnonzero(shown["key"][order])
+            orientation = display_orientation(path, stream.index)
+            context = stream.codec_context
+            height, width = orientation.upright_size(context.height, context.width)
+            rate = stream.average_rate or stream.guessed_rate or _rate_of(pts, stream.time_base)
+            return FrameIndex(
+                path=path,
+                digest=_content_digest(path, packets),
+                pts=pts,
+                keyframes=np.union1d([0], keyframes).astype(np.int64),
+                time_base=Fraction(stream.time_base),
+                rate=Fraction(rate),
+                height=height,
+                width=width,
+                orientation=orientation,
+                stream_index=stream.index,
+                codec=context.codec.canonical_name,
+                pix_fmt=context.pix_fmt or "unknown",
+                container=container.format.name,
+                sample_aspect_ratio=Fraction(stream.sample_aspect_ratio or 1) or Fraction(1),
+                color=(
+                    context.color_range,
+                    context.colorspace,
+                    context.color_primaries,
+                    context.color_trc,
+                ),
+                n_audio_streams=len(container.streams.audio),
+            )
+    except (OSError, av.error.FFmpegError) as error:
+        raise UnreadableVideo(path, _reason(error)) from error
+
+
+def _packet_table(container: Any, stream: Any) -> np.ndarray:
+    rows = [
+        (
+            packet.pts if packet.pts is not None else packet.dts,
+            packet.size,
+            packet.is_keyframe,
+            packet.is_discard,
+        )
+        for packet in container.demux(stream)
+        if packet.size and (packet.pts is not None or packet.dts is not None)
+    ]
+    return np.array(rows, dtype=[("pts", "<i8"), ("size", "<i8"), ("key", "?"), ("discard", "?")])
+
+
+def _promised(stream: Any) -> int:
+    """Number of packets in the container's own index (MP4 and MOV; others: none or a few)."""
+    return sum(1 for entry in stream.index_entries if not entry.is_discard)
+
+
+def _packet_table_beyond_end(path: str, stream_index: int) -> np.ndarray:
+    """The packet table of a file that is continued with zeros as far as its index reaches."""
+    with av.open(path) as container:
+        size = max(
+            entry.pos + entry.size for entry in container.streams[stream_index].index_entries
+        )
+    with open(path, "rb") as file, av.open(_ZeroPadded(file, size)) as container:
+        return _packet_table(container, container.streams[stream_index])
+
+
+class _ZeroPadded(io.RawIOBase):
+    """A file that reads as if zeros followed its end, up to `size` bytes."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        self._file, self._size, self._at = file, size, 0
+
+    def read(self, n: int = -1) -> bytes:
+        n = max(0, min(n if n >= 0 else self._size, self._size - self._at))
+        self._file.seek(self._at)
+        self._at += n
+        return self._file.read(n).ljust(n, b"\0")
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = start + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+def _content_digest(path: str, packets: np.ndarray) -> str:
+    """Digest of the packet table and of blocks spread over the file (at most 1 MiB is read)."""
+    digest = hashlib.blake2b(packets.tobytes(), digest_size=16)
+    size = os.path.getsize(path)
+    digest.update(str(size).encode())
+    with open(path, "rb") as file:
+        last = max(0, size - _BLOCK)
+        for offset in dict.fromkeys(
+            last * i // (_SAMPLED_BLOCKS - 1) for i in range(_SAMPLED_BLOCKS)
+        ):
+            file.seek(offset)
+            digest.update(file.read(_BLOCK))
+    return digest.hexdigest()
+
+
+def _rate_of(pts: np.ndarray, time_base: Fraction) -> Fraction:
+    span = int(pts[-1] - pts[0])
+    if span <= 0:
+        return Fraction(IMAGE_FOLDER_RATE)
+    return ((len(pts) - 1) / (span * Fraction(time_base))).limit_denominator(1_000_000)
+
+
+def _index_images(folder: str) -> FrameIndex:
+    files = image_files(folder)
+    if not files:
+        raise UnreadableVideo(folder, "the folder holds no image")
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        facts = os.stat(file)
+        digest.update(
+            f"{os.path.basename(file)}\0{facts.st_size}:{facts.st_mtime_ns}\n".encode(
+                "utf-8", "surrogateescape"
+            )
+        )
+    first = read_image(files[0])
+    return FrameIndex(
+        path=folder,
+        digest=digest.hexdigest(),
+        pts=np.arange(len(files), dtype=np.int64),
+        keyframes=np.arange(len(files), dtype=np.int64),
+        time_base=Fraction(1, IMAGE_FOLDER_RATE),
+        rate=Fraction(IMAGE_FOLDER_RATE),
+        height=first.height,
+        width=first.width,
+        orientation=Orientation(),
+        stream_index=0,
+        codec="images",
+        pix_fmt=first.format.name,
+        container=Path(files[0]).suffix.lstrip(".").lower(),
+        sample_aspect_ratio=Fraction(1),
+        color=(1, 1, 1, 1),
+        n_audio_streams=0,
+    )
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, av.error.InvalidDataError):
+        return "no video, or its header is damaged (FFmpeg: " + text + ")"
+    return text[0].lower() + text[1:] if text else type(error).__name__

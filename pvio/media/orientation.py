@@ -1,0 +1,70 @@
+"""The display orientation of a video: quarter turns and mirroring stored beside the pictures."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a coded picture is turned to be upright: mirrored left to right first, then turned.
+
+    Attributes:
+        quarter_turns: counterclockwise turns by 90 degrees, 0 to 3.
+        mirrored: whether the coded picture is mirrored left to right before turning.
+    """
+
+    quarter_turns: int = 0
+    mirrored: bool = False
+
+    @property
+    def is_upright(self) -> bool:
+        return self.quarter_turns == 0 and not self.mirrored
+
+    def upright_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the upright picture for a coded picture of this size."""
+        return (width, height) if self.quarter_turns % 2 else (height, width)
+
+    def apply(self, plane: np.ndarray) -> np.ndarray:
+        """An upright view of a plane H×W or a picture H×W×C; no copy."""
+        if self.mirrored:
+            plane = plane[:, ::-1]
+        return np.rot90(plane, self.quarter_turns) if self.quarter_turns else plane
+
+
+def display_orientation(path: str, stream_index: int) -> Orientation:
+    """The orientation given by the display matrix of the first decodable picture."""
+    try:
+        with av.open(path) as container:
+            stream = container.streams[stream_index]
+            stream.codec_context.thread_count = 1
+            for frame in container.decode(stream):
+                return orientation_of(frame)
+    except av.error.FFmpegError:
+        pass
+    return Orientation()
+
+
+def orientation_of(frame: Any) -> Orientation:
+    """The orientation in a decoded frame's display matrix (upright when it has none).
+
+    The matrix holds a, b at 0, 1 and c, d at 3, 4 as 16.16 fixed point numbers, rows acting on
+    (x, y) with y down; a rotation counterclockwise by t is a = d = cos t, b = -sin t = -c
+    (libavutil/display.c). Angles are rounded to quarter turns, as players do.
+    """
+    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    if data is None:
+        return Orientation()
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b  # the mirroring comes first: it negates x, the first row
+    degrees = -math.degrees(math.atan2(b, a))
+    return Orientation(round(degrees / 90) % 4, mirrored)

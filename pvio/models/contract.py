@@ -1,0 +1,64 @@
+"""What a model sees of a video, and what pvio accepts of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+
+    from pvio.media.draw import Canvas
+
+# Columns of every predictions table; a model's outputs cannot take these names.
+BASE_COLUMNS = ("frame", "pts", "time", "status")
+# The output that is written to the video instead of the table.
+FRAMES_OUTPUT = "frames"
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video, as the model's `prepare` sees it.
+
+    Attributes:
+        path: the video file, or the folder of images.
+        n_frames: number of frames.
+        height, width: size of the upright source picture in pixels.
+        input_height, input_width: size of the frames the model gets, in pixels.
+        channels: 3 (RGB) or 1 (luma).
+        rate: average frames per second.
+        time_base: seconds per unit of `pts`.
+        sample: `sample(n)` reads up to n frames spread evenly over the whole video: uint8 tensor
+            N×C×H×W of the input size, on the CPU.
+    """
+
+    path: str
+    n_frames: int
+    height: int
+    width: int
+    input_height: int
+    input_width: int
+    channels: int
+    rate: float
+    time_base: Fraction
+    sample: Callable[[int], torch.Tensor]
+
+
+@runtime_checkable
+class HasPrepare(Protocol):
+    """A model that looks at a video before it sees its frames, e.g. for a background.
+
+    The outcome must depend on the video alone: each process that handles a part of the video
+    calls it again.
+    """
+
+    def prepare(self, video: VideoInfo) -> None: ...
+
+
+@runtime_checkable
+class HasDraw(Protocol):
+    """A model that draws its predictions onto the re-encoded video."""
+
+    def draw(self, frame: Canvas, row: dict[str, Any]) -> None: ...

@@ -1,0 +1,204 @@
+"""What `model.entry` refers to, found and fingerprinted without importing it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.machinery
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pvio.config import ENTRY_PATTERN, PROGRAM_SUFFIXES, ModelSettings
+from pvio.errors import ConfigError
+from pvio.store import make_key
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A resolved `model.entry`.
+
+    Attributes:
+        kind: an importable module, a Python file, or a program (TorchScript, torch.export).
+        path: the file that holds it.
+        module: dotted name, for kind "module".
+        name: attribute to load, for kinds "module" and "file".
+    """
+
+    kind: Literal["module", "file", "program"]
+    path: Path
+    module: str = ""
+    name: str = ""
+
+
+def search_path() -> list[str]:
+    """Where modules of models are looked for: the working directory, then Python's own path."""
+    return [os.getcwd(), *(entry for entry in sys.path if entry)]
+
+
+def resolve_entry(entry: str) -> Entry:
+    """Find what an entry refers to.
+
+    Raises:
+        ConfigError: when there is no such file or module.
+    """
+    if entry.endswith(PROGRAM_SUFFIXES):
+        path = Path(entry).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"model.entry: there is no file {entry} (seen from {os.getcwd()})")
+        return Entry("program", path)
+    match = ENTRY_PATTERN.match(entry)
+    if match is None:
+        raise ConfigError(f"model.entry: {entry!r} is not of the form module:name or file.py:name")
+    where, name = match["where"], match["name"]
+    if where.endswith(".py") or "/" in where:
+        path = Path(where).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"model.entry: there is no file {where} (seen from {os.getcwd()})")
+        return Entry("file", path, name=name)
+    origin = _find_module(where)
+    if origin is None:
+        raise ConfigError(
+            f"model.entry: there is no module {where!r}; looked in the working directory "
+            f"{os.getcwd()} and in what is installed for {sys.executable}"
+        )
+    return Entry("module", origin, module=where, name=name)
+
+
+def model_fingerprint(settings: ModelSettings, *, quick: bool = False) -> str:
+    """Digest of the model's code, weights and arguments.
+
+    Code is the entry's file and every Python file of its own package (or, for a file outside
+    packages, of its folder) that it imports, directly or through others; other libraries are not
+    part of it.
+
+    Args:
+        settings: the `model` section.
+        quick: take size and modification time of the weights and programs instead of their content.
+
+    Raises:
+        ConfigError: when the entry or the weights do not exist.
+    """
+    entry = resolve_entry(settings.entry)
+    facts: dict[str, object] = {"args": settings.args, "name": entry.name, "kind": entry.kind}
+    if entry.kind == "program":
+        facts["code"] = _file_facts(entry.path, quick)
+    else:
+        facts["code"] = [
+            [path.name, _file_facts(path, False)] for path in local_imports(entry.path)
+        ]
+    if settings.weights is not None:
+        weights = Path(settings.weights).expanduser()
+        if not weights.is_file():
+            raise ConfigError(
+                f"model.weights: there is no file {settings.weights} (seen from {os.getcwd()})"
+            )
+        facts["weights"] = _file_facts(weights, quick)
+    return make_key(**facts)
+
+
+def local_imports(path: Path) -> list[Path]:
+    """The file and all files of its package, or of its folder, that it imports, sorted."""
+    path = path.resolve()
+    root, own = _import_root(path), _own_folder(path)
+    seen: set[Path] = set()
+    pending = [path]
+    while pending:
+        current = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        try:
+            tree = ast.parse(current.read_bytes())
+        except (SyntaxError, ValueError):
+            continue  # reported when the model is loaded
+        for node in ast.walk(tree):
+            for dotted, base in _imported_names(node, current.parent, root):
+                files = _module_files(dotted, base)
+                pending.extend(file for file in files if own and file.is_relative_to(own))
+    return sorted(seen)
+
+
+def _imported_names(node: ast.AST, folder: Path, root: Path) -> list[tuple[str, Path]]:
+    """Dotted names in an import statement, each with the folder it is looked up from."""
+    if isinstance(node, ast.Import):
+        return [(alias.name, root) for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    base = folder if node.level else root
+    for _ in range(node.level - 1):
+        base = base.parent
+    stem = f"{node.module}." if node.module else ""
+    # `from package import name`: the name may be a module or something inside the package.
+    names = [f"{stem}{alias.name}" for alias in node.names] + ([node.module] if node.module else [])
+    return [(name, base) for name in names]
+
+
+def _module_files(dotted: str, base: Path) -> list[Path]:
+    """The files that importing a dotted name below `base` runs; none if it is not there."""
+    files: list[Path] = []
+    for part in dotted.split("."):
+        base = base / part
+        if base.with_suffix(".py").is_file():
+            files.append(base.with_suffix(".py"))
+            break
+        if not (base / "__init__.py").is_file():
+            break
+        files.append(base / "__init__.py")
+    return files
+
+
+def _import_root(path: Path) -> Path:
+    """The folder from which the file's package, or the file itself, is imported."""
+    folder = path.resolve().parent
+    while (folder / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
+
+
+def _own_folder(path: Path) -> Path | None:
+    """The folder whose files belong to the entry: its top-level package, or where it lies.
+
+    None for a single file among installed libraries. Of pvio itself only `pvio.models` counts:
+    what the rest of it changes in results is said by the schema numbers in `pvio.keys`.
+    """
+    root = _import_root(path)
+    if path.is_relative_to(Path(__file__).resolve().parent):
+        return Path(__file__).resolve().parent
+    if path.parent != root:
+        return root / path.relative_to(root).parts[0]
+    return None if root.name in ("site-packages", "dist-packages") else root
+
+
+def _file_facts(path: Path, quick: bool) -> object:
+    if quick:
+        facts = path.stat()
+        return [str(path.resolve()), facts.st_size, facts.st_mtime_ns]
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def _find_module(dotted: str) -> Path | None:
+    """The file of a module, found without running any package's `__init__`."""
+    path: list[str] | None = search_path()
+    parts = dotted.split(".")
+    spec = None
+    for i in range(len(parts)):
+        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[: i + 1]), path)
+        if spec is None:
+            # Editable installs hook themselves into sys.meta_path instead of sys.path.
+            spec = _find_on_meta_path(".".join(parts[: i + 1]), None if i == 0 else path)
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or [])
+    return Path(spec.origin) if spec and spec.origin and spec.has_location else None
+
+
+def _find_on_meta_path(name: str, path: list[str] | None) -> importlib.machinery.ModuleSpec | None:
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, path) if hasattr(finder, "find_spec") else None
+        if spec is not None:
+            return spec
+    return None

@@ -1,0 +1,96 @@
+"""Progress of a job: a bar on a terminal, a line every few seconds in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str):
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.0f} {self._unit}/s", style="progress.data.speed")
+
+
+class ProgressReport:
+    """Reports progress on stderr while it is open.
+
+    Args:
+        label: what is going on.
+        total: number of units.
+        unit: plural of what is counted.
+    """
+
+    def __init__(self, label: str, total: int, unit: str = "frames"):
+        self.label, self.total, self.unit = label, total, unit
+        self.done = 0
+        self._began = self._last_line = time.monotonic()
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn(unit),
+                _Rate(unit),
+                TimeRemainingColumn(),
+                console=None,
+                transient=False,
+            )
+
+    def __enter__(self) -> ProgressReport:
+        if self._bar is not None:
+            from rich.console import Console
+
+            self._bar.live.console = Console(stderr=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self.label, total=self.total)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self.total:
+            self._print_line()
+
+    def advance(self, n: int) -> None:
+        """Count `n` more units as done."""
+        self.done += n
+        if self._bar is not None:
+            self._bar.update(self._task, advance=n)
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._print_line()
+
+    def _print_line(self) -> None:
+        self._last_line = time.monotonic()
+        rate = self.done / max(1e-9, self._last_line - self._began)
+        left = (self.total - self.done) / rate if rate else float("inf")
+        shown = f"{left:.0f} s left" if left < float("inf") else "time left unknown"
+        print(
+            f"{self.label}: {self.done}/{self.total} {self.unit}, "
+            f"{rate:.0f} {self.unit}/s, {shown}",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,95 @@
+"""Renders the report: a table of videos, the balance of the shards, the speed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import pvio
+from pvio.manifest import Plan, Receipt
+
+
+@dataclass(frozen=True)
+class ShardRow:
+    """Balance of one shard: predicted and measured seconds.
+
+    `measured` is the sum over its segments, whenever they were computed; `wall` is this run's job.
+    """
+
+    stage: str
+    shard: str
+    segments: int
+    frames: int
+    predicted: float
+    measured: float
+    wall: float
+    computed: int
+
+
+def render_report(
+    summary: str, plan: Plan, infer: Sequence[Receipt], encode: Sequence[Receipt]
+) -> str:
+    """The report as one HTML page without outside references.
+
+    Args:
+        summary: content of `summary.tsv`.
+        plan: the manifest.
+        infer, encode: receipts of the shard jobs.
+    """
+    videos = list(csv.DictReader(io.StringIO(summary), delimiter="\t", quoting=csv.QUOTE_NONE))
+    shards = shard_rows("infer", plan, infer) + shard_rows("encode", plan, encode)
+    environment = Environment(
+        loader=PackageLoader("pvio", "report"), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("report.html").render(
+        videos=videos,
+        counts={
+            status: sum(video["status"] == status for video in videos)
+            for status in ("ok", "damaged", "unreadable")
+        },
+        frames=sum(int(video["frames"]) for video in videos),
+        shards=shards,
+        longest=max((shard.measured for shard in shards), default=0.0) or 1.0,
+        speeds={stage: speed(shards, stage) for stage in ("infer", "encode")},
+        version=pvio.__version__,
+    )
+
+
+def shard_rows(stage: str, plan: Plan, receipts: Sequence[Receipt]) -> list[ShardRow]:
+    """One row per shard job, in the order of the shards."""
+    rows = []
+    for receipt in sorted(receipts, key=lambda receipt: int(receipt.shard.split("-")[0])):
+        segments = [plan.segments[done.segment] for done in receipt.segments]
+        rows.append(
+            ShardRow(
+                stage=stage,
+                shard=receipt.shard,
+                segments=len(segments),
+                frames=sum(segment.stop - segment.start for segment in segments),
+                predicted=sum(getattr(segment, f"{stage}_seconds") for segment in segments),
+                measured=sum(done.seconds.get("total", 0.0) for done in receipt.segments),
+                wall=receipt.seconds,
+                computed=sum(done.computed for done in receipt.segments),
+            )
+        )
+    return rows
+
+
+def speed(shards: Sequence[ShardRow], stage: str) -> dict[str, float] | None:
+    """Frames a second of a stage: of one job, and of all of them side by side."""
+    rows = [row for row in shards if row.stage == stage]
+    total = sum(row.measured for row in rows)
+    if not total:
+        return None
+    frames = sum(row.frames for row in rows)
+    slowest = max(row.measured for row in rows)
+    busy = sum(1 for row in rows if row.segments)
+    return {
+        "one": frames / total,
+        "all": frames / slowest,
+        "balance": total / busy / slowest,
+    }

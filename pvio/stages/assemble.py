@@ -1,0 +1,254 @@
+"""Stage 5: finished segments joined into one predictions file and one video per source."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+import pvio
+from pvio.collection import PRODUCTS_FILE
+from pvio.config import Settings
+from pvio.errors import PvioError
+from pvio.keys import predictions_key, video_key
+from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, write_table
+from pvio.media.index import FrameIndex
+from pvio.media.stitch import join_segments
+from pvio.models.entry import model_fingerprint
+from pvio.predictions import deserialize, merge
+from pvio.progress import ProgressReport
+from pvio.stages.plan import stored_index
+from pvio.store import Store, StoreError, make_key, replacing, write_json, write_text
+
+log = logging.getLogger(__name__)
+
+SUMMARY_COLUMNS = (
+    "name", "path", "status", "reason", "frames", "ok", "suspect", "corrupt", "missing",
+    "height", "width", "rate", "duration", "codec", "segments", "infer_seconds", "encode_seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """What became of one input video: a line of `results/summary.tsv`.
+
+    Attributes:
+        name: of its results.
+        path: of the video.
+        status: "ok"; "damaged": some rows are not `ok`; "unreadable": it has no results.
+        reason: what is wrong with it.
+        frames: number of rows of its predictions.
+        ok, suspect, corrupt, missing: rows by status.
+        height, width, rate, duration, codec: facts about it.
+        segments: number of segments.
+        infer_seconds, encode_seconds: measured seconds of one core.
+    """
+
+    name: str
+    path: str
+    status: str
+    reason: str = ""
+    frames: int = 0
+    ok: int = 0
+    suspect: int = 0
+    corrupt: int = 0
+    missing: int = 0
+    height: int = 0
+    width: int = 0
+    rate: float = 0.0
+    duration: float = 0.0
+    codec: str = ""
+    segments: int = 0
+    infer_seconds: float = 0.0
+    encode_seconds: float = 0.0
+
+
+def assemble(
+    plan: Plan,
+    settings: Settings,
+    receipts: Iterable[Receipt],
+    results: str | os.PathLike[str],
+    threads: int = 1,
+) -> list[SummaryRow]:
+    """Write predictions, videos, `plan.json` and `summary.tsv` below `results`.
+
+    Products of the previous run that are still right are left alone; those of videos that are no
+    longer in the collection are removed.
+
+    Args:
+        plan: the manifest, whose segments are all in the store.
+        settings: the same as everything was computed with.
+        receipts: of the infer and encode jobs.
+        results: folder of the products.
+        threads: videos assembled at the same time.
+
+    Raises:
+        PvioError: when the store lacks a segment.
+    """
+    worker = _Assembler(plan, settings, Path(results), receipts)
+    numbers = range(len(plan.videos))
+    with ProgressReport("assemble", len(plan.videos), "videos") as progress:
+        rows = []
+        with ThreadPoolExecutor(threads) as pool:
+            for row in pool.map(worker.assemble, numbers):
+                rows.append(row)
+                progress.advance(1)
+    worker.remove_stale()
+    worker.save_receipt()
+    write_table(Path(results) / "plan.json", plan)
+    write_text(Path(results) / "summary.tsv", summary_table(rows))
+    return rows
+
+
+def summary_table(rows: list[SummaryRow]) -> str:
+    """Tab-separated text with a header; tabs and line breaks in names become spaces."""
+    lines = ["\t".join(SUMMARY_COLUMNS)]
+    for row in rows:
+        values = (getattr(row, column) for column in SUMMARY_COLUMNS)
+        lines.append("\t".join(" ".join(str(value).split()) or "" for value in values))
+    return "\n".join(lines) + "\n"
+
+
+class _Assembler:
+    """What assembling one video needs to know of the run."""
+
+    def __init__(self, plan: Plan, settings: Settings, results: Path, receipts: Iterable[Receipt]):
+        self.plan, self.settings, self.results = plan, settings, results
+        self.store = Store(settings.cache)
+        self.model = model_fingerprint(settings.model)
+        self.status: dict[int, Counter[str]] = {}
+        self.seconds: dict[str, dict[int, float]] = {
+            "infer": defaultdict(float),
+            "encode": defaultdict(float),
+        }
+        self.segments: dict[int, list[PlannedSegment]] = {}
+        for segment in plan.segments:
+            self.segments.setdefault(segment.video, []).append(segment)
+        for receipt in receipts:
+            for done in receipt.segments:
+                video = plan.segments[done.segment].video
+                self.status.setdefault(video, Counter()).update(done.status)
+                self.seconds[receipt.stage][video] += done.seconds.get("total", 0.0)
+        self.made: dict[str, list[Any]] = {}
+        self._before = self._load_receipt()
+
+    def assemble(self, number: int) -> SummaryRow:
+        video = self.plan.videos[number]
+        row = SummaryRow(
+            video.name, video.path, video.status, video.reason,
+            height=video.height, width=video.width, rate=round(video.rate, 6),
+            duration=round(video.duration, 6), codec=video.codec,
+        )  # fmt: skip
+        if video.status != "ok":
+            return row
+        segments = self.segments[number]
+        facts = [(video, segment, self.settings, self.model) for segment in segments]
+        keys = [predictions_key(*fact) for fact in facts]
+        self._make(
+            f"predictions/{video.name}.parquet", keys,
+            lambda path: self._write_predictions(video, keys, path),
+        )  # fmt: skip
+        if self.settings.output.video != "none":
+            videos = [video_key(*fact) for fact in facts]
+            self._make(
+                f"videos/{video.name}.mp4", videos,
+                lambda path: self._write_video(video, segments, videos, path),
+            )  # fmt: skip
+        counts = self.status.get(number, Counter())
+        bad = video.n_frames - counts["ok"]
+        return replace(
+            row,
+            status="damaged" if bad else "ok",
+            reason=f"{bad} of {video.n_frames} rows are not ok" if bad else "",
+            frames=video.n_frames,
+            ok=counts["ok"],
+            suspect=counts["suspect"],
+            corrupt=counts["corrupt"],
+            missing=counts["missing"],
+            segments=len(segments),
+            infer_seconds=round(self.seconds["infer"][number], 4),
+            encode_seconds=round(self.seconds["encode"][number], 4),
+        )
+
+    def _make(self, name: str, keys: list[str], write: Any) -> None:
+        """Write a product unless the one that is there was made from the same segments."""
+        path = self.results / name
+        key = make_key(segments=keys, source=name)
+        if self._before.get(name) != [key, *_stamp(path)]:
+            with replacing(path) as temporary:
+                write(temporary)
+        self.made[name] = [key, *_stamp(path)]
+
+    def _write_predictions(self, video: ProbedVideo, keys: list[str], path: Path) -> None:
+        index = stored_index(video, self.store)
+        tables = [deserialize(self._payload("predictions", key)) for key in keys]
+        metadata = {
+            "source": video.path,
+            "time_base": str(index.time_base),
+            "rate": str(index.rate),
+            "height": video.height,
+            "width": video.width,
+            "model": self.settings.model.model_dump(mode="json", exclude={"device"}),
+            "model_fingerprint": self.model,
+            "pvio_version": pvio.__version__,
+        }
+        pq.write_table(merge(tables, metadata), path, compression="zstd")
+
+    def _write_video(
+        self, video: ProbedVideo, segments: list[PlannedSegment], keys: list[str], path: Path
+    ) -> None:
+        index: FrameIndex = stored_index(video, self.store)
+        encoded = (
+            (segment.start, segment.stop, self._payload("video", key))
+            for segment, key in zip(segments, keys, strict=True)
+        )
+        join_segments(encoded, index, path)
+
+    def _payload(self, kind: Any, key: str) -> bytes:
+        try:
+            return self.store.read(kind, key)[0]
+        except StoreError as error:
+            self.store.discard(kind, key)
+            stage = "infer" if kind == "predictions" else "encode"
+            raise PvioError(
+                f"{error}; run the workflow again with `--forcerun {stage}`: only what is lost is "
+                "computed"
+            ) from error
+
+    def remove_stale(self) -> None:
+        """Remove the products of the run before that this run does not have."""
+        for name in set(self._before) - set(self.made):
+            path = self.results / name
+            path.unlink(missing_ok=True)
+            folder = path.parent
+            while folder != self.results:
+                try:
+                    folder.rmdir()
+                except OSError:
+                    break
+                folder = folder.parent
+
+    def _load_receipt(self) -> dict[str, list[Any]]:
+        try:
+            return json.loads((self.results / PRODUCTS_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def save_receipt(self) -> None:
+        write_json(self.results / PRODUCTS_FILE, self.made)
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        facts = path.stat()
+    except OSError:
+        return []
+    return [facts.st_size, facts.st_mtime_ns]

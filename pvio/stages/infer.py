@@ -1,0 +1,94 @@
+"""Stage 3: the model over the segments of one shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pvio.config import Settings
+from pvio.keys import predictions_key, video_key
+from pvio.manifest import Plan, PlannedSegment, Receipt
+from pvio.media.index import FrameIndex
+from pvio.models.entry import model_fingerprint
+from pvio.stages.shard import Entry, parse_shard, work_through
+from pvio.store import Store
+
+if TYPE_CHECKING:
+    from pvio.engine import Engine
+
+
+def infer(plan: Plan, settings: Settings, shard: str, threads: int = 1) -> Receipt:
+    """Run the model over the segments of a shard that are not in the store.
+
+    PyTorch is imported, and the model loaded, only when there is something to do. With
+    `output.video: frames` the pictures that the model returns are encoded as they come.
+
+    Args:
+        plan: the manifest.
+        settings: the same as the plan was made with.
+        shard: "k-of-n".
+        threads: for the model's operators on the CPU.
+
+    Raises:
+        FailedSegments: when segments failed, after all others are done.
+    """
+    store = Store(settings.cache)
+    numbers = plan.infer[parse_shard(shard, len(plan.infer))]
+    fingerprint = model_fingerprint(settings.model)
+    entries: list[tuple[Entry, ...]] = []
+    for number in numbers:
+        segment = plan.segments[number]
+        facts = (plan.videos[segment.video], segment, settings, fingerprint)
+        wanted: tuple[Entry, ...] = (("predictions", predictions_key(*facts)),)
+        if settings.output.video == "frames":
+            wanted += (("video", video_key(*facts)),)
+        entries.append(wanted)
+    engine: Engine | None = None
+
+    def compute(
+        segment: PlannedSegment,
+        index: FrameIndex,
+        wanted: tuple[Entry, ...],
+        progress: Callable[[int], None],
+    ) -> dict[str, Any]:
+        nonlocal engine
+        if engine is None:
+            engine = _start_engine(settings, threads)
+        return _infer_segment(engine, segment, index, wanted, progress, store)
+
+    return work_through("infer", shard, plan, numbers, entries, store, compute)
+
+
+def _start_engine(settings: Settings, threads: int) -> Engine:
+    import torch
+
+    from pvio.engine import Engine
+
+    torch.set_num_threads(threads)
+    return Engine(settings)
+
+
+def _infer_segment(
+    engine: Engine,
+    segment: PlannedSegment,
+    index: FrameIndex,
+    wanted: tuple[Entry, ...],
+    progress: Callable[[int], None],
+    store: Store,
+) -> dict[str, Any]:
+    from pvio.media.frames_output import FramesWriter
+    from pvio.predictions import serialize
+
+    span = (segment.start, segment.stop)
+    facts: dict[str, Any] = {}
+    if len(wanted) == 1:
+        result = engine.run(index, *span, progress=progress)
+        facts |= result.facts()
+        store.write(*wanted[0], serialize(result.table.table()), facts)
+        return facts
+    with store.writing(*wanted[1], facts) as file:
+        with FramesWriter(file, index, segment.start, engine.settings.output) as writer:
+            result = engine.run(index, *span, progress=progress, frames_sink=writer.write)
+        facts |= result.facts()
+        store.write(*wanted[0], serialize(result.table.table()), facts)
+    return facts

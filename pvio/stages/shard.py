@@ -1,0 +1,141 @@
+"""What infer and encode jobs share: work through a shard, skip what is done, survive failures."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pvio.collection import Source
+from pvio.errors import FailedSegments, PvioError, UnreadableVideo
+from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, SegmentReceipt
+from pvio.media.index import FrameIndex, index_key
+from pvio.progress import ProgressReport
+from pvio.stages.plan import stored_index
+from pvio.store import Kind, Store, StoreError
+
+log = logging.getLogger(__name__)
+
+Entry = tuple[Kind, str]
+Compute = Callable[
+    [PlannedSegment, FrameIndex, tuple[Entry, ...], Callable[[int], None]], dict[str, Any]
+]
+
+# Looks at one entry of the store per segment; more threads hide the latency of a network.
+_LOOKUP_THREADS = 8
+
+
+def parse_shard(text: str, n_shards: int) -> int:
+    """Number, from 0, of the shard called "k-of-n".
+
+    Raises:
+        PvioError: when it is none of the plan's shards.
+    """
+    match = re.fullmatch(r"(\d+)-of-(\d+)", text)
+    if not match or int(match[2]) != n_shards or not 1 <= int(match[1]) <= n_shards:
+        raise PvioError(
+            f"--shard {text}: expected k-of-{n_shards}, the plan has {n_shards} shard(s)"
+        )
+    return int(match[1]) - 1
+
+
+def work_through(
+    stage: str,
+    shard: str,
+    plan: Plan,
+    numbers: list[int],
+    entries: list[tuple[Entry, ...]],
+    store: Store,
+    compute: Compute,
+) -> Receipt:
+    """Compute the segments of a shard that are not in the store.
+
+    A segment that fails is logged with its traceback, and the others go on.
+
+    Args:
+        stage, shard: for progress and the receipt.
+        plan: the manifest.
+        numbers: the shard's segments.
+        entries: the entries of the store that each of them must have, the last one committed last.
+        store: where finished segments are.
+        compute: commits a segment's entries and returns the facts stored with the last one.
+
+    Raises:
+        FailedSegments: at the end, when segments failed, naming them.
+    """
+    began = time.perf_counter()
+    finished = _finished(store, entries)
+    receipts: list[SegmentReceipt] = []
+    failures: list[str] = []
+    todo = [n for n, facts in zip(numbers, finished, strict=True) if facts is None]
+    total = sum(plan.segments[n].stop - plan.segments[n].start for n in todo)
+    log.info(
+        "%s %s: %d segment(s), %d finished before, %d to do (%d frames)",
+        stage, shard, len(numbers), len(numbers) - len(todo), len(todo), total,
+    )  # fmt: skip
+    with ProgressReport(f"{stage} {shard}", total) as progress:
+        for number, wanted, facts in zip(numbers, entries, finished, strict=True):
+            segment = plan.segments[number]
+            video = plan.videos[segment.video]
+            computed = facts is None
+            if facts is None:
+                name = f"{video.name} frames {segment.start} to {segment.stop - 1}"
+                try:
+                    facts = _compute(segment, video, wanted, store, compute, progress.advance)
+                except PvioError as error:
+                    log.error("%s: %s", name, error, exc_info=error.__cause__)
+                    failures.append(f"{name}: {error}")
+                    continue
+                except Exception as error:
+                    log.exception("%s failed", name)
+                    failures.append(f"{name}: {type(error).__name__}: {error}")
+                    continue
+                log.info("%s: done in %.1f s", name, facts["seconds"]["total"])
+            receipts.append(
+                SegmentReceipt(
+                    number, wanted[-1][1], computed, facts.get("status", {}), facts["seconds"]
+                )
+            )
+    if failures:
+        raise FailedSegments(
+            f"{len(failures)} of {len(numbers)} segments of {stage} {shard} failed, the others are "
+            "finished and kept:\n  " + "\n  ".join(failures)
+        )
+    return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
+
+
+def _compute(
+    segment: PlannedSegment,
+    video: ProbedVideo,
+    wanted: tuple[Entry, ...],
+    store: Store,
+    compute: Compute,
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
+    _check_unchanged(video)
+    return compute(segment, stored_index(video, store), wanted, progress)
+
+
+def _check_unchanged(video: ProbedVideo) -> None:
+    source = Source(video.path, video.name, video.is_image_folder)
+    if index_key(source) != video.index_key:
+        raise UnreadableVideo(video.path, "it changed during the run; run the workflow again")
+
+
+def _finished(store: Store, entries: list[tuple[Entry, ...]]) -> list[dict[str, Any] | None]:
+    """For every segment the facts of its last entry; None where an entry is not there."""
+
+    def look(wanted: tuple[Entry, ...]) -> dict[str, Any] | None:
+        if not all(store.has(kind, key) for kind, key in wanted):
+            return None
+        try:
+            return store.info(*wanted[-1])
+        except StoreError as error:
+            log.warning("%s; it is computed again", error)
+            return None
+
+    with ThreadPoolExecutor(_LOOKUP_THREADS) as pool:
+        return list(pool.map(look, entries))

@@ -1,0 +1,148 @@
+"""The store of finished work: one file per entry, found by key, committed by a rename.
+
+An entry is its payload, followed by a footer: a JSON object with facts about the payload, the
+footer's length and a magic number. The footer carries a digest of the payload that is verified
+on reading. An entry is written under a temporary name, flushed to disk and renamed, so that a
+file with an entry's name is always whole, also when many jobs write the same key at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import struct
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from pvio.errors import StoreError
+
+Kind = Literal["index", "predictions", "video"]
+_FOOTER = struct.Struct("<Q8s")
+_MAGIC = b"pvio\x00\x01\r\n"
+_BLOCK = 1 << 20
+
+
+def make_key(**facts: Any) -> str:
+    """A key from everything the entry depends on (JSON values)."""
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+class Store:
+    """Entries below a folder that many jobs and hosts may share.
+
+    Args:
+        root: the folder; made on the first write.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]):
+        self.root = Path(root)
+
+    def path(self, kind: Kind, key: str) -> Path:
+        return self.root / kind / key[:2] / key
+
+    def has(self, kind: Kind, key: str) -> bool:
+        return self.path(kind, key).is_file()
+
+    def info(self, kind: Kind, key: str) -> dict[str, Any]:
+        """The facts in the footer, without reading the payload.
+
+        Raises:
+            StoreError: when the entry is absent or its footer is damaged.
+        """
+        with self._opened(kind, key) as file:
+            return self._footer(file, kind, key)[0]
+
+    def read(self, kind: Kind, key: str) -> tuple[bytes, dict[str, Any]]:
+        """Payload and facts.
+
+        Raises:
+            StoreError: when the entry is absent, or payload and digest disagree.
+        """
+        with self._opened(kind, key) as file:
+            info, size = self._footer(file, kind, key)
+            file.seek(0)
+            payload = file.read(size)
+        if hashlib.blake2b(payload, digest_size=16).hexdigest() != info["digest"]:
+            raise StoreError(f"{self.path(kind, key)} is damaged: its digest does not match")
+        return payload, info
+
+    def discard(self, kind: Kind, key: str) -> None:
+        """Remove an entry, e.g. a damaged one, so that it is computed again."""
+        self.path(kind, key).unlink(missing_ok=True)
+
+    def write(
+        self, kind: Kind, key: str, payload: bytes | memoryview, info: dict[str, Any]
+    ) -> None:
+        """Commit an entry whose payload is in memory."""
+        with self.writing(kind, key, info) as file:
+            file.write(payload)
+
+    @contextlib.contextmanager
+    def writing(self, kind: Kind, key: str, info: dict[str, Any]) -> Iterator[BinaryIO]:
+        """A file to write the payload to; committed when the block ends without an exception.
+
+        `info` is stored as it is at the end of the block.
+        """
+        final = self.path(kind, key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(final) as temporary, open(temporary, "w+b") as file:
+            yield file
+            file.seek(0)
+            digest = hashlib.blake2b(digest_size=16)
+            while block := file.read(_BLOCK):
+                digest.update(block)
+            footer = json.dumps({**info, "digest": digest.hexdigest()}).encode()
+            file.seek(0, io.SEEK_END)
+            file.write(footer + _FOOTER.pack(len(footer), _MAGIC))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _opened(self, kind: Kind, key: str) -> BinaryIO:
+        try:
+            return open(self.path(kind, key), "rb")
+        except OSError as error:
+            raise StoreError(f"no entry {self.path(kind, key)}: {error}") from error
+
+    def _footer(self, file: BinaryIO, kind: Kind, key: str) -> tuple[dict[str, Any], int]:
+        try:
+            end = file.seek(-_FOOTER.size, io.SEEK_END)
+            length, magic = _FOOTER.unpack(file.read(_FOOTER.size))
+            if magic != _MAGIC or length > end:
+                raise ValueError("no footer")
+            file.seek(end - length)
+            return json.loads(file.read(length)), end - length
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.path(kind, key)} is damaged: {error}") from error
+
+
+@contextlib.contextmanager
+def replacing(final: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `final`, renamed to it when the block ends without an exception."""
+    final = Path(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    # The ending stays last: encoders choose the container by it.
+    temporary = final.with_name(f".{uuid.uuid4().hex[:12]}.tmp{final.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, final)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def write_text(final: str | os.PathLike[str], text: str) -> None:
+    """Write a text file so that it appears whole or not at all."""
+    with replacing(final) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(final: str | os.PathLike[str], data: Any) -> None:
+    """Write JSON so that it appears whole or not at all."""
+    write_text(final, json.dumps(data, indent=1, ensure_ascii=False) + "\n")

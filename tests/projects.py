@@ -1,0 +1,100 @@
+"""Runs of the workflow as a user starts them: Snakemake as a sub-process in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+BRIGHTNESS = """
+import torch
+
+class Brightness(torch.nn.Module):
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, frames):
+        return {"brightness": frames.mean(dim=(1, 2, 3)) * self.factor}
+"""
+
+
+@dataclass
+class Project:
+    """A working folder in which Snakemake runs."""
+
+    folder: Path
+
+    def snakemake(
+        self, *options: str, cores: int = 2, **config: Any
+    ) -> subprocess.CompletedProcess:
+        """Run the workflow with top-level settings overridden on the command line."""
+        command = [
+            *(sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile")),
+            *("--configfile", str(REPOSITORY / "config.yaml"), "--cores", str(cores)),
+            *options,
+        ]
+        if config:
+            command += [
+                "--config",
+                *(f"{key}={json.dumps(value)}" for key, value in config.items()),
+            ]
+        # The command `pvio` is beside this Python, as in an activated environment.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+
+    def run(self, *options: str, cores: int = 2, **config: Any) -> str:
+        """Run the workflow to its end; the text it printed."""
+        done = self.snakemake(*options, cores=cores, **config)
+        text = done.stdout + done.stderr
+        assert done.returncode == 0, text + self.logs()
+        return text
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("logs/**/*.log")))
+
+    def receipts(self, stage: str) -> list[dict[str, Any]]:
+        """What the shard jobs of the present plan wrote."""
+        n = len(json.loads((self.folder / "work/plan.json").read_text())[stage])
+        files = [self.folder / f"work/{stage}/{k}-of-{n}.json" for k in range(1, n + 1)]
+        return [json.loads(file.read_text()) for file in files]
+
+    def n_computed(self, stage: str) -> int:
+        """Segments that the last run computed, not counting those that were there."""
+        return sum(
+            segment["computed"]
+            for receipt in self.receipts(stage)
+            for segment in receipt["segments"]
+        )
+
+    def summary(self) -> dict[str, dict[str, str]]:
+        """Rows of summary.tsv by name."""
+        lines = (self.folder / "results/summary.tsv").read_text().splitlines()
+        header = lines[0].split("\t")
+        rows = [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
+        return {row["name"]: row for row in rows}
+
+
+def make_clip(path: Path, *, frames: int = 20, size: str = "64x48", options: str = "") -> Path:
+    """A short H.264 test clip, made with the FFmpeg command that imageio-ffmpeg ships."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = f"testsrc2=size={size}:rate=25"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "lavfi", "-i", source]
+    command += ["-frames:v", str(frames), "-pix_fmt", "yuv420p", *options.split(), str(path)]
+    subprocess.run(command, check=True)
+    return path

@@ -1,0 +1,244 @@
+"""From the `videos` setting to the collection; files are empty, since only names matter here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pvio.collection import Source, find_sources, fingerprint, result_names
+from pvio.errors import CollectionError
+
+Tree = Callable[..., Path]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """Makes empty files below a folder and returns the folder."""
+
+    def make(*names: str) -> Path:
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path
+
+    return make
+
+
+def names_of(*entries: object) -> list[str]:
+    return [source.name for source in find_sources(map(str, entries))]
+
+
+def test_a_file_is_called_by_its_stem(tree: Tree):
+    assert names_of(tree("a.mp4") / "a.mp4") == ["a"]
+
+
+def test_paths_are_absolute(tree: Tree, monkeypatch: pytest.MonkeyPatch):
+    root = tree("a.mp4")
+    monkeypatch.chdir(root)
+    assert find_sources(["a.mp4"])[0].path == str(root / "a.mp4")
+
+
+def test_videos_come_in_the_order_of_their_paths(tree: Tree):
+    root = tree("b.mp4", "a.mp4")
+    assert names_of(root / "b.mp4", root / "a.mp4") == ["a", "b"]
+
+
+def test_a_video_named_twice_is_one_video(tree: Tree):
+    root = tree("a.mp4")
+    assert names_of(root / "a.mp4", root, root / "*.mp4", root / "." / "a.mp4") == ["a"]
+
+
+def test_a_glob_finds_files_of_one_folder(tree: Tree):
+    assert names_of(tree("a.mp4", "b.mp4", "c.avi", "d/e.mp4") / "*.mp4") == ["a", "b"]
+
+
+def test_two_stars_find_files_at_any_depth(tree: Tree):
+    root = tree("a.mp4", "d/b.mp4", "d/e/c.mp4")
+    assert names_of(root / "**" / "*.mp4") == ["a", "d/b", "d/e/c"]
+
+
+def test_a_glob_without_an_ending_takes_only_videos(tree: Tree):
+    assert names_of(tree("a.mp4", "a.csv", "notes.txt") / "*") == ["a"]
+
+
+def test_a_glob_with_an_ending_takes_unusual_endings(tree: Tree):
+    assert names_of(tree("a.seq", "b.mp4") / "*.seq") == ["a"]
+
+
+def test_a_folder_is_searched_for_videos_at_any_depth(tree: Tree):
+    root = tree("a.mp4", "x/b.MKV", "x/y/c.avi", "x/notes.md", ".hidden/d.mp4", "x/._b.mp4")
+    assert names_of(root) == ["a", "x/b", "x/y/c"]
+
+
+def test_a_folder_of_images_is_one_video(tree: Tree):
+    root = tree("run/0001.png", "run/0002.png", "film.mp4")
+    assert [(source.name, source.is_image_folder) for source in find_sources([str(root)])] == [
+        ("film", False),
+        ("run", True),
+    ]
+
+
+def test_images_beside_videos_are_no_video(tree: Tree):
+    assert names_of(tree("a.mp4", "thumbnail.png")) == ["a"]
+
+
+def test_dots_in_the_name_of_an_image_folder_are_kept(tree: Tree):
+    root = tree("run.2026.10/1.png", "run.2026.11/1.png")
+    assert names_of(root) == ["run.2026.10", "run.2026.11"]
+
+
+def test_a_list_is_relative_to_its_own_folder(tree: Tree):
+    root = tree("lists/list.txt", "data/a.mp4")
+    (root / "lists/list.txt").write_text("../data/a.mp4\n")
+    assert [s.path for s in find_sources([str(root / "lists/list.txt")])] == [
+        str(root / "data/a.mp4")
+    ]
+
+
+def test_a_list_has_comments_empty_lines_globs_and_folders(tree: Tree):
+    root = tree("a.mp4", "b1.mp4", "b2.mp4", "c/d.mp4")
+    (root / "list.txt").write_text("# the first day\n\na.mp4\n  b*.mp4\nc\n")
+    assert names_of(root / "list.txt") == ["a", "b1", "b2", "c/d"]
+
+
+def test_a_tsv_list_has_paths_in_its_first_column_below_a_heading(tree: Tree):
+    root = tree("a.mp4", "b.mp4")
+    (root / "list.tsv").write_text("path\tanimal\na.mp4\t7\nb.mp4\t8\n")
+    assert names_of(root / "list.tsv") == ["a", "b"]
+
+
+def test_a_list_may_start_with_a_byte_order_mark(tree: Tree):
+    root = tree("a.mp4")
+    (root / "list.txt").write_bytes(b"\xef\xbb\xbfa.mp4\r\n")
+    assert names_of(root / "list.txt") == ["a"]
+
+
+def test_globs_in_a_list_work_in_a_folder_with_brackets(tree: Tree):
+    root = tree("mice [batch 1]/a.mp4", "mice [batch 1]/b.mp4")
+    (root / "mice [batch 1]/list.txt").write_text("*.mp4\n")
+    assert names_of(root / "mice [batch 1]/list.txt") == ["a", "b"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tree: Tree):
+    root = tree("a[1].mp4", "a1.mp4")
+    assert names_of(root / "a[1].mp4") == ["a[1]"]
+
+
+def test_equal_stems_in_different_folders_keep_their_folders(tree: Tree):
+    assert names_of(tree("day1/cam.mp4", "day2/cam.mp4")) == ["day1/cam", "day2/cam"]
+
+
+def test_equal_stems_with_different_endings_keep_their_endings(tree: Tree):
+    assert names_of(tree("a.avi", "a.mp4", "b.mp4")) == ["a.avi", "a.mp4", "b"]
+
+
+def test_a_name_with_its_ending_is_not_taken_by_another_video(tree: Tree):
+    names = names_of(tree("clip.avi", "clip.mp4", "clip.mp4.mkv"))
+    assert len(set(names)) == 3
+
+
+def test_names_differ_where_case_does_not_count(tree: Tree):
+    names = names_of(tree("A.mp4", "a.mp4", "day/B.mp4", "Day/b.mp4"))
+    assert len({name.casefold() for name in names}) == 4
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sets(
+        st.lists(st.sampled_from(["a", "A", "a.mp4", "b.mkv", "a.mp4.mkv"]), min_size=1, max_size=3)
+        .map("/".join)
+        .map(lambda name: f"/data/{name}"),
+        min_size=1,
+    )
+)
+def test_names_are_unique_relative_and_stay_below_the_results_folder(paths: set[str]):
+    names = result_names(sorted(paths))
+    assert len({name.casefold() for name in names}) == len(paths)
+    for name in names:
+        assert not PurePosixPath(name).is_absolute()
+        assert ".." not in PurePosixPath(name).parts
+
+
+def test_paths_with_dots_do_not_leave_the_results_folder(tree: Tree):
+    root = tree("x/a.mp4", "y/b.mp4")
+    assert names_of(root / "x" / ".." / "y" / "b.mp4", root / "x" / "a.mp4") == ["x/a", "y/b"]
+
+
+@pytest.mark.parametrize("name", ["two words", "Mäuse 鼠", "line\nbreak", "quote'\"s", "-dash"])
+def test_any_file_name_is_kept(tree: Tree, name: str):
+    root = tree(f"{name}.mp4")
+    assert names_of(root) == [name]
+    assert len(fingerprint(find_sources([str(root)]))) > 0
+
+
+def test_a_file_name_that_is_not_utf8_has_a_fingerprint(tmp_path: Path):
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.mp4", "wb"):
+        pass
+    assert len(fingerprint(find_sources([str(tmp_path)]))) > 0
+
+
+def test_a_named_file_that_is_absent_is_kept(tree: Tree):
+    root = tree("a.mp4")
+    assert names_of(root / "a.mp4", root / "gone.mp4") == ["a", "gone"]
+
+
+def test_an_absent_file_in_a_list_is_kept(tree: Tree):
+    root = tree("a.mp4")
+    (root / "list.txt").write_text("a.mp4\ngone.mp4\n")
+    assert names_of(root / "list.txt") == ["a", "gone"]
+
+
+@pytest.mark.parametrize(
+    "entry", ["*.mp4", "empty", "nowhere", "nowhere.txt", "empty.txt", "latin1.txt"]
+)
+def test_an_entry_that_leads_to_no_video_is_named(tree: Tree, entry: str):
+    root = tree("empty/notes.md", "empty.txt")
+    (root / "latin1.txt").write_bytes("Mäuse.mp4\n".encode("latin-1"))
+    with pytest.raises(CollectionError) as caught:
+        find_sources([str(root / entry)])
+    assert entry in str(caught.value)
+
+
+def test_the_fingerprint_stays_when_nothing_changes(tree: Tree):
+    root = tree("a.mp4", "run/1.png")
+    assert fingerprint(find_sources([str(root)])) == fingerprint(find_sources([str(root)]))
+
+
+@pytest.mark.parametrize("change", ["add", "grow", "touch", "remove", "rename", "add an image"])
+def test_the_fingerprint_changes_with_the_collection(tree: Tree, change: str):
+    root = tree("a.mp4", "b.mp4", "run/1.png")
+    before = fingerprint(find_sources([str(root)]))
+    match change:
+        case "add":
+            tree("c.mp4")
+        case "grow":
+            (root / "a.mp4").write_bytes(b"x")
+        case "touch":
+            os.utime(root / "a.mp4", ns=(0, 10**18))
+        case "remove":
+            (root / "b.mp4").unlink()
+        case "rename":
+            (root / "b.mp4").rename(root / "c.mp4")
+        case "add an image":
+            tree("run/2.png")
+    assert fingerprint(find_sources([str(root)])) != before
+
+
+def test_a_file_that_appears_changes_the_fingerprint_of_its_source(tmp_path: Path):
+    source = Source(str(tmp_path / "a.mp4"), "a")
+    before = fingerprint([source])
+    (tmp_path / "a.mp4").touch()
+    assert fingerprint([source]) != before
+
+
+def test_a_file_beside_the_collection_leaves_the_fingerprint(tree: Tree):
+    root = tree("a.mp4")
+    before = fingerprint(find_sources([str(root)]))
+    tree("notes.md")
+    assert fingerprint(find_sources([str(root)])) == before

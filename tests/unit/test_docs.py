@@ -1,0 +1,346 @@
+"""What the documentation says is so: its code runs, its names and links exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import click
+import numpy as np
+import pytest
+import torch
+import yaml
+from pydantic import BaseModel
+from snakemake.cli import get_argument_parser
+
+import pvio
+from pvio.cli import main
+from pvio.config import Settings, parse_settings
+from pvio.errors import ConfigError
+from pvio.media.draw import Canvas
+from pvio.models.contract import VideoInfo
+from pvio.models.open_field import OpenFieldTracker
+from pvio.stages.assemble import SUMMARY_COLUMNS, assemble
+from pvio.stages.encode import encode
+from pvio.stages.infer import infer
+from pvio.stages.plan import make_plan
+from pvio.stages.probe import probe
+
+REPOSITORY = Path(__file__).parents[2]
+SAMPLE = REPOSITORY / "samples" / "dark_on_bright.mp4"
+N_FRAMES, HEIGHT, WIDTH = 200, 240, 320
+PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def page(name: str) -> str:
+    return (REPOSITORY / "docs" / name).read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [body for kind, body in FENCE.findall(text) if kind == language]
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of all table rows; rows of dashes left out."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+
+
+def code_spans(text: str) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory with the files of docs/models.md and one sample."""
+    for code in blocks(page("models.md"), "python"):
+        name = re.match(r"# (\w+\.py)\n", code)
+        assert name, f"the first line of a code block must name its file:\n{code}"
+        (tmp_path / name[1]).write_text(code, encoding="utf-8")
+    (tmp_path / "samples").mkdir()
+    shutil.copy(SAMPLE, tmp_path / "samples")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def run(model: dict[str, Any], video: str = "none") -> pvio.predictions.Predictions:
+    """All stages on the sample, in two segments whose last batch is smaller than the others."""
+    settings = parse_settings(
+        {
+            "segment_frames": 100,
+            "model": {"batch_size": 33, "device": "cpu", **model},
+            "output": {"video": video, "preset": "ultrafast"},
+        }
+    )
+    plan = make_plan(probe(settings), settings, 1)
+    assert len(plan.segments) == 2
+    receipts = [infer(plan, settings, "1-of-1")]
+    if video == "overlay":
+        receipts.append(encode(plan, settings, "1-of-1"))
+    assemble(plan, settings, receipts, "results")
+    predictions = pvio.read_predictions("results/predictions/dark_on_bright.parquet")
+    assert (predictions["status"] == "ok").all()
+    return predictions
+
+
+def sample_luma() -> np.ndarray:
+    with av.open(str(SAMPLE)) as container:
+        frames = container.decode(video=0)
+        return np.stack([frame.to_ndarray()[:HEIGHT] for frame in frames]).astype(np.float64)
+
+
+def decoded(path: str, form: str) -> np.ndarray:
+    with av.open(path) as container:
+        return np.stack([frame.to_ndarray(format=form) for frame in container.decode(video=0)])
+
+
+@pytest.mark.usefixtures("workplace")
+def test_the_ten_line_model_measures_brightness() -> None:
+    predictions = run({"entry": "my_model.py:Brightness"})
+    expected = sample_luma().mean(axis=(1, 2)) / 255
+    np.testing.assert_allclose(predictions["brightness"], expected, rtol=1e-5)
+    tiles = sample_luma().reshape(N_FRAMES, 3, 80, 4, 80).mean(axis=(2, 4)) / 255
+    np.testing.assert_allclose(predictions["tiles"], tiles, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_function_is_a_model_and_takes_args() -> None:
+    predictions = run({"entry": "brightness.py:brightness", "args": {"scale": 255.0}})
+    expected = sample_luma().mean(axis=(1, 2))
+    np.testing.assert_allclose(predictions["brightness"], expected, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("workplace")
+def test_the_prepare_example_sees_the_video_first() -> None:
+    moving = run({"entry": "movement.py:Movement", "args": {"threshold": 0.2}})["output"]
+    assert moving.shape == (N_FRAMES,)
+    # Two animals of about 490 pixels on 320×240, away from where they usually are.
+    assert 0.002 < moving.mean() < 0.02
+
+
+@pytest.mark.usefixtures("workplace")
+def test_the_draw_example_marks_the_spot_it_found() -> None:
+    plain = decoded(str(SAMPLE), "rgb24").astype(int)
+    predictions = run({"entry": "spot.py:BrightestSpot"}, video="overlay")
+    drawn = decoded("results/videos/dark_on_bright.mp4", "rgb24").astype(int)
+    changed = (np.abs(drawn - plain) > 60).any(axis=3)
+    for number in range(0, N_FRAMES, 20):
+        x, y = predictions["position"][number]
+        rows, columns = np.nonzero(changed[number])
+        distance = np.hypot(columns - x, rows - y)
+        assert (np.abs(distance - 10) < 3).sum() > 20, f"no circle around ({x}, {y})"
+
+
+@pytest.mark.usefixtures("workplace")
+def test_the_frames_example_writes_the_negative() -> None:
+    predictions = run({"entry": "negative.py:negative"}, video="frames")
+    assert "frames" not in predictions
+    negative = decoded("results/videos/dark_on_bright.mp4", "gray").astype(float)
+    assert negative.shape == (N_FRAMES, HEIGHT, WIDTH)
+    assert np.corrcoef(negative[0].ravel(), sample_luma()[0].ravel())[0, 1] < -0.99
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_exported_models_give_what_their_class_gives(workplace: Path) -> None:
+    runpy.run_path(str(workplace / "export_model.py"), run_name="__main__")
+    text = next(code for code in blocks(page("models.md"), "yaml") if "net.pt2" in code)
+    exported = run(yaml.safe_load(text)["model"])["features"]
+    scripted = run({"entry": "net.pt"})["features"]
+    own = run({"entry": "export_model.py:Net", "weights": "net_weights.pt"})["features"]
+    assert exported.shape == (N_FRAMES, 8)
+    np.testing.assert_allclose(exported, own, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(scripted, own, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("workplace")
+def test_predictions_are_read_as_outputs_md_shows() -> None:
+    run({"entry": "my_model.py:Brightness"})
+    for code in blocks(page("outputs.md"), "python"):
+        if "pandas" in code:
+            continue  # pandas is no dependency of pvio
+        names: dict[str, Any] = {}
+        exec(code, names)
+        read = names.get("predictions") or names["table"]
+        assert len(read["tiles"]) == N_FRAMES
+    field = names["table"].schema.field("tiles")
+    assert field.metadata == {b"shape": b"[3, 4]"}
+    said = re.search(r"under the key `pvio`: (.*?)\n\n", page("outputs.md"), re.DOTALL)
+    assert said
+    metadata = pvio.read_predictions("results/predictions/dark_on_bright.parquet").metadata
+    assert set(re.findall(r"`(\w+)`", said[1])) == set(metadata)
+
+
+def settings_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from settings_fields(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.get_default(call_default_factory=True)
+
+
+def documented_keys() -> dict[str, list[str]]:
+    section = page("configuration.md").split("## Keys", 1)[1].split("\n## ", 1)[0]
+    return {row[0].strip("`"): row for row in table_rows(section) if row[0].startswith("`")}
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    said = {key: yaml.safe_load(row[2].strip("`")) for key, row in documented_keys().items()}
+    assert said == dict(settings_fields(Settings))
+
+
+@pytest.mark.parametrize("key", sorted(documented_keys()))
+def test_the_example_of_a_setting_is_valid(key: str) -> None:
+    value = yaml.safe_load(documented_keys()[key][4].strip("`"))
+    section, _, name = key.rpartition(".")
+    parse_settings({section: {name: value}} if section else {name: value})
+
+
+def test_the_shown_faults_are_the_messages_of_the_program() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(
+            {"segment_frames": "many", "decoder": "cuda", "model": {"batchsize": 3}},
+            source="config",
+        )
+    assert str(caught.value) + "\n" in blocks(page("configuration.md"), "text")
+
+
+def test_yaml_blocks_are_valid_settings() -> None:
+    for text in [page("configuration.md"), page("models.md")]:
+        for code in blocks(text, "yaml"):
+            parse_settings(yaml.safe_load(code))
+
+
+def test_every_argument_of_the_tracker_is_documented_with_its_default() -> None:
+    defaults = OpenFieldTracker.__init__.__kwdefaults__ or {}
+    positional = OpenFieldTracker.__init__.__defaults__ or ()
+    expected = {"n_animals": positional[0], **defaults}
+    section = page("models.md").split("## The built-in tracker", 1)[1].split("It returns", 1)[0]
+    rows = [row for row in table_rows(section) if row[0].startswith("`")]
+    assert {row[0].strip("`"): yaml.safe_load(row[1].strip("`")) for row in rows} == expected
+
+
+def test_every_method_of_the_canvas_is_documented_with_its_arguments() -> None:
+    section = page("models.md").split("## Drawing", 1)[1].split("## Pictures", 1)[0]
+    said = {
+        match[1]: match[2].split(", ")
+        for row in table_rows(section)
+        if (match := re.fullmatch(r"`(\w+)\((.*)\)`", row[0]))
+    }
+    methods = {
+        name: list(method.__code__.co_varnames[1 : method.__code__.co_argcount])
+        for name, method in vars(Canvas).items()
+        if not name.startswith("_")
+    }
+    assert said == methods
+
+
+def test_every_attribute_of_the_video_is_named() -> None:
+    section = page("models.md").split("## State per video", 1)[1].split("## Drawing", 1)[0]
+    for name in VideoInfo.__dataclass_fields__:
+        assert f"`{name}`" in section or f"video.{name}(" in section, name
+
+
+def test_every_column_of_the_summary_is_documented() -> None:
+    section = page("outputs.md").split("## Summary", 1)[1].split("\n## ", 1)[0]
+    first = [row[0] for row in table_rows(section)][1:]
+    said = [name for cell in first for name in re.findall(r"`(\w+)`", cell)]
+    assert said == list(SUMMARY_COLUMNS)
+
+
+def command_lines(text: str, program: str) -> list[str]:
+    """Commands in code blocks and code spans that call a program, continued lines joined."""
+    shell = "\n".join(blocks(text, "bash")).replace("\\\n", " ")
+    lines = [part.strip() for part in re.split(r"\n|&&", shell)] + code_spans(text)
+    return [line for line in lines if re.match(rf"{program}( |$)", line)]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands_in_the_docs_exist(path: Path) -> None:
+    for line in command_lines(path.read_text(encoding="utf-8"), "pvio"):
+        words = line.split()
+        commands = [word for word in words[1:2] if not word.startswith("-")]
+        assert all(command in main.commands for command in commands), line
+        command: click.Command = main.commands[commands[0]] if commands else main
+        known = {option for parameter in command.params for option in parameter.opts}
+        used = set(re.findall(r"(?<= )--[\w-]+", line))
+        assert used <= known | {"--help"}, line
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_options_of_snakemake_in_the_docs_exist(path: Path) -> None:
+    known = get_argument_parser()._option_string_actions
+    for line in command_lines(path.read_text(encoding="utf-8"), "snakemake"):
+        assert set(re.findall(r"(?<= )--?[a-z][\w-]*", line)) <= set(known), line
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_relative_links_resolve(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = path.parent / name if name else path
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor in anchors, target
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_files_of_the_repository_named_in_the_docs_exist(path: Path) -> None:
+    folders = "workflow/|pvio/|samples/|tests/|docs/|benchmarks/"
+    for span in code_spans(path.read_text(encoding="utf-8")):
+        if re.fullmatch(rf"({folders})[\w./-]*", span):
+            assert (REPOSITORY / span).exists(), span
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Modules of pvio that a file imports anywhere but for type checking."""
+    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pvio."):
+            yield str(node.module)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("pvio."))
+        pending.extend(ast.iter_child_nodes(node))
+
+
+def test_modules_import_only_from_the_layers_above_them() -> None:
+    section = page("architecture.md").split("## Modules", 1)[1]
+    layers = [name for row in table_rows(section)[1:] for name in re.findall(r"`(\w+)`", row[0])]
+    package = REPOSITORY / "pvio"
+    there = {path.relative_to(package).parts[0].removesuffix(".py") for path in package_files()}
+    assert sorted(layers) == sorted(there - {"__init__"})
+    for path in package_files():
+        layer = path.relative_to(package).parts[0].removesuffix(".py")
+        if layer == "__init__":
+            continue
+        for module in imported_modules(path):
+            other = module.split(".")[1]
+            assert layers.index(other) <= layers.index(layer), f"{path} imports {module}"
+
+
+def test_no_module_imports_snakemake() -> None:
+    for path in package_files():
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"^\s*(import|from) snakemake", text, re.MULTILINE), path
+
+
+def package_files() -> list[Path]:
+    return sorted((REPOSITORY / "pvio").rglob("*.py"))

@@ -1,0 +1,438 @@
+"""The engine: exact values reach the model, its outputs reach their rows, faults are named."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import pvio.engine
+from pvio.config import Settings, parse_settings
+from pvio.engine import BATCHES_AHEAD, Engine, resolve_decoder
+from pvio.errors import ModelError
+from pvio.media.index import FrameIndex, load_index
+from pvio.predictions import column_array
+
+Clip = Callable[[str], Path]
+
+MODELS = """
+import time
+import torch
+
+def pixels(frames):
+    return {"pixels": frames}
+
+def mean(frames):
+    return frames.float().mean((1, 2, 3))
+
+def several(frames):
+    m = frames.float().mean((1, 2, 3))
+    return {"mean": m, "bright": m > 0.5, "pair": torch.stack([m, m], 1), "n": (m * 99).int()}
+
+def batch_size(frames):
+    return torch.full((len(frames),), len(frames))
+
+def strides(frames):
+    channels_last = frames.is_contiguous(memory_format=torch.channels_last)
+    return torch.full((len(frames),), channels_last)
+
+def no_tensor(frames):
+    return [1.0] * len(frames)
+
+def empty(frames):
+    return {}
+
+def numpy_values(frames):
+    return {"x": frames.numpy()}
+
+def short(frames):
+    return torch.zeros(len(frames) - 1)
+
+def scalar(frames):
+    return frames.mean()
+
+def reserved(frames):
+    return {"pts": torch.zeros(len(frames))}
+
+def number_as_name(frames):
+    return {3: torch.zeros(len(frames))}
+
+def complex_values(frames):
+    return torch.zeros(len(frames), dtype=torch.complex64)
+
+class Changing:
+    calls = 0
+    def __call__(self, frames):
+        self.calls += 1
+        return torch.zeros(len(frames), self.calls)
+
+class Failing:
+    calls = 0
+    def __call__(self, frames):
+        self.calls += 1
+        if self.calls == 3:
+            raise ValueError("cannot see the animal")
+        return torch.zeros(len(frames))
+
+class Prepared:
+    def __init__(self, fail=False):
+        self.videos, self.fail = [], fail
+    def prepare(self, video):
+        if self.fail:
+            raise ValueError("no background")
+        self.videos.append(video)
+    def __call__(self, frames):
+        return torch.zeros(len(frames))
+
+class Convolution(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 2, 3)
+        torch.nn.init.constant_(self.layer.weight, 0.1)
+    def forward(self, frames):
+        return self.layer(frames).mean((2, 3))
+
+def in_place(frames):
+    frames.zero_()
+    return torch.zeros(len(frames))
+
+def inverted(frames):
+    return {"frames": 1 - frames, "mean": frames.mean((1, 2, 3))}
+"""
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Engine]:
+    """An engine for a model of `MODELS` by name, and settings."""
+    file = tmp_path_factory.mktemp("models") / "engine_models.py"
+    file.write_text(MODELS)
+
+    def make(name: str, **model: Any) -> Engine:
+        model = {"entry": f"{file}:{name}", "device": "cpu", "batch_size": 7, **model}
+        return Engine(parse_settings({"model": model}))
+
+    path = sys.path.copy()
+    yield make
+    sys.path[:] = path
+
+
+def columns(engine: Engine, index: FrameIndex, start: int = 0, stop: int = 40) -> dict[str, Any]:
+    table = engine.run(index, start, stop).table.table()
+    return {name: column_array(table, name) for name in table.column_names}
+
+
+@pytest.fixture(scope="module")
+def index(clip: Clip) -> FrameIndex:
+    return load_index(clip("b_frames.mp4"))
+
+
+@pytest.fixture(scope="module")
+def luma(clip: Clip, ffmpeg: Any) -> np.ndarray:
+    return ffmpeg.luma(clip("b_frames.mp4"), 64, 96)
+
+
+def test_gray_floats_are_luma_over_255(engine: Any, index: FrameIndex, luma: np.ndarray):
+    found = columns(engine("pixels"), index)["pixels"]
+    assert found.shape == (40, 1, 64, 96)
+    assert found.dtype == np.float32
+    assert np.array_equal(found[:, 0], luma.astype(np.float32) / np.float32(255))
+
+
+def test_gray_bytes_are_luma(engine: Any, index: FrameIndex, luma: np.ndarray):
+    found = columns(engine("pixels", dtype="uint8"), index)["pixels"]
+    assert found.dtype == np.uint8
+    assert np.array_equal(found[:, 0], luma)
+
+
+def test_rgb_floats_are_ffmpegs_colours_over_255(
+    engine: Any, index: FrameIndex, clip: Clip, ffmpeg: Any
+):
+    found = columns(engine("pixels", channels="rgb"), index)["pixels"]
+    expected = ffmpeg.rgb(clip("b_frames.mp4"), 64, 96).transpose(0, 3, 1, 2)
+    assert np.array_equal(found, expected.astype(np.float32) / np.float32(255))
+
+
+def test_normalized_values_are_shifted_and_scaled_by_channel(
+    engine: Any, index: FrameIndex, clip: Clip, ffmpeg: Any
+):
+    mean, std = [0.1, 0.2, 0.3], [0.5, 1.0, 2.0]
+    model = engine("pixels", channels="rgb", normalize={"mean": mean, "std": std})
+    expected = ffmpeg.rgb(clip("b_frames.mp4"), 64, 96) / 255
+    expected = ((expected - mean) / std).transpose(0, 3, 1, 2)
+    assert np.allclose(columns(model, index)["pixels"], expected, atol=1e-6)
+
+
+def test_resized_frames_have_the_size_asked_for(engine: Any, index: FrameIndex):
+    found = columns(engine("pixels", size=[16, 24]), index)["pixels"]
+    assert found.shape == (40, 1, 16, 24)
+
+
+def test_turned_videos_reach_the_model_upright(
+    engine: Any, rotated_clip: Callable[..., Path], ffmpeg: Any
+):
+    path = rotated_clip(270)
+    found = columns(engine("pixels", dtype="uint8"), load_index(path))["pixels"][:, 0]
+    assert np.array_equal(found, ffmpeg.luma(path, 96, 64))
+
+
+def test_frames_lie_in_channels_last_memory(engine: Any, index: FrameIndex):
+    assert columns(engine("strides", channels="rgb"), index)["output"].all()
+
+
+def test_a_tensor_becomes_the_column_output(engine: Any, index: FrameIndex, luma: np.ndarray):
+    found = columns(engine("mean"), index)["output"]
+    assert np.allclose(found, luma.mean((1, 2)) / 255, atol=1e-5)
+
+
+def test_a_dict_becomes_columns_by_name(engine: Any, index: FrameIndex, luma: np.ndarray):
+    found = columns(engine("several"), index)
+    mean = luma.mean((1, 2)) / 255
+    assert np.allclose(found["mean"], mean, atol=1e-5)
+    assert found["bright"].dtype == bool
+    assert found["pair"].shape == (40, 2)
+    assert found["n"].dtype == np.int32
+
+
+def test_batches_are_counted_from_the_segments_start(engine: Any, index: FrameIndex):
+    found = columns(engine("batch_size", batch_size=10), index, 5, 30)
+    assert found["frame"].tolist() == list(range(5, 30))
+    assert found["output"].tolist() == [10] * 20 + [5] * 5
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 40, 64])
+def test_predictions_do_not_depend_on_the_batch_size(
+    engine: Any, index: FrameIndex, batch_size: int
+):
+    expected = columns(engine("pixels"), index)["pixels"]
+    found = columns(engine("pixels", batch_size=batch_size), index)["pixels"]
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("cut", [1, 12, 17, 39])
+def test_predictions_of_two_segments_are_those_of_one(engine: Any, index: FrameIndex, cut: int):
+    model = engine("pixels")
+    parts = [columns(model, index, *span)["pixels"] for span in ((cut, 40), (0, cut))]
+    assert np.array_equal(np.concatenate(parts[::-1]), columns(model, index)["pixels"])
+
+
+def test_a_model_that_writes_to_its_input_spoils_no_other_frame(engine: Any, index: FrameIndex):
+    assert len(columns(engine("in_place", dtype="uint8"), index)["output"]) == 40
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_gives_nearly_the_same(engine: Any, index: FrameIndex, precision: str):
+    expected = columns(engine("Convolution"), index)["output"]
+    found = columns(engine("Convolution", precision=precision), index)["output"]
+    assert found.dtype in (np.float16, np.float32)
+    spread = expected - expected.mean(0)
+    assert np.allclose(found - found.mean(0), spread, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_tensor", ("list", "frames 0 to 6")),
+        ("empty", ("empty dict", "frames 0 to 6")),
+        ("numpy_values", ("'x'", "ndarray")),
+        ("short", ("'output'", "7", "(6,)")),
+        ("scalar", ("'output'", "one row a frame", "()")),
+        ("reserved", ("'pts'", "frame, pts, time, status")),
+        ("number_as_name", ("3", "strings")),
+        ("complex_values", ("complex",)),
+        ("Changing", ("'output'", "frame 7", "(2,)", "(1,)")),
+        ("Failing", ("frames 14 to 20", "ValueError", "cannot see the animal")),
+    ],
+)
+def test_a_broken_contract_is_named(
+    engine: Any, index: FrameIndex, name: str, words: tuple[str, ...]
+):
+    with pytest.raises(ModelError) as caught:
+        engine(name).run(index, 0, 40)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_the_models_own_exception_is_the_cause(engine: Any, index: FrameIndex):
+    with pytest.raises(ModelError) as caught:
+        engine("Failing").run(index, 0, 40)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def decoding_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "pvio-decode"]
+
+
+def test_decoding_ends_when_the_model_raises(engine: Any, index: FrameIndex):
+    model = engine("Failing", batch_size=2)
+    with pytest.raises(ModelError):
+        model.run(index, 0, 40)
+    assert decoding_threads() == []
+
+
+def test_decoding_ends_with_the_segment(engine: Any, index: FrameIndex):
+    columns(engine("mean"), index)
+    assert decoding_threads() == []
+
+
+def test_an_engine_works_on_after_a_model_raised(engine: Any, index: FrameIndex):
+    model = engine("Failing")
+    with pytest.raises(ModelError):
+        model.run(index, 0, 40)
+    assert len(columns(model, index)["output"]) == 40
+
+
+def test_an_exception_while_decoding_reaches_the_caller(
+    engine: Any, index: FrameIndex, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*args: Any) -> Iterator[Any]:
+        raise OSError("the disk is gone")
+        yield
+
+    monkeypatch.setattr(pvio.engine.Converter, "into", broken)
+    monkeypatch.setattr("pvio.media.read.PyAVReader.frames", broken)
+    with pytest.raises(OSError, match="the disk is gone"):
+        engine("mean").run(index, 0, 40)
+    assert decoding_threads() == []
+
+
+def test_prepare_sees_every_video_once(engine: Any, index: FrameIndex, clip: Clip):
+    model = engine("Prepared")
+    for start in (0, 12, 24):
+        model.run(index, start, start + 5)
+    other = load_index(clip("plain.mp4"))
+    model.run(other, 0, 5)
+    assert [video.path for video in model.model.videos] == [index.path, other.path]
+
+
+def test_prepare_sees_the_facts_of_the_video(engine: Any, rotated_clip: Callable[..., Path]):
+    model = engine("Prepared", size=[32, 16], channels="rgb")
+    model.run(load_index(rotated_clip(90)), 0, 5)
+    (video,) = model.model.videos
+    assert (video.n_frames, video.height, video.width) == (40, 96, 64)
+    assert (video.input_height, video.input_width, video.channels) == (32, 16, 3)
+    assert video.rate == 25
+    sample = video.sample(4)
+    assert sample.shape == (4, 3, 32, 16)
+    assert sample.dtype == torch.uint8
+
+
+def test_a_failing_prepare_is_named(engine: Any, index: FrameIndex):
+    with pytest.raises(ModelError, match=r"prepare\(\).*no background"):
+        engine("Prepared", args={"fail": True}).run(index, 0, 5)
+
+
+@pytest.fixture
+def damaged(clip: Clip, tmp_path: Path) -> FrameIndex:
+    """A clip whose index was made before its second half was lost."""
+    path = tmp_path / "damaged.mkv"
+    path.write_bytes(clip("matroska.mkv").read_bytes())
+    index = load_index(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return index
+
+
+def test_rows_without_a_picture_are_null(engine: Any, damaged: FrameIndex):
+    found = columns(engine("mean"), damaged)
+    usable = np.isin(found["status"], ["ok", "suspect"])
+    assert 0 < usable.sum() < 40
+    assert np.array_equal(np.isnan(found["output"]), ~usable)
+
+
+def test_batches_keep_their_frames_where_some_are_missing(engine: Any, damaged: FrameIndex):
+    found = columns(engine("batch_size", batch_size=10), damaged)
+    usable = np.isin(found["status"], ["ok", "suspect"])
+    for first in range(0, 40, 10):
+        rows = slice(first, first + 10)
+        values = np.ma.getdata(found["output"])[rows][usable[rows]]
+        assert (values == usable[rows].sum()).all()
+
+
+def test_a_segment_without_any_picture_has_rows(engine: Any, damaged: FrameIndex):
+    result = engine("mean").run(damaged, 36, 40)
+    assert result.facts()["status"] == {"missing": 4}
+    assert result.table.table().num_rows == 4
+
+
+def test_progress_counts_every_frame(engine: Any, index: FrameIndex):
+    steps: list[int] = []
+    engine("mean").run(index, 3, 40, progress=steps.append)
+    assert sum(steps) == 37
+
+
+def test_seconds_are_told(engine: Any, index: FrameIndex):
+    seconds = engine("mean").run(index, 0, 40).facts()["seconds"]
+    assert set(seconds) == {"total", "decode", "model"}
+    assert all(value >= 0 for value in seconds.values())
+
+
+def test_frames_go_to_the_writer_and_not_to_the_table(
+    engine: Any, index: FrameIndex, luma: np.ndarray
+):
+    taken: dict[int, np.ndarray] = {}
+    result = engine("inverted").run(index, 0, 40, frames_sink=taken.__setitem__)
+    assert "frames" not in result.table.table().column_names
+    assert list(taken) == list(range(40))
+    assert np.array_equal(np.stack(list(taken.values()))[..., 0], 255 - luma)
+
+
+def test_frames_without_a_picture_are_none_for_the_writer(engine: Any, damaged: FrameIndex):
+    taken: dict[int, Any] = {}
+    engine("inverted").run(damaged, 0, 40, frames_sink=taken.__setitem__)
+    assert list(taken) == list(range(40))
+    assert taken[0] is not None
+    assert taken[39] is None
+
+
+def test_a_model_without_frames_cannot_fill_a_video(engine: Any, index: FrameIndex):
+    with pytest.raises(ModelError, match="frames"):
+        engine("mean").run(index, 0, 40, frames_sink=lambda rank, picture: None)
+
+
+def test_decoding_stays_a_bounded_number_of_batches_ahead(
+    engine: Any, index: FrameIndex, monkeypatch: pytest.MonkeyPatch
+):
+    decoded = 0
+    convert = pvio.engine.Converter.into
+
+    def counting(*args: Any) -> None:
+        nonlocal decoded
+        decoded += 1
+        convert(*args)
+
+    monkeypatch.setattr(pvio.engine.Converter, "into", counting)
+    model = engine("mean", batch_size=2)
+    ahead: list[int] = []
+
+    def slow(frames: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.02)
+        ahead.append(decoded - 2 * len(ahead))
+        return torch.zeros(len(frames))
+
+    model.model = slow
+    model.run(index, 0, 40)
+    # Batches that wait, one in the making and the one at the model.
+    assert max(ahead) <= 2 * (BATCHES_AHEAD + 2)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "channels", "device", "expected"),
+    [
+        ("auto", "gray", "cpu", "pyav"),
+        ("auto", "rgb", "cpu", "pyav"),
+        ("auto", "gray", "cuda", "pyav"),
+        ("auto", "rgb", "cuda", "torchcodec"),
+        ("pyav", "rgb", "cuda", "pyav"),
+        ("torchcodec", "rgb", "cpu", "torchcodec"),
+    ],
+)
+def test_auto_means_torchcodec_for_colour_on_a_gpu(
+    decoder: str, channels: str, device: str, expected: str
+):
+    settings: Settings = parse_settings({"decoder": decoder, "model": {"channels": channels}})
+    assert resolve_decoder(settings, torch.device(device)) == expected

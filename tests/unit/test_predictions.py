@@ -1,0 +1,192 @@
+"""Predictions: one row a frame, in Parquet that any reader understands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pvio.errors import ModelError
+from pvio.media.index import FrameIndex, load_index
+from pvio.predictions import (
+    Predictions,
+    SegmentTable,
+    deserialize,
+    merge,
+    read_predictions,
+    serialize,
+)
+
+METADATA = {"source": "Mäuse.mp4", "time_base": "1/1000", "settings": {"crf": 18}}
+
+
+@pytest.fixture(scope="module")
+def index(clip: Callable[[str], Path]) -> FrameIndex:
+    """Of a clip with uneven time stamps in milliseconds."""
+    return load_index(clip("variable_rate.mp4"))
+
+
+def segment(
+    index: FrameIndex, start: int, stop: int, outputs: dict[str, np.ndarray], missing: Any = ()
+) -> pa.Table:
+    """The table of a segment whose outputs came in batches of three."""
+    table = SegmentTable(index, start, stop)
+    ranks = [rank for rank in range(start, stop) if rank not in missing]
+    for rank in ranks:
+        table.set_status(rank, "ok")
+    for first in range(0, len(ranks), 3):
+        batch = ranks[first : first + 3]
+        rows = [rank - start for rank in batch]
+        table.add(batch, {name: values[rows] for name, values in outputs.items()})
+    return deserialize(bytes(serialize(table.table())))
+
+
+def read(tables: list[pa.Table], folder: Path) -> Predictions:
+    path = folder / "video.parquet"
+    pq.write_table(merge(tables, METADATA), path)
+    return read_predictions(path)
+
+
+def test_every_row_has_frame_time_and_status(index: FrameIndex, tmp_path: Path):
+    found = read([segment(index, 10, 20, {"x": np.zeros(10)}, {13})], tmp_path)
+    n = np.arange(10, 20)
+    milliseconds = 40 * n + 4 * (n * n % 5)
+    assert found["frame"].tolist() == n.tolist()
+    assert np.allclose(found["time"], milliseconds / 1000)
+    assert found["status"].tolist() == ["ok"] * 3 + ["missing"] + ["ok"] * 6
+
+
+def test_base_columns_have_their_types(index: FrameIndex):
+    schema = segment(index, 0, 5, {"x": np.zeros(5)}).schema
+    types = [schema.field(name).type for name in ("frame", "pts", "time", "status")]
+    assert types == [pa.int64(), pa.int64(), pa.float64(), pa.string()]
+    assert not any(schema.field(name).nullable for name in ("frame", "pts", "time", "status"))
+
+
+@pytest.mark.parametrize(
+    "dtype", ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
+)
+@pytest.mark.parametrize("shape", [(), (3,), (2, 4), (1, 2, 3)])
+def test_outputs_are_read_as_the_model_gave_them(
+    index: FrameIndex, tmp_path: Path, dtype: str, shape: tuple[int, ...]
+):
+    values = np.random.default_rng(0).integers(0, 2, (10, *shape)).astype(dtype)
+    found = read([segment(index, 0, 10, {"x": values})], tmp_path)["x"]
+    assert found.dtype == values.dtype
+    assert np.array_equal(found, values)
+
+
+def test_special_numbers_are_kept(index: FrameIndex, tmp_path: Path):
+    values = np.array([np.nan, np.inf, -np.inf, -0.0, 1e-300])
+    found = read([segment(index, 0, 5, {"x": values})], tmp_path)["x"]
+    assert found.tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(), (2, 2)])
+def test_floats_of_rows_without_a_picture_are_nan(
+    index: FrameIndex, tmp_path: Path, shape: tuple[int, ...]
+):
+    values = np.ones((6, *shape), np.float32)
+    found = read([segment(index, 0, 6, {"x": values}, {0, 4})], tmp_path)["x"]
+    assert found.dtype == np.float32
+    empty = np.isnan(found).reshape(6, -1).all(axis=1)
+    assert empty.tolist() == [True, False, False, False, True, False]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool", "uint8"])
+@pytest.mark.parametrize("shape", [(), (2, 2)])
+def test_other_types_of_rows_without_a_picture_are_masked(
+    index: FrameIndex, tmp_path: Path, dtype: str, shape: tuple[int, ...]
+):
+    values = np.ones((6, *shape), dtype)
+    found = read([segment(index, 0, 6, {"x": values}, {0, 4})], tmp_path)["x"]
+    assert isinstance(found, np.ma.MaskedArray)
+    assert found.dtype == values.dtype
+    masked = found.mask.reshape(6, -1).all(axis=1)
+    assert masked.tolist() == [True, False, False, False, True, False]
+    assert (found.compressed() == 1).all()
+
+
+def test_rows_without_a_picture_are_null_in_the_file(index: FrameIndex):
+    outputs = {"x": np.ones(6), "y": np.ones((6, 2, 2), np.int32)}
+    table = segment(index, 0, 6, outputs, {5})
+    for name in outputs:
+        assert table.column(name).is_valid().to_pylist() == [True] * 5 + [False]
+
+
+def test_segments_are_merged_in_the_order_of_their_frames(index: FrameIndex, tmp_path: Path):
+    parts = [segment(index, a, a + 5, {"x": np.arange(a, a + 5)}) for a in (0, 5, 10)]
+    assert read(parts, tmp_path)["x"].tolist() == list(range(15))
+
+
+@pytest.mark.parametrize("empty_first", [False, True])
+@pytest.mark.parametrize("shape", [(), (2, 3)])
+def test_a_segment_without_any_picture_has_null_rows(
+    index: FrameIndex, tmp_path: Path, empty_first: bool, shape: tuple[int, ...]
+):
+    values = np.ones((5, *shape), np.float32)
+    first = segment(index, 0, 5, {"x": values}, range(5) if empty_first else ())
+    second = segment(index, 5, 10, {"x": values}, () if empty_first else range(5, 10))
+    found = read([first, second], tmp_path)
+    empty = np.isnan(found["x"]).reshape(10, -1).all(axis=1)
+    assert found["x"].shape == (10, *shape)
+    assert empty.tolist() == [empty_first] * 5 + [not empty_first] * 5
+
+
+def test_a_video_without_any_picture_has_rows_without_outputs(index: FrameIndex, tmp_path: Path):
+    found = read([segment(index, 0, 5, {}, range(5))], tmp_path)
+    assert found["status"].tolist() == ["missing"] * 5
+
+
+def test_metadata_are_read_as_they_were_written(index: FrameIndex, tmp_path: Path):
+    assert read([segment(index, 0, 3, {"x": np.zeros(3)})], tmp_path).metadata == METADATA
+
+
+def test_plain_arrow_reads_values_shape_and_metadata(index: FrameIndex, tmp_path: Path):
+    values = np.arange(30, dtype=np.float32).reshape(5, 2, 3)
+    pq.write_table(merge([segment(index, 0, 5, {"box": values})], METADATA), tmp_path / "a.parquet")
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert table.column("box").to_pylist() == values.reshape(5, 6).tolist()
+    assert table.schema.field("box").metadata[b"shape"] == b"[2, 3]"
+    assert b"M\xc3\xa4use.mp4" in table.schema.metadata[b"pvio"]
+
+
+def test_an_absent_file_is_not_found(tmp_path: Path):
+    with pytest.raises(FileNotFoundError):
+        read_predictions(tmp_path / "gone.parquet")
+
+
+def test_a_path_with_an_equals_sign_adds_no_column(index: FrameIndex, tmp_path: Path):
+    folder = tmp_path / "day=1"
+    folder.mkdir()
+    assert "day" not in read([segment(index, 0, 3, {"x": np.zeros(3)})], folder)
+
+
+@pytest.mark.parametrize(
+    ("second", "text"),
+    [
+        ({"y": np.zeros(2)}, r"\['y'\] for frame 2 and \['x'\] before"),
+        ({"x": np.zeros(2), "y": np.zeros(2)}, "same names"),
+        ({"x": np.zeros((2, 3))}, r"shape \(3,\) for frame 2 and was float64 of shape \(\)"),
+        ({"x": np.zeros(2, int)}, "int64 .* for frame 2 and was float64"),
+    ],
+)
+def test_outputs_that_change_are_an_error_that_names_the_frame(
+    index: FrameIndex, second: dict[str, np.ndarray], text: str
+):
+    table = SegmentTable(index, 0, 4)
+    table.add([0, 1], {"x": np.zeros(2)})
+    with pytest.raises(ModelError, match=text):
+        table.add([2, 3], second)
+
+
+def test_rows_are_counted_by_status(index: FrameIndex):
+    table = SegmentTable(index, 0, 5)
+    for rank, status in enumerate(["ok", "suspect", "ok", "corrupt"]):
+        table.set_status(rank, status)
+    assert table.counts() == {"ok": 2, "suspect": 1, "corrupt": 1, "missing": 1}

@@ -1,0 +1,475 @@
+"""Reading is exact: every frame at its rank, with FFmpeg's pictures, whatever is read before."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pvio.media.ffmpeg_libraries import environment_for_torchcodec
+from pvio.media.index import FrameIndex, load_index
+from pvio.media.picture import Converter
+from pvio.media.read import (
+    Decoded,
+    ImageFolderReader,
+    PyAVReader,
+    Reader,
+    open_reader,
+    read_ranks,
+    sample_pictures,
+    sample_ranks,
+)
+
+Clip = Callable[[str], Path]
+
+# The clips on which seeking is hardest: reordered frames, GOPs that refer to the one before, and
+# a container whose index is coarse.
+HARD_TO_SEEK = ["b_frames.mp4", "open_gop.mkv", "hevc_open_gop.mp4", "transport.ts", "late_start.mp4"]
+LUMA_AS_CODED = [
+    "plain.mp4", "b_frames.mp4", "open_gop.mkv", "hevc_open_gop.mp4", "variable_rate.mp4",
+    "late_start.mkv", "odd_444.mp4", "odd_420.webm", "audio.mp4", "mpeg4.avi", "b_frames.avi",
+    "transport.ts", "program.mpg", "raw.h264", "full_range.mp4", "repeated_times.mkv",
+]  # fmt: skip
+
+
+def converter(index: FrameIndex, channels: str, size: tuple[int, int] | None = None) -> Converter:
+    return Converter(channels, *(size or (index.height, index.width)), index.orientation)
+
+
+def pictures(frames: Any, convert: Converter) -> np.ndarray:
+    """The pictures of decoded frames, N×H×W×C; zeros where there is none."""
+    result = []
+    for decoded in frames:
+        result.append(np.zeros(convert.shape, np.uint8))
+        if decoded.picture is not None:
+            convert.into(decoded.picture, result[-1])
+    return np.array(result)
+
+
+def decode_all(path: Path, channels: str) -> np.ndarray:
+    index = load_index(path)
+    return pictures(open_reader(index).frames(0, index.n_frames), converter(index, channels))
+
+
+@functools.cache
+def whole(path: Path) -> tuple[FrameIndex, np.ndarray]:
+    return load_index(path), decode_all(path, "gray")
+
+
+@pytest.mark.parametrize("name", LUMA_AS_CODED)
+def test_gray_is_the_luma_ffmpeg_decodes(clip: Clip, name: str, ffmpeg: Any):
+    height, width = (65, 97) if "odd" in name else (64, 96)
+    pix_fmt = {"odd_444.mp4": "yuv444p", "full_range.mp4": "yuvj420p"}.get(name, "yuv420p")
+    expected = ffmpeg.luma(clip(name), height, width, pix_fmt)
+    assert np.array_equal(decode_all(clip(name), "gray")[..., 0], expected)
+
+
+def test_gray_of_ten_bits_is_the_high_eight(clip: Clip, ffmpeg: Any):
+    expected = ffmpeg.luma(clip("ten_bit.mp4"), 64, 96, "yuv420p10le") >> 2
+    assert np.array_equal(decode_all(clip("ten_bit.mp4"), "gray")[..., 0], expected)
+
+
+def test_gray_of_an_rgb_video_is_near_ffmpegs(clip: Clip, ffmpeg: Any):
+    raw = ffmpeg.decode(clip("rgb.mkv"), "gray")
+    expected = np.frombuffer(raw, np.uint8).reshape(-1, 64, 96).astype(int)
+    assert np.abs(decode_all(clip("rgb.mkv"), "gray")[..., 0] - expected).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in LUMA_AS_CODED if "odd" not in name] + ["rgb.mkv"]
+)
+def test_colours_are_those_ffmpeg_converts(clip: Clip, name: str, ffmpeg: Any):
+    assert np.array_equal(decode_all(clip(name), "rgb"), ffmpeg.rgb(clip(name), 64, 96))
+
+
+@pytest.mark.parametrize("name", ["ten_bit.mp4", "odd_444.mp4", "odd_420.webm"])
+def test_colours_of_other_layouts_are_near_those_ffmpeg_converts(
+    clip: Clip, name: str, ffmpeg: Any
+):
+    height, width = (65, 97) if "odd" in name else (64, 96)
+    expected = ffmpeg.rgb(clip(name), height, width).astype(int)
+    # FFmpeg's versions differ in how they enlarge the chroma planes, which shows at edges.
+    difference = np.abs(decode_all(clip(name), "rgb") - expected)
+    assert np.median(difference) <= 2
+    assert difference.mean() < 5
+
+
+# Luma weights of red and blue, ITU-R BT.601 and BT.709.
+@pytest.mark.parametrize(
+    ("name", "red", "blue", "full_range"),
+    [("b_frames.mp4", 0.299, 0.114, False), ("full_range.mp4", 0.2126, 0.0722, True)],
+)
+def test_colours_follow_the_tagged_matrix_and_range(
+    clip: Clip, name: str, red: float, blue: float, full_range: bool, ffmpeg: Any
+):
+    raw = ffmpeg.decode(clip(name), "yuvj420p" if full_range else "yuv420p")
+    y, u, v = np.split(np.frombuffer(raw, np.uint8).reshape(40, -1), [6144, 7680], axis=1)
+    y = y.reshape(40, 64, 96).astype(float)
+    u, v = (c.reshape(40, 32, 48).repeat(2, 1).repeat(2, 2) - 128.0 for c in (u, v))
+    if not full_range:
+        y, u, v = (y - 16) * 255 / 219, u * 255 / 224, v * 255 / 224
+    r, b = y + 2 * (1 - red) * v, y + 2 * (1 - blue) * u
+    g = (y - red * r - blue * b) / (1 - red - blue)
+    expected = np.clip(np.stack([r, g, b], -1), 0, 255)
+    assert np.abs(decode_all(clip(name), "rgb") - expected).max() <= 3
+
+
+def test_all_frames_of_an_undamaged_video_are_ok(clip: Clip, any_clip: str, n_frames: int):
+    index = load_index(clip(any_clip))
+    frames = list(open_reader(index).frames(0, index.n_frames))
+    assert [frame.rank for frame in frames] == list(range(n_frames))
+    assert {frame.status for frame in frames} == {"ok"}
+
+
+@pytest.mark.parametrize("start", [1, 11, 12, 13, 23, 24, 39])
+def test_a_segment_has_the_frames_of_the_whole(clip: Clip, any_clip: str, start: int):
+    index, expected = whole(clip(any_clip))
+    stop = min(start + 14, index.n_frames)
+    frames = list(open_reader(index).frames(start, stop))
+    assert {frame.status for frame in frames} == {"ok"}
+    found = pictures(frames, converter(index, "gray"))
+    assert np.array_equal(found, expected[start:stop])
+
+
+segments = st.tuples(st.integers(0, 39), st.integers(1, 40)).map(
+    lambda pair: (pair[0], min(40, pair[0] + pair[1]))
+)
+
+
+@pytest.mark.parametrize("name", HARD_TO_SEEK)
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(segments, min_size=1, max_size=3))
+def test_one_reader_gives_any_segments_in_any_order(
+    clip: Clip, name: str, spans: list[tuple[int, int]]
+):
+    index, expected = whole(clip(name))
+    reader = open_reader(index)
+    for start, stop in spans:
+        frames = list(reader.frames(start, stop))
+        assert [frame.rank for frame in frames] == list(range(start, stop))
+        assert {frame.status for frame in frames} == {"ok"}
+        found = pictures(frames, converter(index, "gray"))
+        assert np.array_equal(found, expected[start:stop])
+    reader.close()
+
+
+@pytest.mark.parametrize("name", HARD_TO_SEEK)
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.sets(st.integers(0, 39), max_size=6).map(sorted))
+def test_scattered_ranks_are_the_frames_of_the_whole(clip: Clip, name: str, ranks: list[int]):
+    index, expected = whole(clip(name))
+    frames = list(read_ranks(open_reader(index), ranks))
+    assert [frame.rank for frame in frames] == ranks
+    for frame in frames:
+        assert np.array_equal(pictures([frame], converter(index, "gray"))[0], expected[frame.rank])
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 40, 100])
+def test_a_sample_is_spread_over_the_whole_video(clip: Clip, n: int):
+    index = load_index(clip("b_frames.mp4"))
+    ranks = sample_ranks(index, n)
+    assert len(ranks) <= n
+    assert ranks == sorted(set(ranks))
+    if n > 1:
+        assert ranks[0] < 12
+        assert ranks[-1] >= 24
+
+
+def test_sampled_pictures_are_those_of_their_ranks(clip: Clip):
+    index, expected = whole(clip("b_frames.mp4"))
+    found = sample_pictures(open_reader(index), converter(index, "gray"), 5)
+    assert np.array_equal(found, expected[sample_ranks(index, 5)])
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_turned_videos_are_upright_as_ffmpeg_shows_them(
+    rotated_clip: Callable[..., Path], degrees: int, mirrored: bool, ffmpeg: Any
+):
+    path = rotated_clip(degrees, mirrored)
+    height, width = (96, 64) if degrees % 180 else (64, 96)
+    assert np.array_equal(decode_all(path, "gray")[..., 0], ffmpeg.luma(path, height, width))
+
+
+def test_turned_videos_are_upright_in_colour(
+    rotated_clip: Callable[..., Path], clip: Clip, ffmpeg: Any
+):
+    # FFmpeg's documentation: -display_rotation turns counterclockwise.
+    expected = np.rot90(ffmpeg.rgb(clip("b_frames.mp4"), 64, 96), axes=(1, 2))
+    assert np.array_equal(decode_all(rotated_clip(90), "rgb"), expected)
+
+
+@pytest.mark.parametrize(("size", "kernel"), [((32, 48), "area"), ((128, 192), "bicubic")])
+@pytest.mark.parametrize("channels", ["rgb", "gray"])
+def test_resized_pictures_are_near_ffmpegs(
+    clip: Clip, size: tuple[int, int], kernel: str, channels: str, ffmpeg: Any
+):
+    index = load_index(clip("b_frames.mp4"))
+    scale = f"scale={size[1]}:{size[0]}:flags={kernel}"
+    first = "extractplanes=y," if channels == "gray" else ""
+    pix_fmt = "gray" if channels == "gray" else "rgb24"
+    raw = ffmpeg.decode(clip("b_frames.mp4"), pix_fmt, "-vf", first + scale)
+    found = pictures(open_reader(index).frames(0, 40), converter(index, channels, size))
+    expected = np.frombuffer(raw, np.uint8).reshape(found.shape).astype(int)
+    # In colour, the chroma planes are enlarged with another kernel, which shows at edges.
+    assert np.median(np.abs(found - expected)) <= 2
+    assert np.abs(found - expected).mean() < (5 if channels == "rgb" else 1)
+
+
+def test_a_turned_picture_is_resized_upright(rotated_clip: Callable[..., Path], ffmpeg: Any):
+    index = load_index(rotated_clip(90))
+    found = pictures(open_reader(index).frames(0, 40), converter(index, "gray", (48, 32)))
+    options = ("-vf", "extractplanes=y,scale=32:48:flags=area")
+    raw = ffmpeg.decode(rotated_clip(90), "gray", *options)
+    expected = np.frombuffer(raw, np.uint8).reshape(found.shape).astype(int)
+    assert np.abs(found - expected).mean() < 2
+
+
+def damaged_copy(source: Path, target: Path, damage: Callable[[bytearray, int, int], None]) -> Path:
+    """A copy of an MP4 whose samples (the `mdat` box) are damaged; its index stays whole."""
+    data = bytearray(source.read_bytes())
+    at = data.index(b"mdat")
+    size = int.from_bytes(data[at - 4 : at], "big")
+    damage(data, at + 4, at - 4 + size)
+    target.write_bytes(data)
+    return target
+
+
+def frames_of(path: Path) -> tuple[FrameIndex, list[Decoded]]:
+    index = load_index(path)
+    return index, list(open_reader(index).frames(0, index.n_frames))
+
+
+@pytest.fixture
+def half_zero(clip: Clip, tmp_path: Path) -> Path:
+    """A clip of 40 frames; the second GOP's samples are overwritten from its second packet on."""
+
+    def erase(data: bytearray, start: int, stop: int) -> None:
+        import av
+
+        with av.open(str(clip("plain.mp4"))) as container:
+            packets = [p for p in container.demux(video=0) if p.size]
+            first, last = packets[13], packets[23]
+            data[first.pos + 4 : last.pos + last.size] = bytes(last.pos + last.size - first.pos - 4)
+
+    return damaged_copy(clip("plain.mp4"), tmp_path / "damaged.mp4", erase)
+
+
+def test_a_damaged_video_keeps_all_rows(half_zero: Path):
+    _, frames = frames_of(half_zero)
+    assert [frame.rank for frame in frames] == list(range(40))
+
+
+def test_frames_of_a_damaged_gop_are_not_ok(half_zero: Path):
+    _, frames = frames_of(half_zero)
+    assert "ok" not in {frame.status for frame in frames[14:24]}
+
+
+def test_gops_around_a_damaged_one_are_ok_and_exact(half_zero: Path, clip: Clip):
+    index, frames = frames_of(half_zero)
+    _, expected = whole(clip("plain.mp4"))
+    for span in (slice(0, 12), slice(24, 40)):
+        assert {frame.status for frame in frames[span]} == {"ok"}
+        found = pictures(frames[span], converter(index, "gray"))
+        assert np.array_equal(found, expected[span])
+
+
+@pytest.mark.parametrize("start", [5, 12, 16, 24])
+def test_a_segment_of_a_damaged_video_has_the_status_of_the_whole(half_zero: Path, start: int):
+    index, frames = frames_of(half_zero)
+    part = list(open_reader(index).frames(start, 40))
+    assert [frame.rank for frame in part] == list(range(start, 40))
+    # A decoder that starts within a GOP has seen the same packets of it.
+    assert [frame.status for frame in part] == [frame.status for frame in frames[start:]]
+
+
+@pytest.mark.parametrize("name", ["b_frames.mp4", "hevc_open_gop.mp4"])
+@pytest.mark.parametrize("seed", range(8))
+def test_flipped_bits_lose_no_row_and_raise_nothing(
+    clip: Clip, tmp_path: Path, name: str, seed: int
+):
+    def flip(data: bytearray, start: int, stop: int) -> None:
+        random = np.random.default_rng(seed)
+        for position in random.integers(start, stop, 8):
+            data[position] ^= 1 << random.integers(8)
+
+    _, frames = frames_of(damaged_copy(clip(name), tmp_path / "flipped.mp4", flip))
+    assert [frame.rank for frame in frames] == list(range(40))
+
+
+def truncated_copy(source: Path, target: Path, share: float) -> Path:
+    data = source.read_bytes()
+    target.write_bytes(data[: int(len(data) * share)])
+    return target
+
+
+def test_frames_that_a_truncated_file_lacks_are_rows_that_are_not_ok(
+    clip: Clip, tmp_path: Path, ffmpeg: Any
+):
+    # An MP4 with its list of frames in front, as cameras and copies that stop halfway leave it.
+    ffmpeg.run(
+        *("-v", "error", "-i", clip("plain.mp4"), "-c", "copy", "-movflags", "faststart"),
+        tmp_path / "fast.mp4",
+    )
+    _, frames = frames_of(truncated_copy(tmp_path / "fast.mp4", tmp_path / "cut.mp4", 0.7))
+    assert [frame.rank for frame in frames] == list(range(40))
+    assert frames[0].status == "ok"
+    assert frames[-1].status == "missing"
+
+
+@pytest.mark.parametrize("name", ["open_gop.mkv", "transport.ts", "mpeg4.avi", "program.mpg"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_truncated_stream_raises_nothing(clip: Clip, tmp_path: Path, name: str, share: float):
+    cut = truncated_copy(clip(name), tmp_path / f"cut{Path(name).suffix}", share)
+    index, frames = frames_of(cut)
+    assert [frame.rank for frame in frames] == list(range(index.n_frames))
+    assert frames[0].status == "ok"
+    assert 5 < sum(frame.status == "ok" for frame in frames) < 40
+
+
+def test_a_file_that_shrinks_after_indexing_loses_no_row(clip: Clip, tmp_path: Path):
+    path = Path(shutil.copy(clip("open_gop.mkv"), tmp_path / "a.mkv"))
+    index = load_index(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    frames = list(open_reader(index).frames(0, 40))
+    assert [frame.rank for frame in frames] == list(range(40))
+    assert frames[0].status == "ok"
+    assert frames[-1].status == "missing"
+
+
+@pytest.fixture
+def size_change(tmp_path: Path, ffmpeg: Any) -> Path:
+    """20 frames of 96×64, then 20 of 64×48."""
+    stream = b""
+    for size in ("96x64", "64x48"):
+        part = tmp_path / f"{size}.mjpeg"
+        pictures = f"testsrc2=size={size}:rate=25"
+        ffmpeg.run("-v", "error", "-f", "lavfi", "-i", pictures, "-frames:v", 20, part)
+        stream += part.read_bytes()
+    (tmp_path / "both.mjpeg").write_bytes(stream)
+    path = tmp_path / "size_change.mkv"
+    ffmpeg.run("-v", "error", "-i", tmp_path / "both.mjpeg", "-c", "copy", path)
+    return path
+
+
+def test_pictures_of_another_size_are_corrupt_rows(size_change: Path):
+    _, frames = frames_of(size_change)
+    assert [frame.status for frame in frames] == ["ok"] * 20 + ["corrupt"] * 20
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(4):
+        iio.imwrite(folder / f"{i}.png", random.integers(0, 256, (20, 30, 3), np.uint8))
+    return folder
+
+
+def test_images_are_read_as_they_are(image_folder: Path):
+    expected = np.stack([iio.imread(file) for file in sorted(image_folder.iterdir())])
+    assert np.array_equal(decode_all(image_folder, "rgb"), expected)
+
+
+def test_a_gray_image_is_gray_as_it_is(tmp_path: Path):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    iio.imwrite(tmp_path / "0.png", image)
+    assert np.array_equal(decode_all(tmp_path, "gray")[0, :, :, 0], image)
+
+
+def test_images_of_sixteen_bits_keep_their_high_byte(tmp_path: Path):
+    image = np.random.default_rng(0).integers(0, 65536, (20, 30), np.uint16)
+    iio.imwrite(tmp_path / "0.png", image)
+    assert np.array_equal(decode_all(tmp_path, "gray")[0, :, :, 0], image >> 8)
+
+
+def test_damaged_absent_and_other_sized_images_are_marked(image_folder: Path):
+    index = load_index(image_folder)
+    reader = ImageFolderReader(index)
+    (image_folder / "1.png").write_bytes(b"no image")
+    iio.imwrite(image_folder / "2.png", np.zeros((10, 10, 3), np.uint8))
+    (image_folder / "3.png").unlink()
+    statuses = [frame.status for frame in reader.frames(0, 4)]
+    assert statuses == ["ok", "missing", "corrupt", "missing"]
+
+
+def test_readers_are_closed_more_than_once(clip: Clip):
+    reader: Reader = PyAVReader(load_index(clip("plain.mp4")))
+    next(iter(reader.frames(3, 5)))
+    reader.close()
+    reader.close()
+
+
+TORCHCODEC = """
+import sys
+import numpy as np
+from pvio.media.index import load_index
+from pvio.media.read import open_reader
+for path in sys.argv[2:]:
+    index = load_index(path)
+    reader = open_reader(index, "torchcodec")
+    assert type(reader).__name__ == "TorchcodecReader", path
+    frames = [*reader.frames(0, 40), *reader.frames(17, 23)]
+    name = path.rsplit("/", 1)[1]
+    np.save(f"{sys.argv[1]}/{name}.npy", np.stack([frame.picture for frame in frames]))
+    status = ",".join(frame.status for frame in frames)
+    print(name, status)
+"""
+
+
+@pytest.fixture(scope="module")
+def by_torchcodec(
+    clip: Clip, rotated_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """Folder of the arrays that torchcodec decodes, and the rows' status as text."""
+    folder = tmp_path_factory.mktemp("torchcodec")
+    paths = [clip(name) for name in IN_TORCHCODEC[:-1]] + [rotated_clip(90)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        environment = environment_for_torchcodec() or dict(os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", TORCHCODEC, str(folder), *map(str, paths)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+IN_TORCHCODEC = [
+    "b_frames.mp4", "hevc_open_gop.mp4", "variable_rate.mp4", "late_start.mp4", "open_gop.mkv",
+    "odd_420.webm", "full_range.mp4", "rotated_90_False.mp4",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IN_TORCHCODEC)
+def test_torchcodec_gives_the_pictures_of_pyav(
+    by_torchcodec: tuple[Path, str], clip: Clip, name: str
+):
+    found = np.load(by_torchcodec[0] / f"{name}.npy").astype(int)
+    expected = decode_all(clip("plain.mp4").with_name(name), "rgb")
+    expected = np.concatenate([expected, expected[17:23]])
+    assert found.shape == expected.shape
+    # They differ in how they enlarge the chroma planes, which shows at edges.
+    difference = np.abs(found - expected)
+    assert np.median(difference) <= 2
+    assert difference.mean() < 10
+
+
+@pytest.mark.parametrize("name", IN_TORCHCODEC)
+def test_torchcodec_finds_all_frames_ok(by_torchcodec: tuple[Path, str], name: str):
+    assert f"{name} " + ",".join(["ok"] * 46) in by_torchcodec[1]

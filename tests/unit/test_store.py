@@ -1,0 +1,174 @@
+"""Entries of the store are whole or not there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pvio.errors import StoreError
+from pvio.store import Store, make_key, replacing, write_json
+
+KEY = make_key(test="entry")
+PAYLOAD = bytes(range(256)) * 20
+FACTS = {"n_frames": 12, "name": "Mäuse"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def entry(store: Store) -> Path:
+    """The file of an entry that was committed."""
+    store.write("predictions", KEY, PAYLOAD, FACTS)
+    return store.path("predictions", KEY)
+
+
+def files_below(store: Store) -> list[Path]:
+    return [path for path in store.root.rglob("*") if path.is_file()]
+
+
+def test_an_entry_reads_as_it_was_written(store: Store, entry: Path):
+    payload, facts = store.read("predictions", KEY)
+    assert payload == PAYLOAD
+    assert FACTS.items() <= facts.items()
+
+
+def test_facts_are_read_without_the_payload(store: Store, entry: Path):
+    assert FACTS.items() <= store.info("predictions", KEY).items()
+
+
+def test_an_empty_payload_is_an_entry(store: Store):
+    store.write("video", KEY, b"", {})
+    assert store.read("video", KEY)[0] == b""
+
+
+def test_kinds_do_not_share_keys(store: Store, entry: Path):
+    assert store.has("predictions", KEY)
+    assert not store.has("video", KEY)
+
+
+def test_facts_added_while_writing_are_stored(store: Store):
+    facts: dict[str, int] = {}
+    with store.writing("video", KEY, facts) as file:
+        file.write(b"abc")
+        facts["seconds"] = 3
+    assert store.info("video", KEY)["seconds"] == 3
+
+
+def test_a_writer_may_seek(store: Store):
+    with store.writing("video", KEY, {}) as file:
+        file.write(b"xxxx")
+        file.seek(0)
+        file.write(b"ab")
+    assert store.read("video", KEY)[0] == b"abxx"
+
+
+def test_a_second_write_replaces_the_first(store: Store, entry: Path):
+    store.write("predictions", KEY, b"new", {})
+    assert store.read("predictions", KEY)[0] == b"new"
+
+
+def test_an_absent_entry_is_a_store_error(store: Store):
+    assert not store.has("index", KEY)
+    with pytest.raises(StoreError):
+        store.read("index", KEY)
+    with pytest.raises(StoreError):
+        store.info("index", KEY)
+
+
+def test_a_discarded_entry_is_absent(store: Store, entry: Path):
+    store.discard("predictions", KEY)
+    store.discard("predictions", KEY)
+    assert not store.has("predictions", KEY)
+
+
+@pytest.mark.parametrize("position", [0, 1000, len(PAYLOAD) - 1])
+def test_a_flipped_bit_in_the_payload_is_found(store: Store, entry: Path, position: int):
+    damaged = bytearray(entry.read_bytes())
+    damaged[position] ^= 1
+    entry.write_bytes(damaged)
+    with pytest.raises(StoreError):
+        store.read("predictions", KEY)
+
+
+def test_a_flipped_bit_anywhere_in_the_footer_is_found(store: Store, entry: Path):
+    whole = entry.read_bytes()
+    passed = []
+    for position in range(len(PAYLOAD), len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        entry.write_bytes(damaged)
+        try:
+            store.read("predictions", KEY)
+            passed.append(position)
+        except StoreError:
+            pass
+    assert passed == []
+
+
+@pytest.mark.parametrize("size", [0, 3, 100, len(PAYLOAD), -1])
+def test_a_truncated_entry_is_found(store: Store, entry: Path, size: int):
+    entry.write_bytes(entry.read_bytes()[:size])
+    with pytest.raises(StoreError):
+        store.read("predictions", KEY)
+    with pytest.raises(StoreError):
+        store.info("predictions", KEY)
+
+
+def test_an_exception_while_writing_leaves_nothing(store: Store):
+    with pytest.raises(RuntimeError), store.writing("video", KEY, {}) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert files_below(store) == []
+
+
+def test_an_exception_while_writing_keeps_the_entry_before(store: Store, entry: Path):
+    with pytest.raises(RuntimeError), store.writing("predictions", KEY, {}) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert store.read("predictions", KEY)[0] == PAYLOAD
+
+
+def test_writing_leaves_no_other_file(store: Store, entry: Path):
+    assert files_below(store) == [entry]
+
+
+def test_processes_may_write_one_key_at_the_same_time(store: Store):
+    code = (
+        "import sys; from pvio.store import Store\n"
+        "for i in range(50):\n"
+        "    Store(sys.argv[1]).write('video', sys.argv[2], bytes([i]) * 100_000, {'i': i})"
+    )
+    command = [sys.executable, "-c", code, str(store.root), KEY]
+    writers = [subprocess.Popen(command) for _ in range(2)]
+    reads = 0
+    while any(writer.poll() is None for writer in writers):
+        if store.has("video", KEY):
+            payload, facts = store.read("video", KEY)
+            assert payload == bytes([facts["i"]]) * 100_000
+            reads += 1
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert reads > 0
+    assert files_below(store) == [store.path("video", KEY)]
+
+
+def test_a_key_depends_on_every_fact_and_not_on_their_order():
+    assert make_key(a=1, b=[2, 3]) == make_key(b=[2, 3], a=1)
+    assert len({make_key(a=1), make_key(a=2), make_key(b=1), make_key(a=1, b=None)}) == 4
+
+
+def test_a_replaced_file_keeps_its_ending_while_it_is_written(tmp_path: Path):
+    with replacing(tmp_path / "a.mp4") as temporary:
+        assert temporary.suffix == ".mp4"
+        temporary.touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_json_is_readable_text(tmp_path: Path):
+    write_json(tmp_path / "x" / "a.json", {"name": "Mäuse"})
+    assert "Mäuse" in (tmp_path / "x" / "a.json").read_text(encoding="utf-8")

@@ -1,0 +1,97 @@
+"""What a change of settings or of the collection makes run again, and what it leaves alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from projects import Project, make_clip
+
+import pvio
+
+NO_VIDEO = {"video": "none"}
+MODEL = {"entry": "brightness.py:Brightness"}
+
+
+@pytest.fixture
+def project(new_project: Callable[[], Project]) -> Project:
+    """Two clips, one of them long enough for three segments."""
+    project = new_project()
+    make_clip(project.folder / "clips/long.mp4", frames=60, options="-g 10")
+    make_clip(project.folder / "clips/short.mp4", frames=12)
+    return project
+
+
+def settings(**more: object) -> dict[str, object]:
+    return {"videos": ["clips"], "segment_frames": 20, "model": MODEL, "output": NO_VIDEO, **more}
+
+
+def data(project: Project) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in project.folder.glob("results/predictions/*.parquet")}
+
+
+def test_changes_cost_only_what_they_touch(project: Project) -> None:
+    project.run(**settings())
+    assert project.n_computed("infer") == 4
+    before = data(project)
+
+    # Other shards, other cores: nothing is computed, the results stay the same bytes.
+    project.run(**settings(shards=7), cores=1)
+    assert project.n_computed("infer") == 0
+    assert data(project) == before
+
+    # A new video costs that video.
+    make_clip(project.folder / "clips/new.mp4", frames=15)
+    project.run(**settings())
+    assert project.n_computed("infer") == 1
+    assert {name: data(project)[name] for name in before} == before
+    assert project.summary()["new"]["frames"] == "15"
+
+    # A file that is touched but the same costs nothing.
+    os.utime(project.folder / "clips/short.mp4", (1_700_000_000, 1_700_000_000))
+    project.run(**settings())
+    assert project.n_computed("infer") == 0
+
+    # A removed video leaves the results.
+    (project.folder / "clips/new.mp4").unlink()
+    project.run(**settings())
+    assert sorted(data(project)) == ["long.parquet", "short.parquet"]
+
+    # Other arguments of the model: all of it.
+    once = pvio.read_predictions(project.folder / "results/predictions/short.parquet")
+    project.run(**settings(model={**MODEL, "args": {"factor": 2.0}}))
+    assert project.n_computed("infer") == 4
+    doubled = pvio.read_predictions(project.folder / "results/predictions/short.parquet")
+    assert (doubled["brightness"] == 2 * once["brightness"]).all()
+
+
+def test_output_options_encode_again_without_the_model(project: Project) -> None:
+    output = {"video": "overlay", "preset": "ultrafast"}
+    project.run(**settings(output={**output, "crf": 30}))
+    small = (project.folder / "results/videos/long.mp4").stat().st_size
+    text = project.run(**settings(output={**output, "crf": 10}))
+    assert "rule infer" not in text
+    assert project.n_computed("encode") == 4
+    assert (project.folder / "results/videos/long.mp4").stat().st_size > small
+
+
+def test_metadata_of_known_videos_is_not_read_again(project: Project, tmp_path: Path) -> None:
+    project.run("--until", "plan", **settings())
+    for clip in project.folder.glob("clips/*.mp4"):
+        facts = clip.stat()
+        clip.write_bytes(b"x" * facts.st_size)
+        os.utime(clip, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    # Whoever opened one of them now would find that it is no video.
+    project.run("--until", "plan", "--forcerun", "probe", **settings())
+    assert "0 unreadable" in (project.folder / "logs/probe.log").read_text()
+
+
+def test_predictions_are_the_same_bytes_for_any_number_of_shards(project: Project) -> None:
+    results = []
+    for shards in (1, 2, 7):
+        project.run(**settings(shards=shards, cache=f"cache-{shards}"))
+        assert project.n_computed("infer") == 4
+        results.append(data(project))
+    assert results[0] == results[1] == results[2]

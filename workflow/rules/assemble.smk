@@ -1,0 +1,27 @@
+rule assemble:
+    input:
+        plan="work/plan.json",
+        infer=gather.infer("work/infer/{scatteritem}.json"),
+        encode=gather.encode("work/encode/{scatteritem}.json") if ENCODES else [],
+    output:
+        "results/plan.json",
+        "results/summary.tsv",
+    log:
+        "logs/assemble.log",
+    benchmark:
+        "logs/benchmark/assemble.tsv"
+    conda:
+        "../envs/pvio.yaml"
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        settings=ENCODE_SETTINGS,
+        model=MODEL,
+        version=PVIO_VERSION,
+    message:
+        "Joining segments into predictions and videos"
+    shell:
+        "pvio assemble --config {params.settings:q} --plan {input.plan} --results results"
+        " --threads {threads} {input.infer} {input.encode} > {log} 2>&1"

@@ -1,0 +1,55 @@
+import sys
+import time
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from pvio import __version__ as PVIO_VERSION
+from pvio.collection import find_sources, fingerprint
+from pvio.config import dump_settings, parse_settings, with_types
+from pvio.errors import PvioError
+from pvio.models.entry import model_fingerprint
+
+min_version("9.20")
+
+
+try:
+    SETTINGS = parse_settings(with_types(config, workflow.config_settings.config_args))
+    COLLECTION = fingerprint(find_sources(SETTINGS.videos))
+    MODEL = model_fingerprint(SETTINGS.model, quick=True)
+except PvioError as error:
+    raise WorkflowError(str(error))
+
+SHARDS = (workflow.cores or 1) if SETTINGS.shards == "auto" else SETTINGS.shards
+ENCODES = SETTINGS.output.video == "overlay"
+CHECKED = "work/checked" if SETTINGS.on_damaged == "fail" else []
+
+# What each stage depends on: a changed setting runs the stages again that it concerns.
+PROBE_SETTINGS = dump_settings(SETTINGS, "videos", "cache")
+PLAN_SETTINGS = dump_settings(SETTINGS, "cache", "segment_frames", "model.size")
+INFER_SETTINGS = dump_settings(SETTINGS, "cache", "model", "decoder")
+ENCODE_SETTINGS = dump_settings(SETTINGS, "cache", "model", "decoder", "output")
+if SETTINGS.output.video == "frames":
+    INFER_SETTINGS = ENCODE_SETTINGS
+
+
+scattergather:
+    infer=SHARDS,
+    encode=SHARDS,
+
+
+wildcard_constraints:
+    scatteritem=r"\d+-of-\d+",
+
+
+STARTED = time.time()
+
+
+onerror:
+    # Snakemake names the failed job and its log; this adds what went wrong.
+    for path in sorted(Path("logs").rglob("*.log")):
+        text = "\n" + path.read_text(errors="replace")
+        _, found, error = text.rpartition("\nError: ")
+        if found and path.stat().st_mtime >= STARTED:
+            print(f"\n{path}: {error.strip()}", file=sys.stderr)

@@ -1,0 +1,21 @@
+rule probe:
+    output:
+        "work/probe.json",
+    log:
+        "logs/probe.log",
+    benchmark:
+        "logs/benchmark/probe.tsv"
+    conda:
+        "../envs/pvio.yaml"
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        settings=PROBE_SETTINGS,
+        collection=COLLECTION,
+        version=PVIO_VERSION,
+    message:
+        "Indexing the frames of the collection"
+    shell:
+        "pvio probe --config {params.settings:q} --threads {threads} --out {output} > {log} 2>&1"
