@@ -106,8 +106,11 @@ def _retimed(
         )
     ranks = np.argsort(np.argsort([packet.pts for packet in packets])) + start
     pts = strictly_ascending(index.pts)
+    last = max(1, round(1 / (index.rate * index.time_base)))
+    durations = np.append(np.diff(pts), last)
     for packet, rank in zip(packets, ranks, strict=True):
         packet.pts, packet.dts = int(pts[rank]), clock.tick()
+        packet.duration = int(durations[rank])
         packet.time_base = index.time_base
         if packet.dts > packet.pts:
             raise EncodeError(f"{index.path}: frame {rank} is decoded after it is shown")

@@ -129,7 +129,9 @@ class FFmpeg:
 
     def complaints(self, path: object) -> str:
         """What FFmpeg has to say against a file."""
-        done = self.run("-v", "error", "-i", path, "-f", "null", "-", check=False)
+        # In the file's own time base: FFmpeg would round uneven times to the average rate.
+        exact = ["-enc_time_base:v", "demux"]
+        done = self.run("-v", "error", "-i", path, *exact, "-f", "null", "-", check=False)
         return done.stderr.decode(errors="replace")
 
 

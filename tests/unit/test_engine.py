@@ -109,7 +109,7 @@ def inverted(frames):
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Engine]:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Engine]]:
     """An engine for a model of `MODELS` by name, and settings."""
     file = tmp_path_factory.mktemp("models") / "engine_models.py"
     file.write_text(MODELS)

@@ -277,7 +277,12 @@ def test_the_fingerprint_follows_imported_neighbours(folder: Path, statement: st
 
 @pytest.mark.parametrize(
     "statement",
-    ["from . import deep", "from .deep import y", "from .. import helper", "from ..helper import x"],
+    [
+        "from . import deep",
+        "from .deep import y",
+        "from .. import helper",
+        "from ..helper import x",
+    ],
 )
 def test_the_fingerprint_follows_relative_imports(folder: Path, statement: str):
     (folder / "lab" / "nets").mkdir(parents=True)

@@ -35,7 +35,13 @@ Clip = Callable[[str], Path]
 
 # The clips on which seeking is hardest: reordered frames, GOPs that refer to the one before, and
 # a container whose index is coarse.
-HARD_TO_SEEK = ["b_frames.mp4", "open_gop.mkv", "hevc_open_gop.mp4", "transport.ts", "late_start.mp4"]
+HARD_TO_SEEK = [
+    "b_frames.mp4",
+    "open_gop.mkv",
+    "hevc_open_gop.mp4",
+    "transport.ts",
+    "late_start.mp4",
+]
 LUMA_AS_CODED = [
     "plain.mp4", "b_frames.mp4", "open_gop.mkv", "hevc_open_gop.mp4", "variable_rate.mp4",
     "late_start.mkv", "odd_444.mp4", "odd_420.webm", "audio.mp4", "mpeg4.avi", "b_frames.avi",

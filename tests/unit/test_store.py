@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pvio.errors import StoreError
-from pvio.store import Store, make_key, replacing, write_json
+from pvio.store import Kind, Store, make_key, replacing, write_json
 
 KEY = make_key(test="entry")
 PAYLOAD = bytes(range(256)) * 20
@@ -120,17 +120,21 @@ def test_a_truncated_entry_is_found(store: Store, entry: Path, size: int):
         store.info("predictions", KEY)
 
 
-def test_an_exception_while_writing_leaves_nothing(store: Store):
-    with pytest.raises(RuntimeError), store.writing("video", KEY, {}) as file:
+def write_half(store: Store, kind: Kind) -> None:
+    with store.writing(kind, KEY, {}) as file:
         file.write(b"half")
         raise RuntimeError
+
+
+def test_an_exception_while_writing_leaves_nothing(store: Store):
+    with pytest.raises(RuntimeError):
+        write_half(store, "video")
     assert files_below(store) == []
 
 
 def test_an_exception_while_writing_keeps_the_entry_before(store: Store, entry: Path):
-    with pytest.raises(RuntimeError), store.writing("predictions", KEY, {}) as file:
-        file.write(b"half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_half(store, "predictions")
     assert store.read("predictions", KEY)[0] == PAYLOAD
 
 

@@ -64,6 +64,18 @@ def test_the_video_has_the_frames_and_times_of_its_source(
     assert frame_times(sample_run[0].folder / f"results/videos/{name}.mp4") == source
 
 
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_video_lasts_as_long_as_its_source(sample_run: tuple[Project, str], name: str) -> None:
+    durations = []
+    for path in (REPOSITORY / "samples", sample_run[0].folder / "results/videos"):
+        with av.open(str(path / f"{name}.mp4")) as container:
+            stream = container.streams.video[0]
+            assert stream.duration is not None
+            durations.append(float(stream.duration * stream.time_base))
+    # The last frame's duration is not known for variable rates; it is taken from the mean rate.
+    assert durations[0] == pytest.approx(durations[1], abs=0.1)
+
+
 def test_the_report_shows_every_video_and_shard(sample_run: tuple[Project, str]) -> None:
     page = (sample_run[0].folder / "results/report.html").read_text()
     for text in (*SAMPLES, "1-of-2", "2-of-2", "frames/s"):
