@@ -78,12 +78,29 @@ def result_names(paths: list[str], folders: dict[str, bool] | None = None) -> li
         name if folders.get(path) else os.path.splitext(name)[0]
         for path, name in zip(paths, full, strict=True)
     ]
-    # Compared without case: `A.mp4` and `a.mp4` are one file on many file systems.
-    seen = Counter(name.casefold() for name in bare)
+    # Compared without case: `A` and `a` are one file on many file systems.
+    names, whole = bare, Counter(name.casefold() for name in full)
+    while True:
+        seen = Counter(name.casefold() for name in names)
+        # A bare name gives way to a whole one as well: `clip.mp4.mkv` beside `clip.mp4`.
+        chosen = [
+            long if seen[name.casefold()] > 1 else name
+            for name, long in zip(names, full, strict=True)
+        ]
+        if chosen == names:
+            break
+        names = chosen
+    # What differs in case alone is told apart by a piece of the path's digest.
     return [
-        name if seen[name.casefold()] == 1 else whole
-        for name, whole in zip(bare, full, strict=True)
+        f"{name}~{_short_digest(path)}"
+        if whole[name.casefold()] > 1 and seen[name.casefold()] > 1
+        else name
+        for name, path in zip(names, paths, strict=True)
     ]
+
+
+def _short_digest(path: str) -> str:
+    return hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=3).hexdigest()
 
 
 def fingerprint(sources: Iterable[Source]) -> str:
@@ -137,7 +154,11 @@ def _expand(entry: str, *, nested: bool = False) -> Iterator[tuple[str, bool]]:
         for match in matches:
             if os.path.isdir(match):
                 yield from _search(match, required=False)
-            elif os.path.splitext(match)[1].lower() in LIST_SUFFIXES and not nested:
+            elif (
+                _names_suffix(entry)
+                and os.path.splitext(match)[1].lower() in LIST_SUFFIXES
+                and not nested
+            ):
                 yield from _read_list(match)
             elif os.path.splitext(match)[1].lower() in VIDEO_SUFFIXES or _names_suffix(entry):
                 yield match, False
@@ -188,7 +209,10 @@ def _read_list(list_path: str) -> Iterator[tuple[str, bool]]:
     """Entries of a text list: one a line, first column of a .tsv, `#` starts a comment line."""
     base = Path(list_path).parent
     is_table = list_path.lower().endswith(".tsv")
-    lines = Path(list_path).read_text(encoding="utf-8-sig").splitlines()
+    try:
+        lines = Path(list_path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise CollectionError(f"videos: cannot read the list {list_path!r}: {error}") from error
     entries = [line.split("\t")[0] if is_table else line for line in lines]
     entries = [entry.strip() for entry in entries]
     if is_table and entries and entries[0].lower() in ("path", "video", "file", "videos"):
@@ -197,4 +221,7 @@ def _read_list(list_path: str) -> Iterator[tuple[str, bool]]:
     if not entries:
         raise CollectionError(f"videos: the list {list_path!r} is empty")
     for entry in entries:
-        yield from _expand(str(base / os.path.expanduser(entry)), nested=True)
+        path = base / os.path.expanduser(entry)
+        if glob.has_magic(entry) and not path.exists() and not os.path.isabs(entry):
+            path = Path(glob.escape(str(base))) / entry  # the folder's own brackets are no pattern
+        yield from _expand(str(path), nested=True)

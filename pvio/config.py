@@ -91,6 +91,8 @@ class ModelSettings(Section):
         channels = {"rgb": 3, "gray": 1}[self.channels]
         if any(len(values) != channels for values in self.normalize.values()):
             raise ValueError(f"normalize needs {channels} number(s) each for mean and std")
+        if any(value <= 0 for value in self.normalize["std"]):
+            raise ValueError("normalize needs a std above 0")
         if self.dtype != "float32":
             raise ValueError("normalize needs dtype: float32")
         return self
@@ -224,7 +226,7 @@ def load_settings(text_or_path: str) -> Settings:
     else:
         try:
             text, source = Path(text_or_path).read_text(encoding="utf-8"), text_or_path
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the configuration {text_or_path}: {error}") from error
     try:
         data = yaml.safe_load(text)

@@ -68,7 +68,7 @@ class Store:
             info, size = self._footer(file, kind, key)
             file.seek(0)
             payload = file.read(size)
-        if hashlib.blake2b(payload, digest_size=16).hexdigest() != info["digest"]:
+        if _digest(payload, info) != info.get("digest"):
             raise StoreError(f"{self.path(kind, key)} is damaged: its digest does not match")
         return payload, info
 
@@ -97,6 +97,7 @@ class Store:
             digest = hashlib.blake2b(digest_size=16)
             while block := file.read(_BLOCK):
                 digest.update(block)
+            digest.update(_canonical(info))
             footer = json.dumps({**info, "digest": digest.hexdigest()}).encode()
             file.seek(0, io.SEEK_END)
             file.write(footer + _FOOTER.pack(len(footer), _MAGIC))
@@ -119,6 +120,17 @@ class Store:
             return json.loads(file.read(length)), end - length
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.path(kind, key)} is damaged: {error}") from error
+
+
+def _digest(payload: bytes, info: dict[str, Any]) -> str:
+    """Digest of payload and facts."""
+    digest = hashlib.blake2b(payload, digest_size=16)
+    digest.update(_canonical({name: value for name, value in info.items() if name != "digest"}))
+    return digest.hexdigest()
+
+
+def _canonical(info: dict[str, Any]) -> bytes:
+    return json.dumps(info, sort_keys=True).encode()
 
 
 @contextlib.contextmanager

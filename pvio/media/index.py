@@ -23,7 +23,7 @@ from pvio.media.images import read_image
 from pvio.media.orientation import Orientation, display_orientation
 from pvio.store import Store, StoreError, make_key
 
-SCHEMA = 1
+SCHEMA = 2
 IMAGE_FOLDER_RATE = 25
 _SAMPLED_BLOCKS, _BLOCK = 16, 1 << 16
 
@@ -47,6 +47,8 @@ class FrameIndex:
         color: tags of the stream: range, matrix, primaries and transfer as ITU-T H.273 numbers
             (range: 0 untagged, 1 limited, 2 full; matrix, primaries, transfer: 2 is untagged).
         n_audio_streams: audio streams beside the video.
+        timed: whether the packets carry presentation times. Those of raw streams and of AVI with
+            B-frames do not: their frames are counted from the start, and evenly spaced.
     """
 
     path: str
@@ -65,6 +67,7 @@ class FrameIndex:
     sample_aspect_ratio: Fraction
     color: tuple[int, int, int, int]
     n_audio_streams: int
+    timed: bool = True
 
     @property
     def n_frames(self) -> int:
@@ -171,8 +174,10 @@ def _index_video(path: str) -> FrameIndex:
             stream: Any = container.streams.best("video")
             if stream is None:
                 raise UnreadableVideo(path, "the file has no video stream")
-            packets = _packet_table(container, stream)
-            if len(packets) < _promised(stream):
+            timed, packets = True, _packet_table(container, stream)
+            if not _is_timed(container, stream):
+                timed, packets = False, _untimed_table(path, stream)
+            if timed and len(packets) < _promised(stream):
                 # The file was cut off behind its index: what is lost has frames all the same.
                 packets = _packet_table_beyond_end(path, stream.index)
             shown = packets[~packets["discard"]]
@@ -207,6 +212,7 @@ def _index_video(path: str) -> FrameIndex:
                     context.color_trc,
                 ),
                 n_audio_streams=len(container.streams.audio),
+                timed=timed,
             )
     except (OSError, av.error.FFmpegError) as error:
         raise UnreadableVideo(path, _reason(error)) from error
@@ -223,6 +229,24 @@ def _packet_table(container: Any, stream: Any) -> np.ndarray:
         for packet in container.demux(stream)
         if packet.size and (packet.pts is not None or packet.dts is not None)
     ]
+    return np.array(rows, dtype=[("pts", "<i8"), ("size", "<i8"), ("key", "?"), ("discard", "?")])
+
+
+def _is_timed(container: Any, stream: Any) -> bool:
+    """Whether packets carry presentation times; AVI has decoding times only."""
+    if container.format.name == "avi":
+        return not stream.codec_context.has_b_frames
+    return container.format.name not in ("h264", "hevc", "m4v", "mpegvideo", "obu")
+
+
+def _untimed_table(path: str, stream: Any) -> np.ndarray:
+    """The packet table with evenly spaced times; decoding can start at the first frame only."""
+    with av.open(path) as container:
+        sizes = [p.size for p in container.demux(container.streams[stream.index]) if p.size]
+    step = 1 / (
+        (stream.average_rate or stream.guessed_rate or IMAGE_FOLDER_RATE) * stream.time_base
+    )
+    rows = [(round(i * step), size, i == 0, False) for i, size in enumerate(sizes)]
     return np.array(rows, dtype=[("pts", "<i8"), ("size", "<i8"), ("key", "?"), ("discard", "?")])
 
 

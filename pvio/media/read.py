@@ -58,7 +58,7 @@ def open_reader(index: FrameIndex, decoder: str = "pyav") -> Reader:
     """
     if index.is_image_folder:
         return ImageFolderReader(index)
-    if decoder == "torchcodec":
+    if decoder == "torchcodec" and index.timed:
         from pvio.media.torchcodec_reader import TorchcodecReader
 
         reader = TorchcodecReader(index)
@@ -83,19 +83,20 @@ class PyAVReader:
         """See `Reader.frames`."""
         expected = start
         trusted = True
-        pts = self.index.pts
+        before: tuple[int, int | None] = (-1, None)
         for frame, complained in self._pictures_from(start):
-            if frame is None or frame.pts is None:
+            if frame is None or (frame.pts is None and self.index.timed):
                 trusted = False
                 continue
-            if frame.key_frame:
+            if frame.key_frame and self.index.timed:
                 trusted = True
             trusted = trusted and not complained
-            rank = int(np.searchsorted(pts, frame.pts))
-            if rank < expected:
-                continue
-            if rank >= len(pts) or pts[rank] != frame.pts:
+            rank = self._rank(frame, before)
+            if rank is None:
                 trusted = False
+                continue
+            before = (rank, frame.pts)
+            if rank < expected:
                 continue
             while expected < min(rank, stop):
                 yield Decoded(expected, "missing", None)
@@ -113,6 +114,23 @@ class PyAVReader:
         if self._container is not None:
             self._container.close()
             self._container = None
+
+    def _rank(self, frame: av.VideoFrame, before: tuple[int, int | None]) -> int | None:
+        """Rank of a picture, given rank and pts of the one before; None when it has none."""
+        if not self.index.timed:
+            return before[0] + 1 if before[0] + 1 < self.index.n_frames else None
+        keyframes, shown = self.index.keyframes, frame.pts or 0
+        first, last = (int(np.searchsorted(self.index.pts, shown, s)) for s in ("left", "right"))
+        rank = first
+        if frame.pts == before[1]:
+            rank = before[0] + 1  # time stamps may repeat
+        elif before[1] is None:
+            # Decoding starts at a keyframe, which may not be the first frame of its time.
+            near = np.searchsorted(keyframes, first)
+            rank = (
+                int(keyframes[near]) if near < len(keyframes) and keyframes[near] < last else rank
+            )
+        return rank if rank < last else None
 
     def _judge(self, frame: av.VideoFrame, trusted: bool) -> Status:
         size = self.index.orientation.upright_size(frame.height, frame.width)

@@ -144,9 +144,10 @@ def _module_files(dotted: str, base: Path) -> list[Path]:
         if base.with_suffix(".py").is_file():
             files.append(base.with_suffix(".py"))
             break
-        if not (base / "__init__.py").is_file():
+        if (base / "__init__.py").is_file():
+            files.append(base / "__init__.py")
+        elif not base.is_dir():  # a folder without `__init__.py` is a namespace package
             break
-        files.append(base / "__init__.py")
     return files
 
 

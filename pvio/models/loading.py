@@ -124,6 +124,10 @@ def _build(value: Any, settings: ModelSettings) -> Callable[..., Any]:
                 f"model.entry: {entry} could not be built with args {args}: {error}"
             ) from error
     elif inspect.isroutine(value):
+        try:
+            inspect.signature(value).bind_partial(**args)
+        except TypeError as error:
+            raise ModelError(f"model.args: {entry} does not take {args}: {error}") from error
         model = functools.partial(value, **args) if args else value
     elif args:
         raise ModelError(f"model.args: {entry} is a ready object and takes no arguments")
