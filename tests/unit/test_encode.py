@@ -218,6 +218,13 @@ def test_a_video_has_the_same_pictures_however_it_is_cut(
     assert len(videos) == 1
 
 
+def test_encoding_again_gives_the_same_bytes(clip: Clip, settings_for: Any):
+    index = load_index(clip("b_frames.mp4"))
+    settings = settings_for(crf=23, preset="medium")
+    results = {encoded(index, settings, index.n_frames)[0][2] for _ in range(16)}
+    assert len(results) == 1
+
+
 @pytest.mark.parametrize("preset", ["ultrafast", "medium", "veryslow"])
 def test_any_preset_joins(clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any, preset: str):
     index = load_index(clip("variable_rate.mp4"))
