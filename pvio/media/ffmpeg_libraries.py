@@ -62,16 +62,32 @@ def environment_for_torchcodec() -> dict[str, str] | None:
 
 def _make_links(bundled: Path) -> Path:
     """Links with plain names; renamed into place, so that jobs can make them at the same time."""
-    folder = platformdirs.user_cache_path("pvio") / f"ffmpeg-{make_key(libraries=str(bundled))}"
+    key = make_key(libraries=str(bundled), python=sys.executable)
+    folder = platformdirs.user_cache_path("pvio") / f"ffmpeg-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     for library in bundled.iterdir():
         match = re.fullmatch(r"lib(\w+?)-[0-9a-f]{8}\.so\.(\d+)[\d.]*", library.name)
         if match and match[1] in _LIBRARIES:
-            link = folder / f"lib{match[1]}.so.{match[2]}"
-            if link.is_symlink() and os.readlink(link) == str(library):
-                continue
-            temporary = folder / f".{link.name}.{os.getpid()}"
-            temporary.unlink(missing_ok=True)
-            temporary.symlink_to(library)
-            os.replace(temporary, link)
+            _link(folder / f"lib{match[1]}.so.{match[2]}", library)
+            if match[1] == "avutil" and not _has_shared_python():
+                # torchcodec's wheel asks for libpython by name. In a Python without one, such as
+                # Debian's, the program itself has all its symbols: any library will do.
+                version = f"{sys.version_info.major}.{sys.version_info.minor}"
+                _link(folder / f"libpython{version}.so.1.0", library)
     return folder
+
+
+def _has_shared_python() -> bool:
+    """Whether this process runs on a shared libpython, or the loader would find one."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    loaded = Path("/proc/self/maps").read_text(errors="replace")
+    return f"lib{version}.so" in loaded or ctypes.util.find_library(version) is not None
+
+
+def _link(link: Path, target: Path) -> None:
+    if link.is_symlink() and os.readlink(link) == str(target):
+        return
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    os.replace(temporary, link)
