@@ -1,4 +1,8 @@
-configfile: "config.yaml"
+import os
+
+if os.path.exists("config.yaml"):
+
+    configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"

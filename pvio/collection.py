@@ -185,7 +185,12 @@ def _names_suffix(pattern: str) -> bool:
 def _search(folder: str, *, required: bool = True) -> Iterator[tuple[str, bool]]:
     """Videos below a folder; a folder of images without videos counts as one video."""
     empty = True
-    for root, folders, files in os.walk(folder):
+    visited: set[str] = set()  # links are followed, but not in circles
+    for root, folders, files in os.walk(folder, followlinks=True):
+        if os.path.realpath(root) in visited:
+            folders.clear()
+            continue
+        visited.add(os.path.realpath(root))
         if PRODUCTS_FILE in files:  # the results of a run are no input
             folders.clear()
             continue

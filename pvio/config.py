@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import hashlib
 import json
 import os
 import re
@@ -139,7 +140,7 @@ class Settings(Section):
         default="mark", description="mark damaged rows and videos, or also fail at the very end"
     )
     decoder: Literal["auto", "pyav", "torchcodec"] = Field(
-        default="auto", description="auto: torchcodec for RGB on CUDA, PyAV elsewhere"
+        default="auto", description="auto: PyAV, which reports damage most exactly"
     )
     model: ModelSettings = Field(default_factory=ModelSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
@@ -167,6 +168,11 @@ class Settings(Section):
     @classmethod
     def _home(cls, value: str) -> str:
         return os.path.expanduser(value)
+
+    @property
+    def resolved_decoder(self) -> Literal["pyav", "torchcodec"]:
+        """The decoder that `auto` stands for."""
+        return "pyav" if self.decoder == "auto" else self.decoder
 
     @model_validator(mode="after")
     def _decoder_fits(self) -> Settings:
@@ -260,6 +266,23 @@ def _overlay(below: Any, above: Any) -> Any:
     return {**below, **{key: _overlay(below.get(key), value) for key, value in above.items()}}
 
 
+def save_settings(settings: Settings, *keys: str, folder: str = "work/settings") -> str:
+    """Write settings to a file named after its content, see `dump_settings`.
+
+    Returns:
+        The path of the file, below `folder`.
+    """
+    text = dump_settings(settings, *keys)
+    digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    path = Path(folder) / f"{digest}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)
+    return path.as_posix()
+
+
 def _explain(fault: Any) -> str:
     path = [part for part in fault["loc"] if isinstance(part, (str, int))]
     section, keys = _section_at(path)
@@ -270,6 +293,9 @@ def _explain(fault: Any) -> str:
         near = difflib.get_close_matches(str(path[-1]), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "known keys: " + ", ".join(known)
         return f"{key}: unknown key; {hint}"
+    if kind == "model_type":
+        example = next(iter(section.model_fields))
+        return f"{key}: expected a section of keys such as {example}, got {value!r}"
     field = section.model_fields.get(str(keys[-1])) if keys else None
     message = fault["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(value, dict) and not field else f", got {value!r}"

@@ -58,14 +58,6 @@ class SegmentResult:
         return {"status": self.table.counts(), "seconds": seconds}
 
 
-def resolve_decoder(settings: Settings, device: torch.device) -> str:
-    """The decoder that `auto` stands for."""
-    if settings.decoder != "auto":
-        return settings.decoder
-    on_gpu = device.type == "cuda" and settings.model.channels == "rgb"
-    return "torchcodec" if on_gpu else "pyav"
-
-
 def input_size(index: FrameIndex, settings: Settings) -> tuple[int, int]:
     """(height, width) of the frames the model gets."""
     return settings.model.size or (index.height, index.width)
@@ -84,10 +76,18 @@ class Engine:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.device = choose_device(settings.model.device)
-        self.decoder = resolve_decoder(settings, self.device)
+        self.decoder = settings.resolved_decoder
         self.model = load_model(settings.model, self.device)
         self._prepared: str | None = None
         self._input: torch.Tensor | None = None
+        normalize = settings.model.normalize
+        self._scale: tuple[torch.Tensor, torch.Tensor] | None = None
+        if normalize is not None:
+            mean, std = (
+                torch.tensor(normalize[name], device=self.device).view(-1, 1, 1)
+                for name in ("mean", "std")
+            )
+            self._scale = mean, std
 
     def run(
         self,
@@ -113,7 +113,6 @@ class Engine:
         began = time.perf_counter()
         reader = open_reader(index, self.decoder)
         try:
-            self._prepare(index)
             result = SegmentResult(SegmentTable(index, start, stop))
             decoding = inferring = 0.0
             for batch in self._batches(reader, start, stop):
@@ -122,6 +121,8 @@ class Engine:
                     result.table.set_status(rank, status)
                 frames = None
                 if batch.ranks:
+                    # Only now: a video without a single good picture cannot be looked at.
+                    self._prepare(index)
                     at = time.perf_counter()
                     outputs = self._call(batch)
                     inferring += time.perf_counter() - at
@@ -159,12 +160,11 @@ class Engine:
 
         def decode() -> None:
             try:
+                frames = reader.frames(start, stop)
                 for first in range(start, stop, size):
                     buffer = free.get()
                     if buffer is None:
                         return
-                    if first == start:
-                        frames = reader.frames(start, stop)
                     ready.put(_fill(frames, first, min(first + size, stop), buffer, converter))
                 ready.put(None)
             except BaseException as error:
@@ -220,16 +220,10 @@ class Engine:
             # Picture by picture, so that the second pass finds the first one's result in cache.
             target.copy_(picture)
             target.div_(255)
-            if self.settings.model.normalize is not None:
-                self._normalize(target, self.settings.model.normalize)
+            if self._scale is not None:
+                mean, std = self._scale
+                target.sub_(mean).div_(std)
         return frames
-
-    def _normalize(self, picture: torch.Tensor, normalize: dict[Any, list[float]]) -> None:
-        mean, std = (
-            torch.tensor(normalize[key], device=self.device).view(-1, 1, 1)
-            for key in ("mean", "std")
-        )
-        picture.sub_(mean).div_(std)
 
     def _hand_over(self, batch: Batch, frames: np.ndarray | None, sink: FramesSink) -> None:
         if batch.ranks and frames is None:

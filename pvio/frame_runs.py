@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pvio.errors import UnreadableVideo
-from pvio.image_folders import read_pixels
+from pvio.media.images import read_pixels
 from pvio.media.index import FrameIndex, load_index
 from pvio.media.picture import Converter
 from pvio.media.read import open_reader

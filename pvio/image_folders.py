@@ -1,14 +1,9 @@
-"""Folders of images for the data loader: which image is frame i, and its pixels as stored."""
+"""Folders of images for the data loader: which image is frame i."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-
-import imageio.v3 as iio
-import numpy as np
-
-from pvio.errors import UnreadableVideo
 
 
 def sorted_images(folder: Path, pattern: str | None) -> list[Path]:
@@ -47,24 +42,3 @@ def frame_number(filename: str, pattern: str | re.Pattern[str]) -> int:
             f"the pattern {shown!r} captures {matches[0]!r} in the file name {filename!r},"
             " which is no integer"
         ) from error
-
-
-def read_pixels(file: Path) -> np.ndarray:
-    """The pixels of an image: uint8 or uint16, H×W×C with 1 (grey), 2, 3 or 4 (alpha) channels.
-
-    Raises:
-        UnreadableVideo: when the file is no image of 8 or 16 bits that imageio can read.
-    """
-    try:
-        pixels = np.asarray(iio.imread(file))
-    except Exception as error:  # imageio's plugins raise whatever their libraries raise
-        raise UnreadableVideo(file, f"no readable image ({error})") from error
-    if pixels.dtype == bool:
-        pixels = pixels.astype(np.uint8) * 255
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise UnreadableVideo(file, f"images of {pixels.dtype} are not supported, only 8 or 16 bit")
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, np.newaxis]
-    if pixels.ndim != 3 or pixels.shape[2] > 4:
-        raise UnreadableVideo(file, f"expected a grey or colour image, got shape {pixels.shape}")
-    return np.ascontiguousarray(pixels)

@@ -29,7 +29,7 @@ def predictions_key(
         frames=[segment.start, segment.stop],
         model=model,
         inputs=inputs,
-        decoder=settings.decoder,
+        decoder=settings.resolved_decoder,
     )
 
 

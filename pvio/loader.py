@@ -133,8 +133,8 @@ class VideoCollectionDataset(IterableDataset):
         return sum(self.n_frames_lookup.values())
 
     @staticmethod
-    def _extract_frame_number(filename: str, regex_pattern: str) -> int:
-        return frame_number(filename, regex_pattern)
+    def _extract_frame_number(filename: str, pattern: str) -> int:
+        return frame_number(filename, pattern)
 
     def _own_runs(self) -> list[Run]:
         """What the process that asks has to read: all of it, or its share as a worker."""

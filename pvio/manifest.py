@@ -75,9 +75,6 @@ class Plan:
     infer: list[list[int]]
     encode: list[list[int]]
 
-    def segments_of(self, video: int) -> list[PlannedSegment]:
-        return [segment for segment in self.segments if segment.video == video]
-
 
 @dataclass(frozen=True)
 class SegmentReceipt:
@@ -89,6 +86,7 @@ class SegmentReceipt:
         computed: False when the result was there already.
         status: rows by status (infer only).
         seconds: measured when it was computed: total, and parts of it.
+        failure: why it has no result: its video can no longer be read.
     """
 
     segment: int
@@ -96,6 +94,7 @@ class SegmentReceipt:
     computed: bool
     status: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    failure: str = ""
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,10 @@ class Project:
         self, *options: str, cores: int = 2, **config: Any
     ) -> subprocess.CompletedProcess:
         """Run the workflow with top-level settings overridden on the command line."""
-        command = [
-            *(sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile")),
-            *("--configfile", str(REPOSITORY / "config.yaml"), "--cores", str(cores)),
-            *options,
-        ]
+        command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile")]
+        command += ["--cores", str(cores), *options]
+        if "--configfile" not in options:
+            command += ["--configfile", str(REPOSITORY / "config.yaml")]
         if config:
             command += [
                 "--config",

@@ -65,7 +65,7 @@ def _torchcodec_source() -> str:
     )
     if probe.returncode == 0:
         return source + ", loads"
-    return source + ", DOES NOT LOAD (only `decoder: torchcodec` and CUDA need it)"
+    return source + ", DOES NOT LOAD (only `decoder: torchcodec` needs it)"
 
 
 def _device_lines() -> list[str]:

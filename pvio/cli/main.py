@@ -235,14 +235,11 @@ def _receipts(paths: tuple[str, ...]) -> list[Receipt]:
 
 
 def _provide_ffmpeg(settings: Settings) -> None:
-    """Start this process again with FFmpeg's libraries on its path, if torchcodec may need them."""
-    from pvio.media.ffmpeg_libraries import environment_for_torchcodec, has_cuda_driver
-
-    on_gpu = settings.model.device != "cpu" and settings.model.channels == "rgb"
-    if settings.decoder == "pyav" or (
-        settings.decoder == "auto" and not (on_gpu and has_cuda_driver())
-    ):
+    """Start this process again with FFmpeg's libraries on its path, if torchcodec needs them."""
+    if settings.resolved_decoder != "torchcodec":
         return
+    from pvio.media.ffmpeg_libraries import environment_for_torchcodec
+
     environment = environment_for_torchcodec()
     if environment is not None:
         os.execve(sys.executable, [sys.executable, "-m", "pvio", *sys.argv[1:]], environment)

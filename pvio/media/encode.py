@@ -19,7 +19,7 @@ from pvio.media.picture import plane_view
 
 # The container of a segment in the store: takes any codec and exact time stamps.
 SEGMENT_FORMAT = "nut"
-_UNTAGGED, _LIMITED, _FULL, _BT709, _BT601 = 2, 1, 2, 1, 6
+_LIMITED, _FULL, _BT709 = 1, 2, 1
 
 
 def output_pixel_format(height: int, width: int) -> str:
@@ -29,10 +29,17 @@ def output_pixel_format(height: int, width: int) -> str:
 
 def output_color(index: FrameIndex) -> tuple[int, int, int, int]:
     """Range, matrix, primaries, transfer of the output: the source's; bt709 for RGB sources."""
-    if index.is_image_folder or index.pix_fmt.startswith(("rgb", "bgr", "gbr", "pal", "0", "arg")):
+    if index.is_image_folder or _is_rgb(index.pix_fmt):
         return (_LIMITED, _BT709, _BT709, _BT709)
     full = index.pix_fmt.startswith("yuvj")
     return (_FULL if full else index.color[0], *index.color[1:])
+
+
+def _is_rgb(pix_fmt: str) -> bool:
+    try:
+        return bool(av.VideoFormat(pix_fmt).is_rgb) or pix_fmt == "pal8"
+    except ValueError:
+        return False
 
 
 class SegmentEncoder:

@@ -28,11 +28,6 @@ def system_has_ffmpeg() -> bool:
     return ctypes.util.find_library("avcodec") is not None
 
 
-def has_cuda_driver() -> bool:
-    """Whether a CUDA driver is installed, found without importing torch."""
-    return ctypes.util.find_library("cuda") is not None
-
-
 def bundled_folder() -> Path | None:
     """The folder of PyAV's wheel that holds FFmpeg's libraries; None where PyAV was built."""
     spec = importlib.util.find_spec("av")

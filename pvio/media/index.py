@@ -17,15 +17,14 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
-from pvio.collection import Source, image_files
+from pvio.collection import Source, image_files, stat_key
 from pvio.errors import UnreadableVideo
 from pvio.media.images import read_image
 from pvio.media.orientation import Orientation, display_orientation
 from pvio.store import Store, StoreError, make_key
 
-SCHEMA = 2
+SCHEMA = 3
 IMAGE_FOLDER_RATE = 25
-_SAMPLED_BLOCKS, _BLOCK = 16, 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +124,7 @@ def index_key(source: Source) -> str:
         content: Any = [facts.st_size, facts.st_mtime_ns]
         if source.is_image_folder:
             content = [
-                [os.path.basename(path), os.stat(path).st_size, os.stat(path).st_mtime_ns]
-                for path in image_files(source.path)
+                [os.path.basename(path), stat_key(path)] for path in image_files(source.path)
             ]
     except OSError as error:
         raise UnreadableVideo(source.path, _reason(error)) from error
@@ -192,7 +190,7 @@ def _index_video(path: str) -> FrameIndex:
             rate = stream.average_rate or stream.guessed_rate or _rate_of(pts, stream.time_base)
             return FrameIndex(
                 path=path,
-                digest=_content_digest(path, packets),
+                digest=_content_digest(path),
                 pts=pts,
                 keyframes=np.union1d([0], keyframes).astype(np.int64),
                 time_base=Fraction(stream.time_base),
@@ -292,19 +290,10 @@ class _ZeroPadded(io.RawIOBase):
         return True
 
 
-def _content_digest(path: str, packets: np.ndarray) -> str:
-    """Digest of the packet table and of blocks spread over the file (at most 1 MiB is read)."""
-    digest = hashlib.blake2b(packets.tobytes(), digest_size=16)
-    size = os.path.getsize(path)
-    digest.update(str(size).encode())
+def _content_digest(path: str) -> str:
+    """Digest of the whole file: a repaired video must not keep the results of its broken copy."""
     with open(path, "rb") as file:
-        last = max(0, size - _BLOCK)
-        for offset in dict.fromkeys(
-            last * i // (_SAMPLED_BLOCKS - 1) for i in range(_SAMPLED_BLOCKS)
-        ):
-            file.seek(offset)
-            digest.update(file.read(_BLOCK))
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _rate_of(pts: np.ndarray, time_base: Fraction) -> Fraction:

@@ -234,11 +234,9 @@ def sample_ranks(index: FrameIndex, n: int) -> list[int]:
     """Up to `n` ranks spread evenly over a video, at keyframes where there are enough of them."""
     if index.n_frames <= n:
         return list(range(index.n_frames))
-    even = np.unique(np.linspace(0, index.n_frames - 1, n).round().astype(int))
-    if len(index.keyframes) < 2 * n:
-        return [int(rank) for rank in even]
-    nearest = np.clip(np.searchsorted(index.keyframes, even), 0, len(index.keyframes) - 1)
-    return [int(rank) for rank in np.unique(index.keyframes[nearest])]
+    candidates = index.keyframes if len(index.keyframes) >= n else np.arange(index.n_frames)
+    chosen = np.linspace(0, len(candidates) - 1, n).round().astype(int)
+    return [int(rank) for rank in candidates[chosen]]
 
 
 def sample_pictures(reader: Reader, converter: Converter, n: int) -> np.ndarray:

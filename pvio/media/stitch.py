@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -33,7 +34,7 @@ def join_segments(
         EncodeError: when a segment has another number of frames or other codec parameters than it
             must have, or when the video read back has other time stamps than the source.
     """
-    options = {"movflags": "+faststart"} if str(path).endswith((".mp4", ".mov")) else {}
+    options = _mp4_options(index) if str(path).endswith((".mp4", ".mov")) else {}
     video: Any = None
     reference: bytes | None = None
     clock = _DecodeClock(index)
@@ -66,6 +67,14 @@ def join_segments(
             output.mux(pending)
             pending = next(audio, None)
     _verify(str(path), index)
+
+
+def _mp4_options(index: FrameIndex) -> dict[str, str]:
+    """Index at the front, and a clock in which the edit list holds the start exactly."""
+    clock = index.time_base.denominator
+    while clock < 10_000:  # as FFmpeg's muxer chooses that of the track (libavformat/movenc.c)
+        clock *= 2
+    return {"movflags": "+faststart", "movie_timescale": str(clock)}
 
 
 class _DecodeClock:
@@ -163,6 +172,11 @@ def _verify(path: str, index: FrameIndex) -> None:
             min(len(times), len(expected)),
         )
         raise EncodeError(
-            f"{index.path}: the re-encoded video has {len(times)} frames for {len(expected)}; "
-            f"time stamps differ from frame {wrong} on"
+            f"{index.path}: the re-encoded video has {len(times)} frames for {len(expected)}, and "
+            f"differs from frame {wrong} on: it is shown at {_shown(times, wrong)} instead of "
+            f"{_shown(expected, wrong)}"
         )
+
+
+def _shown(times: Sequence[Fraction], rank: int) -> str:
+    return f"{float(times[rank]):.6f} s" if rank < len(times) else "no time"

@@ -1,4 +1,4 @@
-"""Reading with torchcodec: RGB only, on the CPU or on a CUDA device."""
+"""Reading with torchcodec: RGB only."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import hashlib
 import importlib.machinery
 import os
@@ -57,6 +58,7 @@ def resolve_entry(entry: str) -> Entry:
         path = Path(where).expanduser()
         if not path.is_file():
             raise ConfigError(f"model.entry: there is no file {where} (seen from {os.getcwd()})")
+        _check_defined(path, name)
         return Entry("file", path, name=name)
     origin = _find_module(where)
     if origin is None:
@@ -64,6 +66,7 @@ def resolve_entry(entry: str) -> Entry:
             f"model.entry: there is no module {where!r}; looked in the working directory "
             f"{os.getcwd()} and in what is installed for {sys.executable}"
         )
+    _check_defined(origin, name)
     return Entry("module", origin, module=where, name=name)
 
 
@@ -171,6 +174,28 @@ def _own_folder(path: Path) -> Path | None:
     if path.parent != root:
         return root / path.relative_to(root).parts[0]
     return None if root.name in ("site-packages", "dist-packages") else root
+
+
+def _check_defined(path: Path, name: str) -> None:
+    """Find a misspelt name without running the file; names made at run time are let through."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(f"model.entry: {path} is not valid Python: {error}") from error
+    defined: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            defined.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            defined.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            defined.add(node.id)
+    first = name.split(".")[0]
+    if first not in defined and not defined & {"*", "__getattr__"}:
+        near = difflib.get_close_matches(first, defined, n=1)
+        names = ", ".join(sorted(defined))
+        hint = f"did you mean {near[0]!r}?" if near else f"it defines {names}"
+        raise ConfigError(f"model.entry: {path} defines no {first!r}; {hint}")
 
 
 def _file_facts(path: Path, quick: bool) -> object:

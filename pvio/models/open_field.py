@@ -118,8 +118,8 @@ class OpenFieldTracker:
     def prepare(self, video: SampledVideo) -> None:
         """Fix everything that depends on the video as a whole; deterministic."""
         sample = to_gray(video.sample(self.n_background_frames)).cpu().numpy()
-        if len(sample) == 0:
-            raise ValueError("the video has no frame to sample")
+        if len(sample) == 0:  # damaged all over: whatever picture comes shows nothing to compare
+            sample = np.zeros((1, video.input_height, video.input_width), np.uint8)
         self._scale = (video.width / video.input_width, video.height / video.input_height)
         if self.background == "median":
             floor = median_picture(sample)

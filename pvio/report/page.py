@@ -49,7 +49,7 @@ def render_report(
         videos=videos,
         counts={
             status: sum(video["status"] == status for video in videos)
-            for status in ("ok", "damaged", "unreadable")
+            for status in ("ok", "damaged", "failed", "unreadable")
         },
         frames=sum(int(video["frames"]) for video in videos),
         shards=shards,

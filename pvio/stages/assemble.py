@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import av
 import pyarrow.parquet as pq
 
 import pvio
 from pvio.collection import PRODUCTS_FILE
 from pvio.config import Settings
-from pvio.errors import PvioError
+from pvio.errors import EncodeError, UnreadableVideo
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, write_table
 from pvio.media.index import FrameIndex
@@ -26,7 +27,8 @@ from pvio.models.entry import model_fingerprint
 from pvio.predictions import deserialize, merge
 from pvio.progress import ProgressReport
 from pvio.stages.plan import stored_index
-from pvio.store import Store, StoreError, make_key, replacing, write_json, write_text
+from pvio.stages.shard import read_entry
+from pvio.store import Store, make_key, replacing, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,8 @@ class SummaryRow:
     Attributes:
         name: of its results.
         path: of the video.
-        status: "ok"; "damaged": some rows are not `ok`; "unreadable": it has no results.
+        status: "ok"; "damaged": some rows are not `ok`; "failed": its predictions are there, its
+            video could not be joined; "unreadable": it has no results.
         reason: what is wrong with it.
         frames: number of rows of its predictions.
         ok, suspect, corrupt, missing: rows by status.
@@ -129,6 +132,7 @@ class _Assembler:
             "infer": defaultdict(float),
             "encode": defaultdict(float),
         }
+        self.failures: dict[int, str] = {}
         self.segments: dict[int, list[PlannedSegment]] = {}
         for segment in plan.segments:
             self.segments.setdefault(segment.video, []).append(segment)
@@ -136,6 +140,8 @@ class _Assembler:
             for done in receipt.segments:
                 video = plan.segments[done.segment].video
                 self.status.setdefault(video, Counter()).update(done.status)
+                if done.failure:
+                    self.failures[video] = done.failure
                 self.seconds[receipt.stage][video] += done.seconds.get("total", 0.0)
         self.made: dict[str, list[Any]] = {}
         self._before = self._load_receipt()
@@ -149,25 +155,37 @@ class _Assembler:
         )  # fmt: skip
         if video.status != "ok":
             return row
+        if number in self.failures:
+            return replace(row, status="unreadable", reason=self.failures[number])
         segments = self.segments[number]
         facts = [(video, segment, self.settings, self.model) for segment in segments]
         keys = [predictions_key(*fact) for fact in facts]
         self._make(
-            f"predictions/{video.name}.parquet", keys,
+            f"predictions/{video.name}.parquet", [*keys, video.path, self.model, pvio.__version__],
             lambda path: self._write_predictions(video, keys, path),
         )  # fmt: skip
+        failure = ""
         if self.settings.output.video != "none":
             videos = [video_key(*fact) for fact in facts]
-            self._make(
-                f"videos/{video.name}.mp4", videos,
-                lambda path: self._write_video(video, segments, videos, path),
-            )  # fmt: skip
+            try:
+                self._make(
+                    f"videos/{video.name}.mp4", videos,
+                    lambda path: self._write_video(video, segments, videos, path),
+                )  # fmt: skip
+            except (EncodeError, UnreadableVideo, av.error.FFmpegError) as error:
+                log.exception("%s: its video could not be joined", video.path)
+                failure = f"no video: {error}"
         counts = self.status.get(number, Counter())
-        bad = video.n_frames - counts["ok"]
+        bad = ", ".join(
+            f"{counts[status]} {status}"
+            for status in ("suspect", "corrupt", "missing")
+            if counts[status]
+        )
+        reasons = [f"of {video.n_frames} rows {bad}"] if bad else []
         return replace(
             row,
-            status="damaged" if bad else "ok",
-            reason=f"{bad} of {video.n_frames} rows are not ok" if bad else "",
+            status="failed" if failure else "damaged" if bad else "ok",
+            reason="; ".join([*reasons, *([failure] if failure else [])]),
             frames=video.n_frames,
             ok=counts["ok"],
             suspect=counts["suspect"],
@@ -178,10 +196,10 @@ class _Assembler:
             encode_seconds=round(self.seconds["encode"][number], 4),
         )
 
-    def _make(self, name: str, keys: list[str], write: Any) -> None:
-        """Write a product unless the one that is there was made from the same segments."""
+    def _make(self, name: str, inputs: list[str], write: Any) -> None:
+        """Write a product unless the one that is there was made from the same inputs."""
         path = self.results / name
-        key = make_key(segments=keys, source=name)
+        key = make_key(inputs=inputs)
         if self._before.get(name) != [key, *_stamp(path)]:
             with replacing(path) as temporary:
                 write(temporary)
@@ -189,7 +207,7 @@ class _Assembler:
 
     def _write_predictions(self, video: ProbedVideo, keys: list[str], path: Path) -> None:
         index = stored_index(video, self.store)
-        tables = [deserialize(self._payload("predictions", key)) for key in keys]
+        tables = [deserialize(read_entry(self.store, "predictions", key)) for key in keys]
         metadata = {
             "source": video.path,
             "time_base": str(index.time_base),
@@ -207,21 +225,10 @@ class _Assembler:
     ) -> None:
         index: FrameIndex = stored_index(video, self.store)
         encoded = (
-            (segment.start, segment.stop, self._payload("video", key))
+            (segment.start, segment.stop, read_entry(self.store, "video", key))
             for segment, key in zip(segments, keys, strict=True)
         )
         join_segments(encoded, index, path)
-
-    def _payload(self, kind: Any, key: str) -> bytes:
-        try:
-            return self.store.read(kind, key)[0]
-        except StoreError as error:
-            self.store.discard(kind, key)
-            stage = "infer" if kind == "predictions" else "encode"
-            raise PvioError(
-                f"{error}; run the workflow again with `--forcerun {stage}`: only what is lost is "
-                "computed"
-            ) from error
 
     def remove_stale(self) -> None:
         """Remove the products of the run before that this run does not have."""

@@ -16,7 +16,7 @@ from pvio.keys import predictions_key, video_key
 from pvio.manifest import Plan, PlannedSegment, Receipt
 from pvio.media.index import FrameIndex
 from pvio.models.entry import model_fingerprint
-from pvio.stages.shard import Entry, parse_shard, work_through
+from pvio.stages.shard import Entry, parse_shard, read_entry, work_through
 from pvio.store import Store
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def read_rows(store: Store, key: str) -> list[dict[str, Any]]:
     """The predictions of a segment as one dict per frame, NumPy arrays and scalars inside."""
     from pvio.predictions import column_array, deserialize
 
-    table = deserialize(store.read("predictions", key)[0])
+    table = deserialize(read_entry(store, "predictions", key))
     columns = {name: column_array(table, name) for name in table.column_names}
     return [{name: values[i] for name, values in columns.items()} for i in range(table.num_rows)]
 

@@ -53,7 +53,8 @@ def work_through(
 ) -> Receipt:
     """Compute the segments of a shard that are not in the store.
 
-    A segment that fails is logged with its traceback, and the others go on.
+    A segment that fails is logged with its traceback, and the others go on. One whose video can no
+    longer be read is noted in the receipt.
 
     Args:
         stage, shard: for progress and the receipt.
@@ -68,6 +69,7 @@ def work_through(
     """
     began = time.perf_counter()
     finished = _finished(store, entries)
+    checked: set[int] = set()
     receipts: list[SegmentReceipt] = []
     failures: list[str] = []
     todo = [n for n, facts in zip(numbers, finished, strict=True) if facts is None]
@@ -84,7 +86,17 @@ def work_through(
             if facts is None:
                 name = f"{video.name} frames {segment.start} to {segment.stop - 1}"
                 try:
+                    if segment.video not in checked:
+                        _check_unchanged(video)
+                        checked.add(segment.video)
                     facts = _compute(segment, video, wanted, store, compute, progress.advance)
+                except UnreadableVideo as error:
+                    # As with a video that could not be read at the start: it is reported.
+                    log.warning("%s: %s", name, error)
+                    receipts.append(
+                        SegmentReceipt(number, wanted[-1][1], False, failure=error.reason)
+                    )
+                    continue
                 except PvioError as error:
                     log.error("%s: %s", name, error, exc_info=error.__cause__)
                     failures.append(f"{name}: {error}")
@@ -107,6 +119,23 @@ def work_through(
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
 
 
+def read_entry(store: Store, kind: Kind, key: str) -> bytes:
+    """The payload of an entry that an earlier stage committed.
+
+    Raises:
+        StoreError: when it is lost or damaged, saying what to do; a damaged one is removed.
+    """
+    try:
+        return store.read(kind, key)[0]
+    except StoreError as error:
+        store.discard(kind, key)
+        stage = "infer" if kind == "predictions" else "encode"
+        raise StoreError(
+            f"{error}. Run the workflow again with --forcerun {stage} (infer for videos with "
+            "output.video: frames): only what is lost is computed"
+        ) from error
+
+
 def _compute(
     segment: PlannedSegment,
     video: ProbedVideo,
@@ -115,7 +144,6 @@ def _compute(
     compute: Compute,
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
-    _check_unchanged(video)
     return compute(segment, stored_index(video, store), wanted, progress)
 
 

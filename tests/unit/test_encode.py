@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from hypothesis import given
@@ -216,6 +219,22 @@ def test_a_video_has_the_same_pictures_however_it_is_cut(
         join_segments(encoded(index, settings_for(), length), index, path)
         videos.add(ffmpeg.decode(path, "yuv420p"))
     assert len(videos) == 1
+
+
+@pytest.mark.parametrize("start", ["0.5004", "1.466667"])
+def test_a_start_between_milliseconds_is_kept(tmp_path: Path, settings_for: Any, start: str):
+    source = tmp_path / "late.ts"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i"]
+    command += ["testsrc2=s=64x48:r=30:d=1", "-c:v", "libx264", "-bf", "0", "-muxdelay", "0"]
+    command += ["-muxpreload", "0", "-output_ts_offset", start, str(source)]
+    subprocess.run(command, check=True)
+    index = load_index(source)
+    target = tmp_path / "late.mp4"
+    join_segments(encoded(index, settings_for(), index.n_frames), index, target)
+    with av.open(str(target)) as video:
+        stream = video.streams.video[0]
+        times = [p.pts * p.time_base for p in video.demux(stream) if p.size]
+    assert times == [int(pts) * index.time_base for pts in index.pts]
 
 
 def test_encoding_again_gives_the_same_bytes(clip: Clip, settings_for: Any):

@@ -20,6 +20,8 @@ MODEL = {"entry": "brightness.py:Brightness"}
         ({"videos": ["nowhere/*.mp4"]}, "no file matches the pattern 'nowhere/*.mp4'"),
         ({"model": {"entry": "nowhere.py:Model"}}, "there is no file nowhere.py"),
         ({"model": {"weights": "nowhere.pth"}}, "there is no file nowhere.pth"),
+        ({"model": {"entry": "brightness.py:Brightnes"}}, "did you mean 'Brightness'?"),
+        ({"output": "none"}, "output: expected a section of keys such as video, got 'none'"),
     ],
 )
 def test_a_wrong_setting_is_one_readable_error_before_any_job(
@@ -33,6 +35,54 @@ def test_a_wrong_setting_is_one_readable_error_before_any_job(
     assert message in text
     assert "Traceback" not in text
     assert not (project.folder / "work").exists()
+
+
+def test_a_broken_copy_that_is_mended_is_computed_again(
+    new_project: Callable[[], Project],
+) -> None:
+    project = new_project()
+    clip = make_clip(project.folder / "clips/a.mp4", frames=60, size="320x240", options="-g 10")
+    whole = clip.read_bytes()
+    # All payload zero, header intact: every frame is there and none can be decoded.
+    start = whole.index(b"mdat") + 4
+    size = int.from_bytes(whole[start - 8 : start - 4], "big") - 8
+    clip.write_bytes(whole[:start] + bytes(size) + whole[start + size :])
+    make_clip(project.folder / "clips/good.mp4")
+    settings = {"videos": ["clips"], "output": NO_VIDEO}  # the tracker looks at the video first
+    project.run(**settings)
+    assert project.summary()["a"]["ok"] == "0"
+    assert project.summary()["good"]["status"] == "ok"
+    clip.write_bytes(whole)
+    project.run(**settings)
+    assert project.summary()["a"]["ok"] == "60"
+
+
+def test_two_thousand_videos_can_be_named_one_by_one(new_project: Callable[[], Project]) -> None:
+    project = new_project()
+    clip = make_clip(project.folder / "original.mp4", frames=1, size="16x16")
+    names = [f"clips/a video with a rather long name, number {i}.mp4" for i in range(2000)]
+    (project.folder / "clips").mkdir()
+    for name in names:
+        (project.folder / name).hardlink_to(clip)
+    (project.folder / "my.yaml").write_text("videos:\n" + "".join(f"- '{n}'\n" for n in names))
+    project.run("--configfile", "my.yaml", "--until", "plan")
+    assert "2000 videos, 2000 frames, 0 unreadable" in project.logs()
+
+
+def test_a_damaged_cache_entry_is_mended(new_project: Callable[[], Project]) -> None:
+    project = new_project()
+    make_clip(project.folder / "a.mp4")
+    settings = {"videos": ["a.mp4"], "model": MODEL, "shards": 1}
+    project.run(**settings)
+    (entry,) = (project.folder / ".pvio/predictions").glob("*/*")
+    data = bytearray(entry.read_bytes())
+    data[100] ^= 1
+    entry.write_bytes(data)
+    done = project.snakemake(**settings, output={"crf": 30})
+    assert done.returncode != 0
+    assert "--forcerun infer" in done.stdout + done.stderr
+    project.run("--forcerun", "infer", **settings, output={"crf": 30})
+    assert project.summary()["a"]["status"] == "ok"
 
 
 @pytest.fixture
@@ -51,7 +101,8 @@ def mixed(new_project: Callable[[], Project]) -> Project:
 
 def test_broken_videos_are_reported_and_the_others_go_on(mixed: Project) -> None:
     settings = {"videos": ["clips", "gone.mp4"], "model": MODEL, "output": NO_VIDEO}
-    mixed.run(**settings)
+    text = mixed.run(**settings)
+    assert "4 of 5 videos are not ok: see results/summary.tsv" in text
     rows = mixed.summary()
     status = {Path(name).name: row["status"] for name, row in rows.items()}
     assert status == {
@@ -64,6 +115,7 @@ def test_broken_videos_are_reported_and_the_others_go_on(mixed: Project) -> None
     assert rows["clips/cut"]["frames"] == "40"  # the index at the front of the file counts
     assert 0 < int(rows["clips/cut"]["ok"]) < 40
     assert rows["clips/empty"]["reason"] == "the file is empty"
+    assert rows["clips/cut"]["reason"].startswith("of 40 rows ")
     assert "clips/text" in (mixed.folder / "results/report.html").read_text()
 
     done = mixed.snakemake(**settings, on_damaged="fail")
@@ -72,6 +124,24 @@ def test_broken_videos_are_reported_and_the_others_go_on(mixed: Project) -> None
     for name in ("cut.mp4", "text.mp4", "empty.mp4", "gone.mp4"):
         assert name in text
     assert "rule infer" not in text  # all results are there already
+
+
+def test_a_video_that_vanishes_during_the_run_is_reported(
+    new_project: Callable[[], Project],
+) -> None:
+    project = new_project()
+    make_clip(project.folder / "clips/a.mp4")
+    make_clip(project.folder / "clips/b.mp4")
+    settings = {"videos": ["clips"], "model": MODEL, "output": NO_VIDEO}
+    project.run("--until", "plan", **settings)
+    (project.folder / "clips/a.mp4").unlink()
+    # Only what the plan asks for: a full run would see that the collection has changed.
+    project.run("--rerun-triggers", "mtime", **settings)
+    assert project.summary()["a"]["status"] == "unreadable"
+    assert project.summary()["a"]["reason"] == "no such file or directory"
+    assert project.summary()["b"]["status"] == "ok"
+    project.run(**settings)
+    assert set(project.summary()) == {"b"}
 
 
 def test_a_model_that_fails_on_one_video_leaves_the_others_finished(

@@ -7,7 +7,7 @@ from snakemake.utils import min_version
 
 from pvio import __version__ as PVIO_VERSION
 from pvio.collection import find_sources, fingerprint
-from pvio.config import dump_settings, parse_settings, with_types
+from pvio.config import parse_settings, save_settings, with_types
 from pvio.errors import PvioError
 from pvio.models.entry import model_fingerprint
 
@@ -25,11 +25,13 @@ SHARDS = (workflow.cores or 1) if SETTINGS.shards == "auto" else SETTINGS.shards
 ENCODES = SETTINGS.output.video == "overlay"
 CHECKED = "work/checked" if SETTINGS.on_damaged == "fail" else []
 
-# What each stage depends on: a changed setting runs the stages again that it concerns.
-PROBE_SETTINGS = dump_settings(SETTINGS, "videos", "cache")
-PLAN_SETTINGS = dump_settings(SETTINGS, "cache", "segment_frames", "model.size")
-INFER_SETTINGS = dump_settings(SETTINGS, "cache", "model", "decoder")
-ENCODE_SETTINGS = dump_settings(SETTINGS, "cache", "model", "decoder", "output")
+# What each stage depends on: a changed setting runs the stages again that it concerns. The settings
+# are handed over as a file, since a list of videos may be longer than a command line can be; its
+# name tells its content.
+PROBE_SETTINGS = save_settings(SETTINGS, "videos", "cache")
+PLAN_SETTINGS = save_settings(SETTINGS, "cache", "segment_frames", "model.size")
+INFER_SETTINGS = save_settings(SETTINGS, "cache", "model", "decoder")
+ENCODE_SETTINGS = save_settings(SETTINGS, "cache", "model", "decoder", "output")
 if SETTINGS.output.video == "frames":
     INFER_SETTINGS = ENCODE_SETTINGS
 
@@ -46,10 +48,21 @@ wildcard_constraints:
 STARTED = time.time()
 
 
+onsuccess:
+    summary = Path("results/summary.tsv")
+    lines = summary.read_text().splitlines()[1:] if summary.exists() else []
+    bad = sum(line.split("\t")[2] != "ok" for line in lines)
+    if bad:
+        print(
+            f"{bad} of {len(lines)} videos are not ok: see {summary}",
+            file=sys.stderr,
+        )
+
+
 onerror:
     # Snakemake names the failed job and its log; this adds what went wrong.
     for path in sorted(Path("logs").rglob("*.log")):
-        text = "\n" + path.read_text(errors="replace")
+        text = f"\n{path.read_text(errors='replace')}"
         _, found, error = text.rpartition("\nError: ")
         if found and path.stat().st_mtime >= STARTED:
             print(f"\n{path}: {error.strip()}", file=sys.stderr)
