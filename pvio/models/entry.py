@@ -181,7 +181,7 @@ def _check_defined(path: Path, name: str) -> None:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError) as error:
-        raise ConfigError(f"model.entry: {path} is not valid Python: {error}") from error
+        raise ConfigError(f"model.entry: {path} is not valid Python: {error!r}") from error
     defined: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
