@@ -14,9 +14,10 @@ import torch
 
 from pvio.config import Settings
 from pvio.errors import ModelError
+from pvio.media.decoded import Reader
 from pvio.media.index import FrameIndex
 from pvio.media.picture import Converter
-from pvio.media.read import Reader, open_reader, sample_pictures
+from pvio.media.read import open_reader, sample_pictures
 from pvio.models.contract import BASE_COLUMNS, FRAMES_OUTPUT, HasPrepare, VideoInfo
 from pvio.models.loading import choose_device, load_model
 from pvio.predictions import SegmentTable

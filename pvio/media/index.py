@@ -23,7 +23,7 @@ from pvio.media.images import read_image
 from pvio.media.orientation import Orientation, display_orientation
 from pvio.store import Store, StoreError, make_key
 
-SCHEMA = 3
+SCHEMA = 4
 IMAGE_FOLDER_RATE = 25
 
 
@@ -48,6 +48,7 @@ class FrameIndex:
         n_audio_streams: audio streams beside the video.
         timed: whether the packets carry presentation times. Those of raw streams and of AVI with
             B-frames do not: their frames are counted from the start, and evenly spaced.
+        open_gops: whether pictures are shown before the keyframe that they are decoded behind.
     """
 
     path: str
@@ -67,6 +68,7 @@ class FrameIndex:
     color: tuple[int, int, int, int]
     n_audio_streams: int
     timed: bool = True
+    open_gops: bool = False
 
     @property
     def n_frames(self) -> int:
@@ -211,6 +213,7 @@ def _index_video(path: str) -> FrameIndex:
                 ),
                 n_audio_streams=len(container.streams.audio),
                 timed=timed,
+                open_gops=_has_leading_pictures(packets),
             )
     except (OSError, av.error.FFmpegError) as error:
         raise UnreadableVideo(path, _reason(error)) from error
@@ -235,6 +238,17 @@ def _is_timed(container: Any, stream: Any) -> bool:
     if container.format.name == "avi":
         return not stream.codec_context.has_b_frames
     return container.format.name not in ("h264", "hevc", "m4v", "mpegvideo", "obu")
+
+
+def _has_leading_pictures(packets: np.ndarray) -> bool:
+    """Whether a keyframe but the first is followed, in decoding order, by an earlier picture."""
+    positions = np.flatnonzero(packets["key"])
+    if len(positions) < 2:
+        return False
+    group = np.cumsum(packets["key"]) - 1
+    behind = group > 0
+    keyframe_pts = packets["pts"][positions][group[behind]]
+    return bool((packets["pts"][behind] < keyframe_pts).any())
 
 
 def _untimed_table(path: str, stream: Any) -> np.ndarray:

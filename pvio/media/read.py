@@ -4,46 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple, Protocol
 
-import av
 import numpy as np
 
-from pvio.collection import image_files
-from pvio.errors import UnreadableVideo
-from pvio.media.images import read_image
+from pvio.media.decoded import Decoded, Reader
+from pvio.media.image_reader import ImageFolderReader
 from pvio.media.index import FrameIndex
 from pvio.media.picture import Converter
+from pvio.media.pyav_reader import PyAVReader
 
 log = logging.getLogger(__name__)
-
-Status = Literal["ok", "suspect", "corrupt", "missing"]
-
-
-class Decoded(NamedTuple):
-    """One frame as it came out of the decoder.
-
-    Attributes:
-        rank: frame number, the rank in the frame index.
-        status: `ok`; `suspect`: the decoder complained earlier in this GOP; `corrupt`: the
-            decoder flagged the picture; `missing`: no picture came.
-        picture: the coded picture (`av.VideoFrame`) or an upright RGB array; None when missing.
-    """
-
-    rank: int
-    status: Status
-    picture: av.VideoFrame | np.ndarray | None
-
-
-class Reader(Protocol):
-    """Reads the frames of one video."""
-
-    index: FrameIndex
-
-    def frames(self, start: int, stop: int) -> Iterator[Decoded]:
-        """Frames `start` to `stop - 1`, each exactly once, in order."""
-
-    def close(self) -> None: ...
 
 
 def open_reader(index: FrameIndex, decoder: str = "pyav") -> Reader:
@@ -66,151 +36,6 @@ def open_reader(index: FrameIndex, decoder: str = "pyav") -> Reader:
             return reader
         log.warning("%s: torchcodec counts other frames; PyAV decodes this file", index.path)
     return PyAVReader(index)
-
-
-class PyAVReader:
-    """Decodes with FFmpeg through PyAV, one thread.
-
-    Args:
-        index: of a video file.
-    """
-
-    def __init__(self, index: FrameIndex):
-        self.index = index
-        self._container: Any = None
-
-    def frames(self, start: int, stop: int) -> Iterator[Decoded]:
-        """See `Reader.frames`."""
-        expected = start
-        trusted = True
-        before: tuple[int, int | None] = (-1, None)
-        for frame, complained in self._pictures_from(start):
-            if frame is None or (frame.pts is None and self.index.timed):
-                trusted = False
-                continue
-            if frame.key_frame and self.index.timed:
-                trusted = True
-            trusted = trusted and not complained
-            rank = self._rank(frame, before)
-            if rank is None:
-                trusted = False
-                continue
-            before = (rank, frame.pts)
-            if rank < expected:
-                continue
-            while expected < min(rank, stop):
-                yield Decoded(expected, "missing", None)
-                expected += 1
-            if rank >= stop:
-                break
-            yield Decoded(rank, self._judge(frame, trusted), frame)
-            expected = rank + 1
-            if expected == stop:
-                break
-        for rank in range(expected, stop):
-            yield Decoded(rank, "missing", None)
-
-    def close(self) -> None:
-        if self._container is not None:
-            self._container.close()
-            self._container = None
-
-    def _rank(self, frame: av.VideoFrame, before: tuple[int, int | None]) -> int | None:
-        """Rank of a picture, given rank and pts of the one before; None when it has none."""
-        if not self.index.timed:
-            return before[0] + 1 if before[0] + 1 < self.index.n_frames else None
-        keyframes, shown = self.index.keyframes, frame.pts or 0
-        first, last = (int(np.searchsorted(self.index.pts, shown, s)) for s in ("left", "right"))
-        rank = first
-        if frame.pts == before[1]:
-            rank = before[0] + 1  # time stamps may repeat
-        elif before[1] is None:
-            # Decoding starts at a keyframe, which may not be the first frame of its time.
-            near = np.searchsorted(keyframes, first)
-            rank = (
-                int(keyframes[near]) if near < len(keyframes) and keyframes[near] < last else rank
-            )
-        return rank if rank < last else None
-
-    def _judge(self, frame: av.VideoFrame, trusted: bool) -> Status:
-        size = self.index.orientation.upright_size(frame.height, frame.width)
-        if frame.is_corrupt or size != (self.index.height, self.index.width):
-            return "corrupt"
-        return "ok" if trusted else "suspect"
-
-    def _pictures_from(self, start: int) -> Iterator[tuple[av.VideoFrame | None, bool]]:
-        """Pictures from a keyframe at or before `start` on; None marks a decoder's complaint."""
-        wanted = self.index.pts[start]
-        keyframe = self.index.keyframe_before(start)
-        while True:
-            pictures = self._decode_from(keyframe)
-            first = next(pictures, None)
-            if keyframe == 0 or (first and first[0] and (first[0].pts or 0) <= wanted):
-                break
-            # The container's seek landed behind the frame: start further ahead of it.
-            keyframe = self.index.keyframe_before(keyframe - 1)
-        if first is not None:
-            yield first
-            yield from pictures
-
-    def _decode_from(self, keyframe: int) -> Iterator[tuple[av.VideoFrame | None, bool]]:
-        stream = self._seek(keyframe)
-        packets = self._container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError:  # reading failed: nothing comes any more
-                return
-            if packet is None:
-                return
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                yield None, True
-                continue
-            for frame in frames:
-                yield frame, False
-
-    def _seek(self, keyframe: int) -> Any:
-        if keyframe == 0:
-            self.close()
-        try:
-            if self._container is None:
-                self._container = av.open(self.index.path)
-                self._container.streams[self.index.stream_index].codec_context.thread_count = 1
-            stream = self._container.streams[self.index.stream_index]
-            if keyframe > 0:
-                self._container.seek(int(self.index.pts[keyframe]), stream=stream)
-            return stream
-        except (OSError, IndexError) as error:
-            raise UnreadableVideo(self.index.path, f"it could be read before: {error}") from error
-
-
-class ImageFolderReader:
-    """Reads a folder of images, sorted by name.
-
-    Args:
-        index: of an image folder.
-        files: the images in the order of the frames, when it is not that of their names.
-    """
-
-    def __init__(self, index: FrameIndex, files: list[str] | None = None):
-        self.index = index
-        self._files = files if files is not None else image_files(index.path)
-
-    def frames(self, start: int, stop: int) -> Iterator[Decoded]:
-        """See `Reader.frames`; an image of another size than the first is `corrupt`."""
-        for rank in range(start, stop):
-            try:
-                frame = read_image(self._files[rank])
-            except (UnreadableVideo, IndexError):
-                yield Decoded(rank, "missing", None)
-                continue
-            same = (frame.height, frame.width) == (self.index.height, self.index.width)
-            yield Decoded(rank, "ok" if same else "corrupt", frame)
-
-    def close(self) -> None:
-        pass
 
 
 def read_ranks(reader: Reader, ranks: Iterable[int]) -> Iterator[Decoded]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from pvio.errors import PvioError
+from pvio.media.decoded import Decoded
 from pvio.media.index import FrameIndex
-from pvio.media.read import Decoded
 
 # Frames asked of torchcodec in one call.
 _CHUNK = 32

@@ -17,19 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pvio.media.decoded import Decoded, Reader
 from pvio.media.ffmpeg_libraries import environment_for_torchcodec
+from pvio.media.image_reader import ImageFolderReader
 from pvio.media.index import FrameIndex, load_index
 from pvio.media.picture import Converter
-from pvio.media.read import (
-    Decoded,
-    ImageFolderReader,
-    PyAVReader,
-    Reader,
-    open_reader,
-    read_ranks,
-    sample_pictures,
-    sample_ranks,
-)
+from pvio.media.pyav_reader import PyAVReader
+from pvio.media.read import open_reader, read_ranks, sample_pictures, sample_ranks
 
 Clip = Callable[[str], Path]
 

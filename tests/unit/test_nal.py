@@ -1,0 +1,49 @@
+"""Damage that shows in the bytes of a packet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+
+from pvio.media.nal import is_damaged, length_size
+
+Clip = Callable[[str], Path]
+
+
+def packets(path: Path) -> tuple[int, list[bytes]]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        size = length_size(context.codec.canonical_name, context.extradata)
+        return size, [bytes(packet) for packet in container.demux(stream) if packet.size]
+
+
+@pytest.mark.parametrize("name", ["b_frames.mp4", "hevc_open_gop.mp4", "open_gop.mkv"])
+def test_what_an_encoder_wrote_is_not_damaged(clip: Clip, name: str):
+    size, whole = packets(clip(name))
+    assert size == 4
+    assert not any(is_damaged(packet, size) for packet in whole)
+
+
+@pytest.mark.parametrize("name", ["b_frames.mp4", "hevc_open_gop.mp4"])
+def test_a_zeroed_stretch_is_damage_wherever_it_lies(clip: Clip, name: str):
+    size, whole = packets(clip(name))
+    largest = max(whole, key=len)
+    for start in range(0, len(largest) - 40, 7):
+        damaged = largest[:start] + bytes(16) + largest[start + 16 :]
+        assert is_damaged(damaged, size), start
+
+
+def test_units_that_do_not_fill_the_packet_are_damage(clip: Clip):
+    size, whole = packets(clip("b_frames.mp4"))
+    assert all(is_damaged(packet[:-1], size) for packet in whole)
+
+
+def test_other_codecs_and_start_codes_have_no_lengths():
+    assert length_size("vp9", b"\x01\x02\x03\x04\x05") == 0
+    assert length_size("h264", b"\x00\x00\x00\x01\x67") == 0
+    assert length_size("h264", None) == 0
+    assert length_size("h264", b"\x01\x64\x00\x1f\xfd") == 2
