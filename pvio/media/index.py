@@ -23,8 +23,9 @@ from pvio.media.images import read_image
 from pvio.media.orientation import Orientation, display_orientation
 from pvio.store import Store, StoreError, make_key
 
-SCHEMA = 4
+SCHEMA = 5
 IMAGE_FOLDER_RATE = 25
+_PACKET = [("pts", "<i8"), ("size", "<i8"), ("key", "?"), ("discard", "?")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +179,11 @@ def _index_video(path: str) -> FrameIndex:
             if not _is_timed(container, stream):
                 timed, packets = False, _untimed_table(path, stream)
             if timed and len(packets) < _promised(stream):
-                # The file was cut off behind its index: what is lost has frames all the same.
-                packets = _packet_table_beyond_end(path, stream.index)
+                # Lost packets have frames all the same.
+                if container.format.name == "avi":
+                    packets = _avi_table(stream)
+                else:  # the file was cut off behind its index
+                    packets = _packet_table_beyond_end(path, stream.index)
             shown = packets[~packets["discard"]]
             if len(shown) == 0:
                 raise UnreadableVideo(path, "the video stream has no frame")
@@ -230,7 +234,7 @@ def _packet_table(container: Any, stream: Any) -> np.ndarray:
         for packet in container.demux(stream)
         if packet.size and (packet.pts is not None or packet.dts is not None)
     ]
-    return np.array(rows, dtype=[("pts", "<i8"), ("size", "<i8"), ("key", "?"), ("discard", "?")])
+    return np.array(rows, dtype=_PACKET)
 
 
 def _is_timed(container: Any, stream: Any) -> bool:
@@ -259,12 +263,32 @@ def _untimed_table(path: str, stream: Any) -> np.ndarray:
         (stream.average_rate or stream.guessed_rate or IMAGE_FOLDER_RATE) * stream.time_base
     )
     rows = [(round(i * step), size, i == 0, False) for i, size in enumerate(sizes)]
-    return np.array(rows, dtype=[("pts", "<i8"), ("size", "<i8"), ("key", "?"), ("discard", "?")])
+    return np.array(rows, dtype=_PACKET)
 
 
 def _promised(stream: Any) -> int:
     """Number of packets in the container's own index (MP4 and MOV; others: none or a few)."""
     return sum(1 for entry in stream.index_entries if not entry.is_discard)
+
+
+def avi_positions(stream: Any) -> dict[int, tuple[int, int]]:
+    """What an AVI file's own index says: (number, pts) of the packet at a position in the file.
+
+    FFmpeg counts the packets that it finds to tell their times, so that behind a lost one all
+    others would come too early.
+    """
+    entries = [entry for entry in stream.index_entries if entry.size]
+    # An entry points at the chunk's header of 8 bytes, a packet at what follows it.
+    return {entry.pos + 8: (i, entry.timestamp) for i, entry in enumerate(entries)}
+
+
+def _avi_table(stream: Any) -> np.ndarray:
+    rows = [
+        (entry.timestamp, entry.size, entry.is_keyframe, False)
+        for entry in stream.index_entries
+        if entry.size
+    ]
+    return np.array(rows, dtype=_PACKET)
 
 
 def _packet_table_beyond_end(path: str, stream_index: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pvio.errors import UnreadableVideo
 from pvio.media.decoded import Decoded, Status
-from pvio.media.index import FrameIndex
+from pvio.media.index import FrameIndex, avi_positions
 from pvio.media.nal import is_damaged, length_size
 
 # How FFmpeg's decoders begin what they say, below the level of errors, about damage they hide.
@@ -43,6 +43,7 @@ class PyAVReader:
         self.index = index
         self._container: Any = None
         self._length_size = 0
+        self._positions: dict[int, tuple[int, int]] = {}
 
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
         """See `Reader.frames`."""
@@ -118,6 +119,7 @@ class PyAVReader:
         stream = self._seek(keyframe)
         packets = self._container.demux(stream)
         trust = _Trust()
+        number = -1
         while True:
             try:
                 packet = next(packets, None)
@@ -125,7 +127,13 @@ class PyAVReader:
                 return
             if packet is None:
                 return
+            found, follows = self._retime(packet, number)
+            if found is None:
+                continue
+            number = found
             trust.expect(packet)
+            if not follows and not packet.is_keyframe:
+                trust.lose(packet)
             with av.logging.Capture() as complaints:
                 try:
                     frames = packet.decode()
@@ -139,6 +147,21 @@ class PyAVReader:
                 if frame.pts is not None or not self.index.timed:
                     yield _Picture(frame, trust.is_lost(frame))
 
+    def _retime(self, packet: Any, before: int) -> tuple[int | None, bool]:
+        """Give a packet of an AVI file the time that the file's index has for it.
+
+        Returns:
+            Its number, None when the index does not know it, and whether it follows on the packet
+            numbered `before`.
+        """
+        if not self._positions or not packet.size:
+            return before, True
+        if packet.pos not in self._positions:
+            return None, False
+        number, packet.pts = self._positions[packet.pos]
+        packet.dts = packet.pts
+        return number, before in (-1, number - 1)
+
     def _is_damaged(self, packet: Any) -> bool:
         return bool(self._length_size) and is_damaged(bytes(packet), self._length_size)
 
@@ -149,7 +172,11 @@ class PyAVReader:
             if self._container is None:
                 _listen()
                 self._container = av.open(self.index.path)
-                context = self._container.streams[self.index.stream_index].codec_context
+                stream = self._container.streams[self.index.stream_index]
+                if self.index.timed and self.index.container == "avi":
+                    positions = avi_positions(stream)
+                    self._positions = positions if len(positions) >= self.index.n_frames else {}
+                context = stream.codec_context
                 context.thread_count = 1
                 self._length_size = length_size(self.index.codec, context.extradata)
             stream = self._container.streams[self.index.stream_index]

@@ -87,3 +87,22 @@ def test_nine_of_ten_altered_pictures_are_not_ok(counts: Counter[str]):
 def test_few_sound_pictures_are_distrusted(counts: Counter[str]):
     sound = sum(n for name, n in counts.items() if name.startswith("sound"))
     assert counts["sound ok"] >= 0.95 * sound
+
+
+def test_behind_a_lost_chunk_of_an_avi_no_frame_comes_too_early(tmp_path: Path):
+    clip = tmp_path / "whole.avi"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi"]
+    command += ["-i", "testsrc2=s=160x120:r=25", "-frames:v", "40", "-c:v", "mpeg4", "-g", "10"]
+    subprocess.run([*command, str(clip)], check=True)
+    whole = pictures(clip)
+    data = bytearray(clip.read_bytes())
+    start = data.index(b"movi")
+    for _ in range(16):  # the header of the chunk of frame 15
+        start = data.index(b"00dc", start + 4)
+    data[start : start + 40] = bytes(40)
+    clip.write_bytes(data)
+    rows = pictures(clip)
+    assert len(rows) == 40
+    assert rows[15] == ("missing", None)
+    assert [status for status, _ in rows[16:20]] == ["suspect"] * 4  # they build on it
+    assert rows[:15] + rows[20:] == whole[:15] + whole[20:]
