@@ -133,6 +133,12 @@ def _canonical(info: dict[str, Any]) -> bytes:
     return json.dumps(info, sort_keys=True).encode()
 
 
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Digest of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 @contextlib.contextmanager
 def replacing(final: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside `final`, renamed to it when the block ends without an exception."""

@@ -194,6 +194,28 @@ def check(summary: str) -> None:
 
 
 @main.command()
+@click.option("--results", default="results", show_default=True, help="Folder of the products.")
+def verify(results: str) -> None:
+    """Check finished results again: counts, time stamps, statuses, digests.
+
+    Says which rows are not ok; ends with exit code 1 when a result is not as it must be.
+    """
+    from pvio.stages.verify import verify as run
+
+    faults, remarks = run(Path(results))
+    for line in remarks:
+        click.echo(f"not ok  {line}")
+    for line in faults:
+        click.echo(f"FAULT   {line}")
+    if faults:
+        raise PvioError(
+            f"{len(faults)} fault(s) in {results}; remove the files concerned and run the workflow "
+            "with --forcerun assemble to write them again from the cache"
+        )
+    click.echo(f"{results} is as it was written")
+
+
+@main.command()
 @click.argument("videos", nargs=-1, required=True, type=click.Path(exists=True))
 def info(videos: tuple[str, ...]) -> None:
     """Show what pvio knows of VIDEOS: frames, times, size, codec, keyframes."""

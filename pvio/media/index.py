@@ -21,7 +21,7 @@ from pvio.collection import Source, image_files, stat_key
 from pvio.errors import UnreadableVideo
 from pvio.media.images import read_image
 from pvio.media.orientation import Orientation, display_orientation
-from pvio.store import Store, StoreError, make_key
+from pvio.store import Store, StoreError, file_digest, make_key
 
 SCHEMA = 5
 IMAGE_FOLDER_RATE = 25
@@ -196,7 +196,8 @@ def _index_video(path: str) -> FrameIndex:
             rate = stream.average_rate or stream.guessed_rate or _rate_of(pts, stream.time_base)
             return FrameIndex(
                 path=path,
-                digest=_content_digest(path),
+                # Of the whole file: a repaired one must not keep the results of its broken copy.
+                digest=file_digest(path),
                 pts=pts,
                 keyframes=np.union1d([0], keyframes).astype(np.int64),
                 time_base=Fraction(stream.time_base),
@@ -326,12 +327,6 @@ class _ZeroPadded(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
-
-
-def _content_digest(path: str) -> str:
-    """Digest of the whole file: a repaired video must not keep the results of its broken copy."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _rate_of(pts: np.ndarray, time_base: Fraction) -> Fraction:

@@ -158,13 +158,18 @@ def _seconds(packet: Any) -> float:
     return float(packet.dts * packet.time_base)
 
 
-def _verify(path: str, index: FrameIndex) -> None:
-    with av.open(path) as container:
+def shown_times(path: str | os.PathLike[str]) -> list[Fraction]:
+    """When the frames of a video are shown, in seconds, ascending."""
+    with av.open(os.fspath(path)) as container:
         stream = container.streams.video[0]
-        stream_base = stream.time_base or index.time_base
-        times = sorted(
-            int(packet.pts or 0) * stream_base for packet in container.demux(stream) if packet.size
+        unit = stream.time_base or Fraction(1)
+        return sorted(
+            int(packet.pts or 0) * unit for packet in container.demux(stream) if packet.size
         )
+
+
+def _verify(path: str, index: FrameIndex) -> None:
+    times = shown_times(path)
     expected = [int(pts) * index.time_base for pts in strictly_ascending(index.pts)]
     if times != expected:
         wrong = next(

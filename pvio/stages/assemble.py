@@ -28,7 +28,7 @@ from pvio.predictions import deserialize, merge
 from pvio.progress import ProgressReport
 from pvio.stages.plan import stored_index
 from pvio.stages.shard import read_entry
-from pvio.store import Store, make_key, replacing, write_json, write_text
+from pvio.store import Store, file_digest, make_key, replacing, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class _Assembler:
                 if done.failure:
                     self.failures[video] = done.failure
                 self.seconds[receipt.stage][video] += done.seconds.get("total", 0.0)
-        self.made: dict[str, list[Any]] = {}
+        self.made: dict[str, dict[str, Any]] = {}
         self._before = self._load_receipt()
 
     def assemble(self, number: int) -> SummaryRow:
@@ -200,10 +200,13 @@ class _Assembler:
         """Write a product unless the one that is there was made from the same inputs."""
         path = self.results / name
         key = make_key(inputs=inputs)
-        if self._before.get(name) != [key, *_stamp(path)]:
+        before = self._before.get(name, {})
+        digest = before.get("digest")
+        if before != {"key": key, "digest": digest, **_stamp(path)}:
             with replacing(path) as temporary:
                 write(temporary)
-        self.made[name] = [key, *_stamp(path)]
+                digest = file_digest(temporary)
+        self.made[name] = {"key": key, "digest": digest, **_stamp(path)}
 
     def _write_predictions(self, video: ProbedVideo, keys: list[str], path: Path) -> None:
         index = stored_index(video, self.store)
@@ -243,7 +246,7 @@ class _Assembler:
                     break
                 folder = folder.parent
 
-    def _load_receipt(self) -> dict[str, list[Any]]:
+    def _load_receipt(self) -> dict[str, dict[str, Any]]:
         try:
             return json.loads((self.results / PRODUCTS_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -253,9 +256,9 @@ class _Assembler:
         write_json(self.results / PRODUCTS_FILE, self.made)
 
 
-def _stamp(path: Path) -> list[int]:
+def _stamp(path: Path) -> dict[str, int]:
     try:
         facts = path.stat()
     except OSError:
-        return []
-    return [facts.st_size, facts.st_mtime_ns]
+        return {}
+    return {"size": facts.st_size, "mtime_ns": facts.st_mtime_ns}

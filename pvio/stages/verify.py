@@ -1,0 +1,150 @@
+"""`pvio verify`: finished results checked again against their sources and against each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import groupby
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow as pa
+
+from pvio.collection import PRODUCTS_FILE, Source
+from pvio.errors import PvioError
+from pvio.manifest import ProbedVideo, read_plan
+from pvio.media.index import FrameIndex, build_index
+from pvio.media.stitch import shown_times, strictly_ascending
+from pvio.models.contract import BASE_COLUMNS
+from pvio.predictions import Predictions, read_predictions
+from pvio.store import file_digest
+
+
+def verify(results: Path) -> tuple[list[str], list[str]]:
+    """Check every product that `results/plan.json` promises.
+
+    Of predictions: the file is the one that was written, it has a row for every frame of the
+    source, at the source's time stamps, and rows without a picture have no output. Of videos: the
+    file is the one that was written, and its frames are shown at the times of the rows.
+
+    Args:
+        results: folder of the products.
+
+    Returns:
+        Faults, and lines that tell which rows are not `ok`; none of either when all is well.
+
+    Raises:
+        PvioError: when there are no results to check.
+    """
+    products = _read_products(results)
+    faults: list[str] = []
+    remarks: list[str] = []
+    for video in read_plan(results / "plan.json").videos:
+        if video.status != "ok":
+            remarks.append(f"{video.name}: no results, {video.reason}")
+            continue
+        name = f"predictions/{video.name}.parquet"
+        rows = _read(results / name)
+        faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
+        if rows is None:
+            faults.append(f"{name}: it cannot be read")
+            continue
+        faults += [f"{name}: {fault}" for fault in _check_rows(rows, video)]
+        remarks += [f"{video.name}: {remark}" for remark in _not_ok(rows)]
+        name = f"videos/{video.name}.mp4"
+        if name in products:
+            faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
+            faults += [f"{name}: {fault}" for fault in _check_video(results / name, rows)]
+    return faults, remarks
+
+
+def _read_products(results: Path) -> dict[str, dict[str, object]]:
+    try:
+        return json.loads((results / PRODUCTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PvioError(f"{results} holds no results of a finished run: {error}") from error
+
+
+def _read(path: Path) -> Predictions | None:
+    try:
+        return read_predictions(path)
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _check_file(results: Path, name: str, products: dict[str, dict[str, object]]) -> Iterator[str]:
+    if not (results / name).is_file():
+        yield "it is absent"
+    elif name not in products:
+        yield "no run has written it"
+    elif file_digest(results / name) != products[name]["digest"]:
+        yield "it is not what was written: its digest differs"
+
+
+def _check_rows(rows: Predictions, video: ProbedVideo) -> Iterator[str]:
+    n = len(rows["frame"])
+    if n != video.n_frames:
+        yield f"{n} rows for {video.n_frames} frames"
+        return
+    if not np.array_equal(rows["frame"], np.arange(n)):
+        yield "the frames are not numbered from 0 on"
+    index = _source_index(video)
+    if index is None:
+        yield f"its source {video.path} is gone or another one by now"
+    elif not np.array_equal(rows["pts"], index.pts):
+        wrong = int(np.flatnonzero(rows["pts"] != index.pts)[0])
+        yield f"the time stamp of frame {wrong} is not its source's"
+    elif not np.array_equal(rows["time"], index.times):
+        yield "times and time stamps disagree"
+    empty = np.isin(rows["status"], ["corrupt", "missing"])
+    for name, values in rows.items():
+        if name in BASE_COLUMNS or not empty.any():
+            continue
+        if np.ma.isMaskedArray(values):
+            filled = ~np.ma.getmaskarray(values)[empty]
+        elif values.dtype.kind == "f":
+            filled = ~np.isnan(values[empty])
+        else:
+            filled = np.ones(1, bool)
+        if filled.any():
+            yield f"rows without a picture have values in '{name}'"
+
+
+def _source_index(video: ProbedVideo) -> FrameIndex | None:
+    try:
+        index = build_index(Source(video.path, video.name, video.is_image_folder))
+    except PvioError:
+        return None
+    return index if index.digest == video.digest else None
+
+
+def _check_video(path: Path, rows: Predictions) -> Iterator[str]:
+    time_base = Fraction(rows.metadata["time_base"])
+    expected = [int(pts) * time_base for pts in strictly_ascending(rows["pts"])]
+    try:
+        times = shown_times(path)
+    except (OSError, av.error.FFmpegError) as error:
+        yield f"it cannot be read: {error}"
+        return
+    if len(times) != len(expected):
+        yield f"{len(times)} frames for {len(expected)} rows"
+    elif times != expected:
+        yield "its frames are not shown at the times of the rows"
+
+
+def _not_ok(rows: Predictions) -> Iterator[str]:
+    """Runs of rows that are not `ok`, by status."""
+    status = rows["status"]
+    for value in ("suspect", "corrupt", "missing"):
+        ranks = np.flatnonzero(status == value).tolist()
+        if not ranks:
+            continue
+        runs = [
+            [rank for _, rank in run]
+            for _, run in groupby(enumerate(ranks), key=lambda pair: pair[1] - pair[0])
+        ]
+        spans = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+        shown = ", ".join(spans[:20]) + (f" and {len(spans) - 20} more" if len(spans) > 20 else "")
+        yield f"{len(ranks)} {value}: frames {shown}"

@@ -1,0 +1,70 @@
+"""`pvio verify` on finished results."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from projects import Project, make_clip
+
+MODEL = {"entry": "brightness.py:Brightness"}
+
+
+@pytest.fixture
+def project(new_project: Callable[[], Project]) -> Project:
+    """A finished run over a good clip and one that was cut off."""
+    project = new_project()
+    make_clip(project.folder / "clips/good.mp4", options="-bf 2")
+    cut = make_clip(project.folder / "clips/cut.mp4", frames=40, options="-movflags +faststart")
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 2 // 3])
+    project.run(videos=["clips"], model=MODEL, output={"preset": "ultrafast"})
+    return project
+
+
+def verify(project: Project) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pvio", "verify"],
+        cwd=project.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_finished_results_are_right_and_damage_is_told(project: Project) -> None:
+    code, text = verify(project)
+    assert code == 0, text
+    assert "results is as it was written" in text
+    assert "not ok  cut: " in text
+    assert "missing: frames" in text
+    assert "-39" in text  # up to the last frame
+    assert "good" not in text
+
+
+def test_every_kind_of_fault_is_found(project: Project) -> None:
+    results = project.folder / "results"
+    table = pq.read_table(results / "predictions/good.parquet")
+    shifted = table.set_column(1, table.schema.field("pts"), pa.array(range(20)))
+    pq.write_table(shifted, results / "predictions/good.parquet")
+    data = bytearray((results / "videos/cut.mp4").read_bytes())
+    data[len(data) // 2] ^= 1
+    (results / "videos/cut.mp4").write_bytes(data)
+    (results / "videos/good.mp4").unlink()
+    code, text = verify(project)
+    assert code == 1
+    assert "predictions/good.parquet: it is not what was written" in text
+    assert "predictions/good.parquet: the time stamp of frame 1 is not its source's" in text
+    assert "videos/cut.mp4: it is not what was written" in text
+    assert "videos/good.mp4: it is absent" in text
+
+
+def test_a_source_that_is_another_one_by_now_is_told(project: Project) -> None:
+    make_clip(project.folder / "clips/good.mp4", frames=20, size="80x48")
+    code, text = verify(project)
+    assert code == 1
+    assert "is gone or another one by now" in text
