@@ -23,7 +23,7 @@ from pvio.media.images import read_image
 from pvio.media.orientation import Orientation, display_orientation
 from pvio.store import Store, StoreError, file_digest, make_key
 
-SCHEMA = 5
+SCHEMA = 6
 IMAGE_FOLDER_RATE = 25
 _PACKET = [("pts", "<i8"), ("size", "<i8"), ("key", "?"), ("discard", "?")]
 
@@ -225,15 +225,18 @@ def _index_video(path: str) -> FrameIndex:
 
 
 def _packet_table(container: Any, stream: Any) -> np.ndarray:
+    # AVI has decoding times alone; the presentation times that FFmpeg adds are a guess, for some
+    # codecs late by one frame. Where no frame is reordered the two are the same.
+    decoding = container.format.name == "avi"
     rows = [
         (
-            packet.pts if packet.pts is not None else packet.dts,
+            packet.dts if decoding or packet.pts is None else packet.pts,
             packet.size,
             packet.is_keyframe,
             packet.is_discard,
         )
         for packet in container.demux(stream)
-        if packet.size and (packet.pts is not None or packet.dts is not None)
+        if packet.size and (packet.dts is not None or (packet.pts is not None and not decoding))
     ]
     return np.array(rows, dtype=_PACKET)
 
@@ -272,18 +275,19 @@ def _promised(stream: Any) -> int:
     return sum(1 for entry in stream.index_entries if not entry.is_discard)
 
 
-def avi_positions(stream: Any) -> dict[int, tuple[int, int]]:
-    """What an AVI file's own index says: (number, pts) of the packet at a position in the file.
+def avi_positions(stream: Any) -> dict[int, int]:
+    """What an AVI file's own index says: the number of the packet at a position in the file.
 
     FFmpeg counts the packets that it finds to tell their times, so that behind a lost one all
     others would come too early.
     """
     entries = [entry for entry in stream.index_entries if entry.size]
     # An entry points at the chunk's header of 8 bytes, a packet at what follows it.
-    return {entry.pos + 8: (i, entry.timestamp) for i, entry in enumerate(entries)}
+    return {entry.pos + 8: number for number, entry in enumerate(entries)}
 
 
 def _avi_table(stream: Any) -> np.ndarray:
+    """The packet table by the file's own index."""
     rows = [
         (entry.timestamp, entry.size, entry.is_keyframe, False)
         for entry in stream.index_entries

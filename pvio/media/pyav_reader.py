@@ -43,7 +43,8 @@ class PyAVReader:
         self.index = index
         self._container: Any = None
         self._length_size = 0
-        self._positions: dict[int, tuple[int, int]] = {}
+        self._is_avi = index.timed and index.container == "avi"
+        self._positions: dict[int, int] = {}
 
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
         """See `Reader.frames`."""
@@ -154,12 +155,16 @@ class PyAVReader:
             Its number, None when the index does not know it, and whether it follows on the packet
             numbered `before`.
         """
-        if not self._positions or not packet.size:
+        if not self._is_avi or not packet.size:
             return before, True
-        if packet.pos not in self._positions:
-            return None, False
-        number, packet.pts = self._positions[packet.pos]
-        packet.dts = packet.pts
+        number = self._positions.get(packet.pos)
+        if number is None:
+            if before >= 0:
+                return None, False
+            # No packet was known so far: the file's index is of no use, or absent.
+            packet.pts = packet.dts
+            return before, True
+        packet.pts = packet.dts = int(self.index.pts[number])
         return number, before in (-1, number - 1)
 
     def _is_damaged(self, packet: Any) -> bool:
@@ -173,18 +178,21 @@ class PyAVReader:
                 _listen()
                 self._container = av.open(self.index.path)
                 stream = self._container.streams[self.index.stream_index]
-                if self.index.timed and self.index.container == "avi":
+                if self._is_avi:
                     positions = avi_positions(stream)
-                    self._positions = positions if len(positions) >= self.index.n_frames else {}
+                    self._positions = positions if len(positions) == self.index.n_frames else {}
                 context = stream.codec_context
                 context.thread_count = 1
                 self._length_size = length_size(self.index.codec, context.extradata)
             stream = self._container.streams[self.index.stream_index]
-            if keyframe > 0:
-                self._container.seek(int(self.index.pts[keyframe]), stream=stream)
-            return stream
-        except (OSError, IndexError) as error:
+        except (OSError, IndexError, av.error.FFmpegError) as error:
             raise UnreadableVideo(self.index.path, f"it could be read before: {error}") from error
+        if keyframe > 0:
+            try:
+                self._container.seek(int(self.index.pts[keyframe]), stream=stream)
+            except av.error.FFmpegError:  # damaged where the container keeps its index
+                return self._seek(0)
+        return stream
 
 
 def _listen() -> None:

@@ -52,6 +52,8 @@ RECIPES: dict[str, list[str]] = {
     "audio.mp4": [*TONE, *source(), *B_FRAMES, "-c:a", "aac"],
     "matroska.mkv": [*source(), *B_FRAMES],
     "mpeg4.avi": [*source(), "-c:v", "mpeg4", "-g", "12"],
+    "h264.avi": [*source(), *H264, "-bf", "0"],
+    "mjpeg.avi": [*TONE, *source(), "-c:v", "mjpeg", "-c:a", "mp2"],
     "b_frames.avi": [*source(), *B_FRAMES],
     "transport.ts": [*source(), *B_FRAMES],
     "program.mpg": [*source(), "-c:v", "mpeg2video", "-g", "12", "-bf", "2"],

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -414,6 +415,7 @@ def test_readers_are_closed_more_than_once(clip: Clip):
 
 TORCHCODEC = """
 import sys
+import av
 import numpy as np
 from pvio.media.index import load_index
 from pvio.media.read import open_reader
@@ -473,3 +475,26 @@ def test_torchcodec_gives_the_pictures_of_pyav(
 @pytest.mark.parametrize("name", IN_TORCHCODEC)
 def test_torchcodec_finds_all_frames_ok(by_torchcodec: tuple[Path, str], name: str):
     assert f"{name} " + ",".join(["ok"] * 46) in by_torchcodec[1]
+
+
+class Unseekable:
+    """A container whose own index is of no use."""
+
+    def __init__(self, container: object):
+        self._container = container
+
+    def seek(self, *args: object, **options: object) -> None:
+        raise av.error.InvalidDataError(1, "no index")
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._container, name)
+
+
+def test_a_container_that_cannot_seek_is_read_from_its_start(clip: Clip):
+    index = load_index(clip("b_frames.mp4"))
+    reader = PyAVReader(index)
+    list(reader.frames(0, 1))
+    reader._container = Unseekable(reader._container)
+    seen = list(reader.frames(26, 30))
+    assert [decoded.rank for decoded in seen] == [26, 27, 28, 29]
+    assert {decoded.status for decoded in seen} == {"ok"}
