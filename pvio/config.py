@@ -142,6 +142,11 @@ class Settings(Section):
     decoder: Literal["auto", "pyav", "torchcodec"] = Field(
         default="auto", description="auto: PyAV, which reports damage most exactly"
     )
+    decoder_timeout: float = Field(
+        default=120,
+        gt=0,
+        description="seconds to wait for a frame before the decoder counts as hanging",
+    )
     model: ModelSettings = Field(default_factory=ModelSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
 

@@ -15,9 +15,10 @@ import torch
 from pvio.config import Settings
 from pvio.errors import ModelError
 from pvio.media.decoded import Reader
+from pvio.media.guarded import GuardedReader
 from pvio.media.index import FrameIndex
 from pvio.media.picture import Converter
-from pvio.media.read import open_reader, sample_pictures
+from pvio.media.read import sample_pictures
 from pvio.models.contract import BASE_COLUMNS, FRAMES_OUTPUT, HasPrepare, VideoInfo
 from pvio.models.loading import choose_device, load_model
 from pvio.predictions import SegmentTable
@@ -48,20 +49,28 @@ class Batch(NamedTuple):
 
 @dataclass
 class SegmentResult:
-    """What inference on a segment gave."""
+    """What inference on a segment gave.
+
+    Attributes:
+        table: the rows.
+        seconds: total, and spent on decoding and in the model.
+        given_up: why frames were given up, as words; "" when none were.
+    """
 
     table: SegmentTable
     seconds: dict[str, float] = field(default_factory=dict)
+    given_up: str = ""
 
     def facts(self) -> dict[str, Any]:
         """What the store keeps beside the table."""
         seconds = {name: round(value, 4) for name, value in self.seconds.items()}
-        return {"status": self.table.counts(), "seconds": seconds}
+        return {"status": self.table.counts(), "seconds": seconds, "given_up": self.given_up}
 
 
-def input_size(index: FrameIndex, settings: Settings) -> tuple[int, int]:
-    """(height, width) of the frames the model gets."""
-    return settings.model.size or (index.height, index.width)
+def input_converter(index: FrameIndex, settings: Settings) -> Converter:
+    """Makes of decoded frames what the model gets, in uint8."""
+    height, width = settings.model.size or (index.height, index.width)
+    return Converter(settings.model.channels, height, width, index.orientation)
 
 
 class Engine:
@@ -112,11 +121,12 @@ class Engine:
             ModelError: when the model raises or breaks the contract; names the frames.
         """
         began = time.perf_counter()
-        reader = open_reader(index, self.decoder)
+        converter = input_converter(index, self.settings)
+        reader = GuardedReader(index, self.decoder, self.settings.decoder_timeout, converter)
         try:
             result = SegmentResult(SegmentTable(index, start, stop))
             decoding = inferring = 0.0
-            for batch in self._batches(reader, start, stop):
+            for batch in self._batches(reader, converter, start, stop):
                 decoding += batch.decode_seconds
                 for rank, status in batch.status.items():
                     result.table.set_status(rank, status)
@@ -134,6 +144,7 @@ class Engine:
                 progress(len(batch.status))
         finally:
             reader.close()
+        result.given_up = reader.given_up
         total = time.perf_counter() - began
         result.seconds = {"total": total, "decode": decoding, "model": inferring}
         return result
@@ -149,10 +160,10 @@ class Engine:
             raise ModelError(f"the model's prepare() failed: {error!r}") from error
         self._prepared = index.digest
 
-    def _batches(self, reader: Reader, start: int, stop: int) -> Iterator[Batch]:
+    def _batches(
+        self, reader: Reader, converter: Converter, start: int, stop: int
+    ) -> Iterator[Batch]:
         """Batches, decoded ahead in a thread; a batch's buffer is valid until the next one."""
-        height, width = input_size(reader.index, self.settings)
-        converter = Converter(self.settings.model.channels, height, width, reader.index.orientation)
         size = min(self.settings.model.batch_size, stop - start)
         free: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
         for _ in range(BATCHES_AHEAD + 2):
@@ -241,12 +252,11 @@ class Engine:
 
 def video_info(index: FrameIndex, settings: Settings) -> VideoInfo:
     """What `prepare` gets to see."""
-    height, width = input_size(index, settings)
+    converter = input_converter(index, settings)
 
     def sample(n: int) -> torch.Tensor:
         # PyAV here whatever decodes the segments: the sample is the same on every machine.
-        reader = open_reader(index)
-        converter = Converter(settings.model.channels, height, width, index.orientation)
+        reader = GuardedReader(index, "pyav", settings.decoder_timeout, converter)
         try:
             return torch.from_numpy(sample_pictures(reader, converter, n)).permute(0, 3, 1, 2)
         finally:
@@ -257,9 +267,9 @@ def video_info(index: FrameIndex, settings: Settings) -> VideoInfo:
         n_frames=index.n_frames,
         height=index.height,
         width=index.width,
-        input_height=height,
-        input_width=width,
-        channels=3 if settings.model.channels == "rgb" else 1,
+        input_height=converter.shape[0],
+        input_width=converter.shape[1],
+        channels=converter.shape[2],
         rate=float(index.rate),
         time_base=index.time_base,
         sample=sample,

@@ -25,6 +25,7 @@ class ProbedVideo:
         index_key: key of its frame index in the store.
         digest: identifies its content.
         n_frames, height, width, rate, duration, codec, pix_fmt: facts; duration in seconds.
+        damage: what is wrong with its container, though it can be read; "" when nothing is.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ProbedVideo:
     duration: float = 0.0
     codec: str = ""
     pix_fmt: str = ""
+    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class SegmentReceipt:
         status: rows by status (infer only).
         seconds: measured when it was computed: total, and parts of it.
         failure: why it has no result: its video can no longer be read.
+        given_up: why frames of it were given up: the decoder hung.
     """
 
     segment: int
@@ -95,6 +98,7 @@ class SegmentReceipt:
     status: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     failure: str = ""
+    given_up: str = ""
 
 
 @dataclass(frozen=True)

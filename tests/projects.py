@@ -26,6 +26,22 @@ class Brightness(torch.nn.Module):
         return {"brightness": frames.mean(dim=(1, 2, 3)) * self.factor}
 """
 
+# As `sitecustomize.py` on the path of a Python: PyAV's decoder hangs at one frame of one video.
+HANGING_DECODER = """
+import time
+from pvio.media.pyav_reader import PyAVReader
+
+frames = PyAVReader.frames
+
+def hanging(self, start, stop):
+    for decoded in frames(self, start, stop):
+        if decoded.rank == {rank} and self.index.path.endswith({name!r}):
+            time.sleep(1000)
+        yield decoded
+
+PyAVReader.frames = hanging
+"""
+
 
 @dataclass
 class Project:

@@ -39,5 +39,7 @@ def describe_video(path: str) -> str:
         facts["turned"] = f"by {90 * turned.quarter_turns} degrees counterclockwise" + (
             ", mirrored" if turned.mirrored else ""
         )
+    if index.damage:
+        facts["damage"] = index.damage
     width = max(map(len, facts))
     return f"{path}\n" + "\n".join(f"  {name:<{width}}  {fact}" for name, fact in facts.items())

@@ -144,23 +144,30 @@ class PlanarConverter:
     Args:
         pixel_format: "yuv420p" or "yuv444p".
         orientation: of the source.
+        color: tags of the output, see `output_color`.
     """
 
-    def __init__(self, pixel_format: str, orientation: Orientation):
+    def __init__(
+        self, pixel_format: str, orientation: Orientation, color: tuple[int, int, int, int]
+    ):
         self.pixel_format = pixel_format
-        self._orientation = orientation
+        self._orientation, self._color = orientation, color
         self._reformatter = VideoReformatter()
 
-    def planes(self, frame: av.VideoFrame, color: tuple[int, int, int, int]) -> list[np.ndarray]:
+    def __reduce__(self) -> Any:
+        return PlanarConverter, (self.pixel_format, self._orientation, self._color)
+
+    def __call__(self, frame: Any) -> list[np.ndarray]:
         """Writable, contiguous Y, U, V planes, upright.
 
         Args:
-            frame: coded picture as decoded.
-            color: tags of the output, see `output_color`.
+            frame: coded picture as decoded, or planes that this has made before.
         """
+        if isinstance(frame, list):
+            return frame
         if frame.format.name.replace("yuvj", "yuv") != self.pixel_format:
             is_rgb = frame.format.is_rgb
-            full = _FULL if color[0] == _FULL else _LIMITED
+            full = _FULL if self._color[0] == _FULL else _LIMITED
             frame = self._reformatter.reformat(
                 frame,
                 format=self.pixel_format,

@@ -9,23 +9,26 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
+import av.logging
 import numpy as np
 
 from pvio.collection import Source, image_files, stat_key
 from pvio.errors import UnreadableVideo
+from pvio.media.complaints import Message, listen
 from pvio.media.images import read_image
 from pvio.media.orientation import Orientation, display_orientation
 from pvio.store import Store, StoreError, file_digest, make_key
 
-SCHEMA = 6
+SCHEMA = 7
 IMAGE_FOLDER_RATE = 25
-_PACKET = [("pts", "<i8"), ("size", "<i8"), ("key", "?"), ("discard", "?")]
+_PACKET = [("pts", "<i8"), ("size", "<i8"), ("key", "?"), ("discard", "?"), ("corrupt", "?")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,7 @@ class FrameIndex:
         timed: whether the packets carry presentation times. Those of raw streams and of AVI with
             B-frames do not: their frames are counted from the start, and evenly spaced.
         open_gops: whether pictures are shown before the keyframe that they are decoded behind.
+        damage: what is wrong with the container, such as an end before the promised one; mostly "".
     """
 
     path: str
@@ -70,6 +74,7 @@ class FrameIndex:
     n_audio_streams: int
     timed: bool = True
     open_gops: bool = False
+    damage: str = ""
 
     @property
     def n_frames(self) -> int:
@@ -169,13 +174,17 @@ def unpack_index(payload: bytes, facts: dict[str, Any], path: str) -> FrameIndex
 
 def _index_video(path: str) -> FrameIndex:
     try:
-        if os.path.getsize(path) == 0:
+        facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode):  # reading a pipe or a device might never end
+            raise UnreadableVideo(path, "it is no file that can be read again")
+        if facts.st_size == 0:
             raise UnreadableVideo(path, "the file is empty")
-        with av.open(path) as container:
+        with listen() as messages, av.open(path) as container:
             stream: Any = container.streams.best("video")
             if stream is None:
                 raise UnreadableVideo(path, "the file has no video stream")
             timed, packets = True, _packet_table(container, stream)
+            damage = _container_damage(container, stream, packets, messages)
             if not _is_timed(container, stream):
                 timed, packets = False, _untimed_table(path, stream)
             if timed and len(packets) < _promised(stream):
@@ -183,7 +192,8 @@ def _index_video(path: str) -> FrameIndex:
                 if container.format.name == "avi":
                     packets = _avi_table(stream)
                 else:  # the file was cut off behind its index
-                    packets = _packet_table_beyond_end(path, stream.index)
+                    packets = _packet_table_beyond_end(path, stream)
+                    damage = f"it is cut off: {facts.st_size} of {_end(stream)} bytes are there"
             shown = packets[~packets["discard"]]
             if len(shown) == 0:
                 raise UnreadableVideo(path, "the video stream has no frame")
@@ -219,6 +229,7 @@ def _index_video(path: str) -> FrameIndex:
                 n_audio_streams=len(container.streams.audio),
                 timed=timed,
                 open_gops=_has_leading_pictures(packets),
+                damage=damage,
             )
     except (OSError, av.error.FFmpegError) as error:
         raise UnreadableVideo(path, _reason(error)) from error
@@ -234,11 +245,33 @@ def _packet_table(container: Any, stream: Any) -> np.ndarray:
             packet.size,
             packet.is_keyframe,
             packet.is_discard,
+            packet.is_corrupt,
         )
         for packet in container.demux(stream)
         if packet.size and (packet.dts is not None or (packet.pts is not None and not decoding))
     ]
     return np.array(rows, dtype=_PACKET)
+
+
+def _container_damage(
+    container: Any, stream: Any, packets: np.ndarray, messages: list[Message]
+) -> str:
+    """What the demuxer found to be wrong, as words."""
+    said = [
+        " ".join(text.split())
+        for level, component, text in messages
+        if level <= av.logging.ERROR and component == container.format.name
+    ]
+    if said:
+        more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
+        return f"its container is damaged: {said[0]}{more}"
+    # Chunks of no size, as cameras write them for frames they dropped, are no frames.
+    present = max(len(packets), len(list(stream.index_entries)))
+    if stream.frames > present:
+        return f"its header promises {stream.frames} frames, {present} are there"
+    if n := int(packets["corrupt"].sum()):
+        return f"{n} packet(s) are incomplete"
+    return ""
 
 
 def _is_timed(container: Any, stream: Any) -> bool:
@@ -266,7 +299,7 @@ def _untimed_table(path: str, stream: Any) -> np.ndarray:
     step = 1 / (
         (stream.average_rate or stream.guessed_rate or IMAGE_FOLDER_RATE) * stream.time_base
     )
-    rows = [(round(i * step), size, i == 0, False) for i, size in enumerate(sizes)]
+    rows = [(round(i * step), size, i == 0, False, False) for i, size in enumerate(sizes)]
     return np.array(rows, dtype=_PACKET)
 
 
@@ -289,28 +322,34 @@ def avi_positions(stream: Any) -> dict[int, int]:
 def _avi_table(stream: Any) -> np.ndarray:
     """The packet table by the file's own index."""
     rows = [
-        (entry.timestamp, entry.size, entry.is_keyframe, False)
+        (entry.timestamp, entry.size, entry.is_keyframe, False, False)
         for entry in stream.index_entries
         if entry.size
     ]
     return np.array(rows, dtype=_PACKET)
 
 
-def _packet_table_beyond_end(path: str, stream_index: int) -> np.ndarray:
+def _end(stream: Any) -> int:
+    """Bytes that a file must have for all the packets in the container's own index."""
+    return max(entry.pos + entry.size for entry in stream.index_entries)
+
+
+def _packet_table_beyond_end(path: str, stream: Any) -> np.ndarray:
     """The packet table of a file that is continued with zeros as far as its index reaches."""
-    with av.open(path) as container:
-        size = max(
-            entry.pos + entry.size for entry in container.streams[stream_index].index_entries
-        )
-    with open(path, "rb") as file, av.open(_ZeroPadded(file, size)) as container:
-        return _packet_table(container, container.streams[stream_index])
+    padded = _ZeroPadded(path, _end(stream))
+    with padded, av.open(padded) as container:
+        return _packet_table(container, container.streams[stream.index])
 
 
 class _ZeroPadded(io.RawIOBase):
     """A file that reads as if zeros followed its end, up to `size` bytes."""
 
-    def __init__(self, file: BinaryIO, size: int):
-        self._file, self._size, self._at = file, size, 0
+    def __init__(self, path: str, size: int):
+        self._file, self._size, self._at = Path(path).open("rb"), size, 0  # noqa: SIM115
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
     def read(self, n: int = -1) -> bytes:
         n = max(0, min(n if n >= 0 else self._size, self._size - self._at))
@@ -376,5 +415,18 @@ def _index_images(folder: str) -> FrameIndex:
 def _reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error)
     if isinstance(error, av.error.InvalidDataError):
+        if "moov atom not found" in str(error.log) and _is_mp4(error.filename):
+            return (
+                "its list of frames (moov) is missing: recording or copying was cut short; a tool "
+                "such as untrunc may restore it"
+            )
         return "no video, or its header is damaged (FFmpeg: " + text + ")"
     return text[0].lower() + text[1:] if text else type(error).__name__
+
+
+def _is_mp4(path: str | None) -> bool:
+    """Whether a file begins like MP4 or MOV, whatever it is called."""
+    if path is None:
+        return False
+    with Path(path).open("rb") as file:
+        return file.read(8)[4:] in (b"ftyp", b"mdat", b"free", b"wide", b"skip")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import av
 import numpy as np
@@ -46,15 +47,24 @@ class Converter:
         self._to_format = VideoReformatter()
         self._to_size = VideoReformatter()
 
+    def __reduce__(self) -> Any:
+        return Converter, (self.channels, *self.shape[:2], self._orientation)
+
+    def __call__(self, picture: av.VideoFrame | np.ndarray) -> np.ndarray:
+        """One picture in an array of its own; `into` takes it as it is."""
+        out = np.empty(self.shape, np.uint8)
+        self.into(picture, out)
+        return out
+
     def into(self, picture: av.VideoFrame | np.ndarray, out: np.ndarray) -> None:
         """Write one picture.
 
         Args:
-            picture: a decoded frame, or an upright RGB array H×W×3 of uint8.
+            picture: a decoded frame, or an upright array H×W×C of uint8.
             out: uint8, `self.shape`, written in place.
         """
         if isinstance(picture, np.ndarray):
-            out[...] = self._resized_array(picture)
+            out[...] = self._resized(picture, self.shape[:2], "rgb24")
         elif self.channels == "rgb":
             frame = self._resize_to_rgb(picture)
             rows = np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(frame.height, -1)
@@ -81,9 +91,6 @@ class Converter:
         if luma.dtype != np.uint8:
             luma = (luma >> (frame.format.components[0].bits - 8)).astype(np.uint8)
         return self._resized(luma, self._coded, "gray")
-
-    def _resized_array(self, picture: np.ndarray) -> np.ndarray:
-        return self._resized(picture, self.shape[:2], "rgb24")
 
     def _resized(self, pixels: np.ndarray, size: tuple[int, int], form: str) -> np.ndarray:
         if pixels.shape[:2] == size:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import av
-import av.logging
 import numpy as np
 
 from pvio.errors import UnreadableVideo
+from pvio.media.complaints import listen, tell_of_damage
 from pvio.media.decoded import Decoded, Status
 from pvio.media.index import FrameIndex, avi_positions
 from pvio.media.nal import is_damaged, length_size
 
-# How FFmpeg's decoders begin what they say, below the level of errors, about damage they hide.
-_SMOOTHED_OVER = ("concealing ", "Skipping invalid ", "Failed to parse ")
+# Decoders to take instead of FFmpeg's own. Its own one for VP9 decodes damaged data to any picture
+# without a word; libvpx, as fast, notices when the data end too soon.
+_DECODERS = {"vp9": "libvpx-vp9"}
+# Checksums that a stream carries, as HEVC may for every picture, are compared.
+_OPTIONS = {"err_detect": "crccheck"}
 # More packets than any decoder holds back.
 _MOST_PENDING = 1000
 
@@ -42,6 +44,7 @@ class PyAVReader:
     def __init__(self, index: FrameIndex):
         self.index = index
         self._container: Any = None
+        self._decoder: Any = None
         self._length_size = 0
         self._is_avi = index.timed and index.container == "avi"
         self._positions: dict[int, int] = {}
@@ -122,27 +125,29 @@ class PyAVReader:
         trust = _Trust()
         number = -1
         while True:
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError:  # reading failed: nothing comes any more
-                return
+            with listen() as messages:
+                try:
+                    packet = next(packets, None)
+                except av.error.FFmpegError:  # reading failed: nothing comes any more
+                    return
             if packet is None:
                 return
             found, follows = self._retime(packet, number)
             if found is None:
                 continue
             number = found
+            if not follows or tell_of_damage(messages):
+                trust.interrupt()
             trust.expect(packet)
-            if not follows and not packet.is_keyframe:
-                trust.lose(packet)
-            with av.logging.Capture() as complaints:
+            with listen() as messages:
                 try:
-                    frames = packet.decode()
+                    frames = self._decoder.decode(packet)
                 except av.error.FFmpegError:
                     frames, raised = [], True
                 else:
                     raised = False
-            if raised or any(map(_is_complaint, complaints)) or self._is_damaged(packet):
+            damaged = packet.is_corrupt or self._is_damaged(packet)
+            if raised or damaged or tell_of_damage(messages):
                 trust.lose(packet)
             for frame in frames:
                 if frame.pts is not None or not self.index.timed:
@@ -175,15 +180,18 @@ class PyAVReader:
             self.close()
         try:
             if self._container is None:
-                _listen()
                 self._container = av.open(self.index.path)
                 stream = self._container.streams[self.index.stream_index]
                 if self._is_avi:
                     positions = avi_positions(stream)
                     self._positions = positions if len(positions) == self.index.n_frames else {}
                 context = stream.codec_context
-                context.thread_count = 1
                 self._length_size = length_size(self.index.codec, context.extradata)
+                if self.index.codec in _DECODERS:
+                    context = av.CodecContext.create(_DECODERS[self.index.codec], "r")
+                context.thread_count = 1
+                context.options = _OPTIONS
+                self._decoder = context
             stream = self._container.streams[self.index.stream_index]
         except (OSError, IndexError, av.error.FFmpegError) as error:
             raise UnreadableVideo(self.index.path, f"it could be read before: {error}") from error
@@ -192,20 +200,8 @@ class PyAVReader:
                 self._container.seek(int(self.index.pts[keyframe]), stream=stream)
             except av.error.FFmpegError:  # damaged where the container keeps its index
                 return self._seek(0)
+            self._decoder.flush_buffers()
         return stream
-
-
-def _listen() -> None:
-    """Let FFmpeg say all that may matter, also twice; it is told by the frames' status."""
-    av.logging.set_level(av.logging.INFO)
-    av.logging.set_skip_repeated(False)
-    logging.getLogger("libav").setLevel(logging.CRITICAL)
-
-
-def _is_complaint(message: tuple[int, str, str]) -> bool:
-    """Whether a message of the decoder tells of damage: an error, or one that it smoothed over."""
-    level, _, text = message
-    return level <= av.logging.ERROR or text.startswith(_SMOOTHED_OVER)
 
 
 class _Trust:
@@ -233,6 +229,10 @@ class _Trust:
             self._pending[packet.pts] = self._leading_lost if self._leads(packet) else self._lost
             if len(self._pending) > _MOST_PENDING:  # pictures that never came
                 del self._pending[next(iter(self._pending))]
+
+    def interrupt(self) -> None:
+        """Packets are missing in front of the next one."""
+        self._lost = self._leading_lost = True
 
     def lose(self, packet: Any) -> None:
         """The decoder complained about a packet."""

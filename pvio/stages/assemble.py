@@ -45,8 +45,8 @@ class SummaryRow:
     Attributes:
         name: of its results.
         path: of the video.
-        status: "ok"; "damaged": some rows are not `ok`; "failed": its predictions are there, its
-            video could not be joined; "unreadable": it has no results.
+        status: "ok"; "damaged": some rows are not `ok`, or its container is damaged; "failed": its
+            predictions are there, its video could not be joined; "unreadable": it has no results.
         reason: what is wrong with it.
         frames: number of rows of its predictions.
         ok, suspect, corrupt, missing: rows by status.
@@ -133,6 +133,10 @@ class _Assembler:
             "encode": defaultdict(float),
         }
         self.failures: dict[int, str] = {}
+        self.given_up: dict[str, dict[int, list[str]]] = {
+            "infer": defaultdict(list),
+            "encode": defaultdict(list),
+        }
         self.segments: dict[int, list[PlannedSegment]] = {}
         for segment in plan.segments:
             self.segments.setdefault(segment.video, []).append(segment)
@@ -142,6 +146,8 @@ class _Assembler:
                 self.status.setdefault(video, Counter()).update(done.status)
                 if done.failure:
                     self.failures[video] = done.failure
+                if done.given_up:
+                    self.given_up[receipt.stage][video].append(done.given_up)
                 self.seconds[receipt.stage][video] += done.seconds.get("total", 0.0)
         self.made: dict[str, dict[str, Any]] = {}
         self._before = self._load_receipt()
@@ -161,7 +167,8 @@ class _Assembler:
         facts = [(video, segment, self.settings, self.model) for segment in segments]
         keys = [predictions_key(*fact) for fact in facts]
         self._make(
-            f"predictions/{video.name}.parquet", [*keys, video.path, self.model, pvio.__version__],
+            f"predictions/{video.name}.parquet",
+            [*keys, *self.given_up["infer"][number], video.path, self.model, pvio.__version__],
             lambda path: self._write_predictions(video, keys, path),
         )  # fmt: skip
         failure = ""
@@ -169,7 +176,7 @@ class _Assembler:
             videos = [video_key(*fact) for fact in facts]
             try:
                 self._make(
-                    f"videos/{video.name}.mp4", videos,
+                    f"videos/{video.name}.mp4", [*videos, *self.given_up["encode"][number]],
                     lambda path: self._write_video(video, segments, videos, path),
                 )  # fmt: skip
             except (EncodeError, UnreadableVideo, av.error.FFmpegError) as error:
@@ -181,11 +188,16 @@ class _Assembler:
             for status in ("suspect", "corrupt", "missing")
             if counts[status]
         )
-        reasons = [f"of {video.n_frames} rows {bad}"] if bad else []
+        reasons = [
+            video.damage,
+            f"of {video.n_frames} rows {bad}" if bad else "",
+            *self.given_up["infer"][number],
+            failure,
+        ]
         return replace(
             row,
-            status="failed" if failure else "damaged" if bad else "ok",
-            reason="; ".join([*reasons, *([failure] if failure else [])]),
+            status="failed" if failure else "damaged" if bad or video.damage else "ok",
+            reason="; ".join(reason for reason in reasons if reason),
             frames=video.n_frames,
             ok=counts["ok"],
             suspect=counts["suspect"],

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-import av
 import numpy as np
 
 from pvio.config import Settings
@@ -54,14 +53,16 @@ def encode(plan: Plan, settings: Settings, shard: str) -> Receipt:
         began = time.perf_counter()
         video = plan.videos[segment.video]
         source = predictions_key(video, segment, settings, fingerprint)
-        facts: dict[str, Any] = {}
+        facts: dict[str, Any] = {"patience": settings.decoder_timeout}
         with store.writing(*wanted[0], facts) as file:
             rows = read_rows(store, source)
-            painter.encode(file, index, segment.start, segment.stop, rows, progress)
+            span = (segment.start, segment.stop)
+            facts["given_up"] = painter.encode(file, index, *span, rows, progress)
             facts["seconds"] = {"total": round(time.perf_counter() - began, 4)}
         return facts
 
-    return work_through("encode", shard, plan, numbers, entries, store, compute)
+    patience = settings.decoder_timeout
+    return work_through("encode", shard, plan, numbers, entries, store, patience, compute)
 
 
 def read_rows(store: Store, key: str) -> list[dict[str, Any]]:
@@ -77,7 +78,7 @@ class Painter:
     """Draws predictions on the decoded planes and encodes them.
 
     Args:
-        settings: the sections `model` (for its `draw`) and `output` matter.
+        settings: `model` (for its `draw`), `output` and `decoder_timeout` matter.
     """
 
     def __init__(self, settings: Settings):
@@ -99,10 +100,13 @@ class Painter:
         stop: int,
         rows: list[dict[str, Any]],
         progress: Callable[[int], None],
-    ) -> None:
+    ) -> str:
         """Encode frames `[start, stop)` with their rows drawn on them.
 
         Rows without a picture repeat the last good one, or a black one, with a mark.
+
+        Returns:
+            Why frames were given up, as words; "" when none were.
 
         Raises:
             ModelError: when the model's `draw` raises.
@@ -113,24 +117,24 @@ class Painter:
             SegmentEncoder,
             matrix_name,
             output_color,
+            output_pixel_format,
         )
-        from pvio.media.read import open_reader
+        from pvio.media.guarded import GuardedReader
 
         color = output_color(index)
         full_range = color[0] == 2
-        reader = open_reader(index)
+        pixel_format = output_pixel_format(index.height, index.width)
+        converter = PlanarConverter(pixel_format, index.orientation, color)
+        reader = GuardedReader(index, "pyav", self._settings.decoder_timeout, converter)
         last: list[np.ndarray] | None = None
         try:
             with SegmentEncoder(file, index, start, self._settings.output) as encoder:
-                converter = PlanarConverter(encoder.pixel_format, index.orientation)
                 for decoded, row in zip(reader.frames(start, stop), rows, strict=True):
-                    picture = decoded.picture
                     good = decoded.status in ("ok", "suspect")
-                    if good and isinstance(picture, av.VideoFrame):
-                        planes = converter.planes(picture, color)
-                        last = planes
+                    if good:
+                        planes = last = converter(decoded.picture)
                     else:
-                        planes = last or _black(index, encoder.pixel_format, full_range)
+                        planes = last or _black(index, pixel_format, full_range)
                     drawn = [plane.copy() for plane in planes] if last is planes else planes
                     canvas = Canvas(drawn, full_range=full_range, matrix=matrix_name(color))
                     if good:
@@ -141,6 +145,7 @@ class Painter:
                     progress(1)
         finally:
             reader.close()
+        return reader.given_up
 
     def _draw_row(self, canvas: Any, row: dict[str, Any]) -> None:
         try:

@@ -56,7 +56,8 @@ def infer(plan: Plan, settings: Settings, shard: str, threads: int = 1) -> Recei
             engine = _start_engine(settings, threads)
         return _infer_segment(engine, segment, index, wanted, progress, store)
 
-    return work_through("infer", shard, plan, numbers, entries, store, compute)
+    patience = settings.decoder_timeout
+    return work_through("infer", shard, plan, numbers, entries, store, patience, compute)
 
 
 def _start_engine(settings: Settings, threads: int) -> Engine:
@@ -80,7 +81,7 @@ def _infer_segment(
     from pvio.predictions import serialize
 
     span = (segment.start, segment.stop)
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"patience": engine.settings.decoder_timeout}
     if len(wanted) == 1:
         result = engine.run(index, *span, progress=progress)
         facts |= result.facts()

@@ -66,4 +66,5 @@ def probe_source(source: Source, store: Store) -> ProbedVideo:
         duration=facts["duration"],
         codec=facts["codec"],
         pix_fmt=facts["pix_fmt"],
+        damage=facts["damage"],
     )

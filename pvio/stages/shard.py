@@ -49,12 +49,14 @@ def work_through(
     numbers: list[int],
     entries: list[tuple[Entry, ...]],
     store: Store,
+    patience: float,
     compute: Compute,
 ) -> Receipt:
     """Compute the segments of a shard that are not in the store.
 
     A segment that fails is logged with its traceback, and the others go on. One whose video can no
-    longer be read is noted in the receipt.
+    longer be read is noted in the receipt. One of which frames were given up is computed again only
+    with more patience.
 
     Args:
         stage, shard: for progress and the receipt.
@@ -62,13 +64,14 @@ def work_through(
         numbers: the shard's segments.
         entries: the entries of the store that each of them must have, the last one committed last.
         store: where finished segments are.
+        patience: the setting `decoder_timeout`, in seconds.
         compute: commits a segment's entries and returns the facts stored with the last one.
 
     Raises:
         FailedSegments: at the end, when segments failed, naming them.
     """
     began = time.perf_counter()
-    finished = _finished(store, entries)
+    finished = _finished(store, entries, patience)
     checked: set[int] = set()
     receipts: list[SegmentReceipt] = []
     failures: list[str] = []
@@ -108,7 +111,12 @@ def work_through(
                 log.info("%s: done in %.1f s", name, facts["seconds"]["total"])
             receipts.append(
                 SegmentReceipt(
-                    number, wanted[-1][1], computed, facts.get("status", {}), facts["seconds"]
+                    number,
+                    wanted[-1][1],
+                    computed,
+                    facts.get("status", {}),
+                    facts["seconds"],
+                    given_up=facts.get("given_up", ""),
                 )
             )
     if failures:
@@ -153,17 +161,21 @@ def _check_unchanged(video: ProbedVideo) -> None:
         raise UnreadableVideo(video.path, "it changed during the run; run the workflow again")
 
 
-def _finished(store: Store, entries: list[tuple[Entry, ...]]) -> list[dict[str, Any] | None]:
-    """For every segment the facts of its last entry; None where an entry is not there."""
+def _finished(
+    store: Store, entries: list[tuple[Entry, ...]], patience: float
+) -> list[dict[str, Any] | None]:
+    """For every segment the facts of its last entry; None where it is to be computed."""
 
     def look(wanted: tuple[Entry, ...]) -> dict[str, Any] | None:
         if not all(store.has(kind, key) for kind, key in wanted):
             return None
         try:
-            return store.info(*wanted[-1])
+            facts = store.info(*wanted[-1])
         except StoreError as error:
             log.warning("%s; it is computed again", error)
             return None
+        given_up = facts.get("given_up") and facts["patience"] < patience
+        return None if given_up else facts
 
     with ThreadPoolExecutor(_LOOKUP_THREADS) as pool:
         return list(pool.map(look, entries))

@@ -45,6 +45,8 @@ def verify(results: Path) -> tuple[list[str], list[str]]:
         if video.status != "ok":
             remarks.append(f"{video.name}: no results, {video.reason}")
             continue
+        if video.damage:
+            remarks.append(f"{video.name}: {video.damage}")
         name = f"predictions/{video.name}.parquet"
         rows = _read(results / name)
         faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from projects import Project, make_clip
+from projects import HANGING_DECODER, Project, make_clip
+
+import pvio
 
 NO_VIDEO = {"video": "none"}
 MODEL = {"entry": "brightness.py:Brightness"}
@@ -173,3 +176,36 @@ def test_a_model_that_fails_on_one_video_leaves_the_others_finished(
     project.run(**settings)
     assert project.n_computed("infer") == 1
     assert {row["status"] for row in project.summary().values()} == {"ok"}
+
+
+def test_a_decoder_that_hangs_costs_frames_of_one_video(
+    new_project: Callable[[], Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = new_project()
+    clips = project.folder / "clips"
+    make_clip(clips / "bad.mp4", frames=40, options="-g 10")
+    make_clip(clips / "good.mp4", frames=30, options="-g 10")
+    customize = project.folder / "path/sitecustomize.py"
+    customize.parent.mkdir()
+    customize.write_text(HANGING_DECODER.format(rank=14, name="bad.mp4"))
+    monkeypatch.setenv("PYTHONPATH", str(customize.parent))
+    settings = {"videos": ["clips"], "model": MODEL, "shards": 1}
+    project.run(**settings, decoder_timeout=3)
+    summary = project.summary()
+    assert summary["good"]["status"] == "ok"
+    assert summary["bad"]["status"] == "damaged"
+    assert summary["bad"]["reason"] == "of 40 rows 6 missing; the decoder hung at frame 14"
+    rows = pvio.read_predictions(project.folder / "results/predictions/bad.parquet")
+    assert list(np.flatnonzero(rows["status"] == "missing")) == list(range(14, 20))
+    assert list(np.flatnonzero(np.isnan(rows["brightness"]))) == list(range(14, 20))
+
+    # Nothing is tried again without more patience; with it, only what was given up.
+    customize.unlink()
+    project.run("--forcerun", "infer", **settings, decoder_timeout=3)
+    assert project.n_computed("infer") == 0
+    project.run(**settings, decoder_timeout=60)
+    assert project.n_computed("infer") == 1
+    assert project.n_computed("encode") == 1
+    assert project.summary()["bad"]["status"] == "ok"
+    rows = pvio.read_predictions(project.folder / "results/predictions/bad.parquet")
+    assert set(rows["status"]) == {"ok"}

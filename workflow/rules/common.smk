@@ -30,8 +30,9 @@ CHECKED = "work/checked" if SETTINGS.on_damaged == "fail" else []
 # name tells its content.
 PROBE_SETTINGS = save_settings(SETTINGS, "videos", "cache")
 PLAN_SETTINGS = save_settings(SETTINGS, "cache", "segment_frames", "model.size")
-INFER_SETTINGS = save_settings(SETTINGS, "cache", "model", "decoder")
-ENCODE_SETTINGS = save_settings(SETTINGS, "cache", "model", "decoder", "output")
+COMPUTED_WITH = ("cache", "model", "decoder", "decoder_timeout")
+INFER_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH)
+ENCODE_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH, "output")
 if SETTINGS.output.video == "frames":
     INFER_SETTINGS = ENCODE_SETTINGS
 

@@ -1,0 +1,102 @@
+"""Reading that goes on when a decoder hangs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterator
+
+from pvio.media.ahead import Stalled, ahead
+from pvio.media.decoded import Decoded, Reader
+from pvio.media.index import FrameIndex
+from pvio.media.isolated import Convert, IsolatedFrames
+from pvio.media.read import open_reader
+
+log = logging.getLogger(__name__)
+
+# Frames decoded before they are asked for.
+_DEPTH = 4
+# How often decoding is taken up again behind a place at which it hangs.
+_ATTEMPTS = 3
+
+
+class GuardedReader:
+    """Reads in a thread. When no frame comes for too long, a sub-process is tried from there on.
+
+    Where the sub-process hangs or dies too, the frames up to the next keyframe are given up: they
+    are `missing`. After some such places so are all that are left of the segment.
+
+    Args:
+        index: of a video file or an image folder.
+        decoder: "pyav" or "torchcodec".
+        limit: seconds to wait for a frame.
+        convert: what is done with a picture before it comes over from a sub-process; takes decoded
+            pictures and what it made of them itself, so that callers can apply it to all.
+
+    Attributes:
+        given_up: why frames were given up, as words; "" while none were.
+    """
+
+    def __init__(self, index: FrameIndex, decoder: str, limit: float, convert: Convert):
+        self.index = index
+        self.given_up = ""
+        self._decoder, self._limit, self._convert = decoder, limit, convert
+        self._reader: Reader | None = open_reader(index, decoder)
+
+    def frames(self, start: int, stop: int) -> Iterator[Decoded]:
+        """See `Reader.frames`."""
+        expected = start
+        if self._reader is not None:
+            try:
+                for decoded in ahead(_generator(self._reader, start, stop), _DEPTH, self._limit):
+                    yield decoded
+                    expected = decoded.rank + 1
+                return
+            except Stalled:
+                # The thread may still be in the decoder: its reader is not closed.
+                self._reader = None
+                log.warning(
+                    "%s: no frame %d within %g s; a sub-process tries again",
+                    *(self.index.path, expected, self._limit),
+                )
+        yield from self._isolated(expected, stop)
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+    def _isolated(self, start: int, stop: int) -> Iterator[Decoded]:
+        expected = start
+        for attempt in range(_ATTEMPTS):
+            what = "crashed"
+            process = IsolatedFrames(self.index, self._decoder, expected, stop, self._convert)
+            try:
+                for decoded in ahead(process.frames(), _DEPTH, self._limit):
+                    yield decoded
+                    expected = decoded.rank + 1
+            except Stalled:
+                what = "hung"
+            finally:
+                process.kill()
+            if expected >= stop:
+                return
+            what = f"the decoder {what} at frame {expected}"
+            self.given_up = self.given_up or what
+            resume = self._keyframe_behind(expected, stop) if attempt < _ATTEMPTS - 1 else stop
+            log.warning(
+                "%s: %s; frames %d to %d are given up",
+                *(self.index.path, what, expected, resume - 1),
+            )
+            for rank in range(expected, resume):
+                yield Decoded(rank, "missing", None)
+            expected = resume
+            if expected >= stop:
+                return
+
+    def _keyframe_behind(self, rank: int, stop: int) -> int:
+        """Rank of the first keyframe after `rank`, at most `stop`."""
+        later = self.index.keyframes[self.index.keyframes > rank]
+        return min(int(later[0]), stop) if len(later) else stop
+
+
+def _generator(reader: Reader, start: int, stop: int) -> Generator[Decoded, None, None]:
+    yield from reader.frames(start, stop)
