@@ -28,6 +28,7 @@ from pvio.store import Store, StoreError, file_digest, make_key
 
 SCHEMA = 7
 IMAGE_FOLDER_RATE = 25
+_NO_TIME = np.iinfo(np.int64).min
 _PACKET = [("pts", "<i8"), ("size", "<i8"), ("key", "?"), ("discard", "?"), ("corrupt", "?")]
 
 
@@ -51,7 +52,8 @@ class FrameIndex:
             (range: 0 untagged, 1 limited, 2 full; matrix, primaries, transfer: 2 is untagged).
         n_audio_streams: audio streams beside the video.
         timed: whether the packets carry presentation times. Those of raw streams and of AVI with
-            B-frames do not: their frames are counted from the start, and evenly spaced.
+            B-frames do not, nor do some packets of files that begin at a negative time in a
+            container that knows none: frames are counted from the start, and evenly spaced.
         open_gops: whether pictures are shown before the keyframe that they are decoded behind.
         damage: what is wrong with the container, such as an end before the promised one; mostly "".
     """
@@ -186,7 +188,14 @@ def _index_video(path: str) -> FrameIndex:
             timed, packets = True, _packet_table(container, stream)
             damage = _container_damage(container, stream, packets, messages)
             if not _is_timed(container, stream):
-                timed, packets = False, _untimed_table(path, stream)
+                timed = False
+            elif n := int((packets["pts"] == _NO_TIME).sum()):
+                timed = False
+                damage = damage or (
+                    f"{n} of {len(packets)} packets carry no time; its frames are evenly spaced"
+                )
+            if not timed:
+                packets = _untimed_table(path, stream)
             if timed and len(packets) < _promised(stream):
                 # Lost packets have frames all the same.
                 if container.format.name == "avi":
@@ -239,17 +248,13 @@ def _packet_table(container: Any, stream: Any) -> np.ndarray:
     # AVI has decoding times alone; the presentation times that FFmpeg adds are a guess, for some
     # codecs late by one frame. Where no frame is reordered the two are the same.
     decoding = container.format.name == "avi"
-    rows = [
-        (
-            packet.dts if decoding or packet.pts is None else packet.pts,
-            packet.size,
-            packet.is_keyframe,
-            packet.is_discard,
-            packet.is_corrupt,
-        )
-        for packet in container.demux(stream)
-        if packet.size and (packet.dts is not None or (packet.pts is not None and not decoding))
-    ]
+    rows = []
+    for packet in container.demux(stream):
+        if packet.size:
+            time = packet.dts if decoding or packet.pts is None else packet.pts
+            time = _NO_TIME if time is None else time
+            flags = (packet.is_keyframe, packet.is_discard, packet.is_corrupt)
+            rows.append((time, packet.size, *flags))
     return np.array(rows, dtype=_PACKET)
 
 

@@ -14,9 +14,10 @@ from pvio.media.decoded import Decoded, Status
 from pvio.media.index import FrameIndex, avi_positions
 from pvio.media.nal import is_damaged, length_size
 
-# Decoders to take instead of FFmpeg's own. Its own one for VP9 decodes damaged data to any picture
-# without a word; libvpx, as fast, notices when the data end too soon.
-_DECODERS = {"vp9": "libvpx-vp9"}
+# Decoders to take instead of FFmpeg's own, by codec and pixel format. Its own one for VP9 decodes
+# damaged data to any picture without a word; libvpx, as fast, notices when the data end too soon.
+# (PyAV's libvpx is built for 8 bits only.)
+_DECODERS = {("vp9", f"yuv{layout}p"): "libvpx-vp9" for layout in (420, 422, 440, 444)}
 # Checksums that a stream carries, as HEVC may for every picture, are compared.
 _OPTIONS = {"err_detect": "crccheck"}
 # More packets than any decoder holds back.
@@ -187,8 +188,8 @@ class PyAVReader:
                     self._positions = positions if len(positions) == self.index.n_frames else {}
                 context = stream.codec_context
                 self._length_size = length_size(self.index.codec, context.extradata)
-                if self.index.codec in _DECODERS:
-                    context = av.CodecContext.create(_DECODERS[self.index.codec], "r")
+                if name := _DECODERS.get((self.index.codec, self.index.pix_fmt)):
+                    context = av.CodecContext.create(name, "r")
                 context.thread_count = 1
                 context.options = _OPTIONS
                 self._decoder = context

@@ -11,63 +11,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-N_FRAMES = 40
-
-
-def source(rate: str = "25") -> list[str]:
-    """FFmpeg's moving test picture: `N_FRAMES` frames, every one different."""
-    return ["-f", "lavfi", "-i", f"testsrc2=size=96x64:rate={rate}", "-frames:v", str(N_FRAMES)]
-
-
-H264 = ["-c:v", "libx264", "-g", "12", "-pix_fmt", "yuv420p"]
-B_FRAMES = [*H264, "-bf", "3"]
-# In milliseconds: a gap in the middle, and steps of 40, 44, 52, 28 and 36.
-UNEVEN = "settb=1/1000,setpts=40*N+4*mod(N*N\\,5)+280*gte(N\\,20)"
-# testsrc2 itself makes even sizes only.
-ODD = "scale=97:65"
-TONE = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1.6:sample_rate=44100"]
-
-# Name of the clip: arguments of the FFmpeg command that makes it. Every clip has N_FRAMES frames.
-RECIPES: dict[str, list[str]] = {
-    "plain.mp4": [*source(), *H264, "-bf", "0"],
-    "b_frames.mp4": [*source(), *B_FRAMES],
-    "open_gop.mkv": [*source(), *B_FRAMES, "-x264-params", "open-gop=1:scenecut=0"],
-    "hevc_open_gop.mp4": [
-        *(*source(), "-c:v", "libx265", "-pix_fmt", "yuv420p", "-tag:v", "hvc1"),
-        *("-x265-params", "keyint=12:min-keyint=12:open-gop=1:bframes=3:log-level=error"),
-    ],
-    "variable_rate.mp4": [
-        *(*source(), *B_FRAMES, "-vf", UNEVEN),
-        *("-fps_mode", "passthrough", "-enc_time_base", "1:1000"),
-    ],
-    "late_start.mp4": [*source(), *B_FRAMES, "-output_ts_offset", "2.5"],
-    "late_start.mkv": [*source(), *B_FRAMES, "-output_ts_offset", "2.5"],
-    "odd_444.mp4": [*source(), "-vf", ODD, "-c:v", "libx264", "-g", "12", "-pix_fmt", "yuv444p"],
-    "odd_420.webm": [
-        *(*source(), "-vf", ODD, "-c:v", "libvpx-vp9", "-g", "12", "-pix_fmt", "yuv420p"),
-        *("-deadline", "realtime", "-cpu-used", "8"),
-    ],
-    "audio.mp4": [*TONE, *source(), *B_FRAMES, "-c:a", "aac"],
-    "matroska.mkv": [*source(), *B_FRAMES],
-    "mpeg4.avi": [*source(), "-c:v", "mpeg4", "-g", "12"],
-    "h264.avi": [*source(), *H264, "-bf", "0"],
-    "mjpeg.avi": [*TONE, *source(), "-c:v", "mjpeg", "-c:a", "mp2"],
-    "b_frames.avi": [*source(), *B_FRAMES],
-    "transport.ts": [*source(), *B_FRAMES],
-    "program.mpg": [*source(), "-c:v", "mpeg2video", "-g", "12", "-bf", "2"],
-    "raw.h264": [*source(), *B_FRAMES],
-    "ten_bit.mp4": [*source(), "-c:v", "libx264", "-g", "12", "-pix_fmt", "yuv420p10le"],
-    "full_range.mp4": [
-        *(*source(), *B_FRAMES, "-vf"),
-        "scale=out_range=full:out_color_matrix=bt709,setparams=color_primaries=bt709:"
-        "color_trc=bt709",
-    ],
-    "rgb.mkv": [*source(), "-c:v", "libx264rgb", "-g", "12", "-crf", "0"],
-    # A camera of 3000 frames a second in a container that counts milliseconds.
-    "repeated_times.mkv": [*source(rate="3000"), *H264, "-bf", "0"],
-}
+from clips import MORE_KINDS, N_FRAMES, RECIPES, REPOSITORY
 
 
 class FFmpeg:
@@ -144,13 +88,15 @@ def ffmpeg() -> FFmpeg:
 
 @pytest.fixture(scope="session")
 def clip(ffmpeg: FFmpeg, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Path of a clip of `RECIPES` by name, made when first asked for; not to be written to."""
+    """Path of a clip of tests/clips.py by name, made when first asked for; not to be written to."""
     folder = tmp_path_factory.mktemp("clips")
+    recipes = RECIPES | MORE_KINDS
 
     def path_of(name: str) -> Path:
         path = folder / name
         if not path.exists():
-            ffmpeg.run("-v", "error", *RECIPES[name], path)
+            arguments = [re.sub(r"{(.+?)}", lambda m: str(path_of(m[1])), a) for a in recipes[name]]
+            ffmpeg.run("-v", "error", *arguments, path)
         return path
 
     return path_of

@@ -1,0 +1,100 @@
+"""Every kind of clip beside an independent decode by FFmpeg's command: count, times, luma planes.
+
+FFmpeg's muxer `framemd5` writes for every frame its time stamp and the MD5 of its samples, here of
+the luma plane, upright. The real clips are those of `../shared/videos`, where that folder is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from clips import MORE_KINDS, N_FRAMES, RECIPES, REPOSITORY
+
+import pvio.video_io
+from pvio.media.index import load_index
+from pvio.media.picture import plane_view
+from pvio.media.read import open_reader
+
+REAL_CLIPS = REPOSITORY.parent / "shared" / "videos"
+REAL_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi")
+
+# FFmpeg's command makes up times for these.
+TIMES_MADE_UP = ("raw.h264", "b_frames.avi", "negative_start.mkv")
+
+
+class Row(NamedTuple):
+    """A frame as FFmpeg's command sees it."""
+
+    time: Fraction
+    digest: str
+
+
+@pytest.fixture
+def kind(clip: Callable[[str], Path]) -> Callable[[str], Path]:
+    """Path of any clip of the table by its name."""
+    return lambda name: REAL_CLIPS / name if (REAL_CLIPS / name).exists() else clip(name)
+
+
+def by_ffmpeg(ffmpeg: Any, path: Path) -> list[Row]:
+    """What FFmpeg's command decodes: the stream that it takes for the best one, upright."""
+    text = ffmpeg.run(
+        *("-v", "error", "-copyts", "-i", path, "-an", "-sn", "-dn", "-fps_mode", "passthrough"),
+        *("-enc_time_base:v", "demux", "-vf", "extractplanes=y", "-f", "framemd5", "-"),
+    ).stdout.decode()
+    base = Fraction(text.partition("#tb 0: ")[2].split()[0])
+    lines = [line.split(",") for line in text.splitlines() if line and line[0] != "#"]
+    return [Row(int(line[2]) * base, line[5].strip()) for line in lines]
+
+
+def by_pvio(path: Path) -> tuple[list[Row], set[str]]:
+    index = load_index(path)
+    reader = open_reader(index)
+    rows, statuses = [], set()
+    for decoded in reader.frames(0, index.n_frames):
+        assert decoded.rank == len(rows)
+        picture: Any = decoded.picture
+        luma = np.ascontiguousarray(index.orientation.apply(plane_view(picture, 0)))
+        rows.append(
+            Row(int(index.pts[decoded.rank]) * index.time_base, hashlib.md5(luma).hexdigest())
+        )
+        statuses.add(decoded.status)
+    reader.close()
+    return rows, statuses
+
+
+NAMES = [
+    *(name for name in RECIPES if name != "rgb.mkv"),  # it has no luma plane
+    *MORE_KINDS,
+    *sorted(path.name for path in REAL_CLIPS.glob("*") if path.suffix in REAL_SUFFIXES),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_count_times_and_luma_are_ffmpegs(kind: Callable[[str], Path], name: str, ffmpeg: Any):
+    expected = by_ffmpeg(ffmpeg, kind(name))
+    found, statuses = by_pvio(kind(name))
+    assert statuses == {"ok"}
+    assert len(found) == len(expected)
+    assert pvio.video_io.check_num_frames(kind(name)) == len(expected)
+    assert [row.digest for row in found] == [row.digest for row in expected]
+    if name not in TIMES_MADE_UP:
+        assert found[0].time == expected[0].time
+        assert found[-1].time == expected[-1].time
+        assert [row.time for row in found] == [row.time for row in expected]
+
+
+def test_the_kinds_are_what_they_are_called(kind: Callable[[str], Path]):
+    assert load_index(kind("negative_start.mp4")).n_frames < N_FRAMES
+    assert load_index(kind("negative_start.mkv")).n_frames == N_FRAMES
+    assert load_index(kind("late_start.mp4")).pts[0] > 0
+    assert load_index(kind("open_gop.mkv")).open_gops
+    assert load_index(kind("two_streams.mp4")).n_frames == N_FRAMES
+    assert 20 <= load_index(kind("edit_list.mp4")).n_frames < 30
+    assert len(set(np.diff(load_index(kind("uneven.mkv")).pts))) > 3
+    assert len(np.unique(load_index(kind("repeated_times.mkv")).pts)) < N_FRAMES
