@@ -99,6 +99,14 @@ class FrameIndex:
         last = float(1 / self.rate) if self.rate else 0.0
         return float(self.times[-1] - self.times[0]) + last
 
+    @property
+    def starts_are_unclean(self) -> bool:
+        """Whether decoding from a keyframe on gives wrong pictures that are shown before it.
+
+        HEVC decoders know which ones these are, and leave them out.
+        """
+        return self.open_gops and self.codec != "hevc"
+
     def keyframe_before(self, rank: int) -> int:
         """Rank of the last keyframe at or before `rank`."""
         return int(self.keyframes[np.searchsorted(self.keyframes, rank, side="right") - 1])

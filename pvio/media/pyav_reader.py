@@ -105,9 +105,8 @@ class PyAVReader:
         """Pictures from a keyframe at or before `start` on."""
         wanted = self.index.pts[start]
         keyframe = self.index.keyframe_before(start)
-        if keyframe > 0 and self.index.open_gops and self.index.codec != "hevc":
+        if keyframe > 0 and self.index.starts_are_unclean:
             # Behind such a keyframe the decoder misses pictures of the GOP before, and says so.
-            # (HEVC decoders know which ones, and leave them out.)
             keyframe = self.index.keyframe_before(keyframe - 1)
         while True:
             pictures = self._decode_from(keyframe)

@@ -21,14 +21,15 @@ def open_reader(index: FrameIndex, decoder: str = "pyav") -> Reader:
 
     Args:
         index: of a video file or an image folder.
-        decoder: "pyav" or "torchcodec" (files only; RGB arrays).
+        decoder: "pyav" or "torchcodec" (RGB arrays; PyAV nevertheless for image folders and where
+            torchcodec is not exact: without time stamps, with open GOPs, with some edit lists).
 
     Raises:
         UnreadableVideo: when the file cannot be opened any more.
     """
     if index.is_image_folder:
         return ImageFolderReader(index)
-    if decoder == "torchcodec" and index.timed:
+    if decoder == "torchcodec" and index.timed and not index.starts_are_unclean:
         from pvio.media.torchcodec_reader import TorchcodecReader
 
         reader = TorchcodecReader(index)

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from pvio.errors import PvioError
+from pvio.media.complaints import listen, tell_of_damage
 from pvio.media.decoded import Decoded
 from pvio.media.index import FrameIndex
+from pvio.media.pyav_reader import PyAVReader
 
 # Frames asked of torchcodec in one call.
 _CHUNK = 32
@@ -17,8 +19,10 @@ _CHUNK = 32
 class TorchcodecReader:
     """Decodes with torchcodec; every frame's time stamp is compared with the index.
 
-    torchcodec delivers the next frame in place of a damaged one; the comparison finds that, and
-    the damaged frame is `missing`.
+    torchcodec delivers the next frame in place of a damaged one, and does not tell what the decoder
+    complains about. So where times differ, where it raises, and where a complaint is heard, PyAV
+    decodes up to the next keyframe, and tells the status. Complaints are heard when torchcodec
+    uses PyAV's FFmpeg, as it does where the system has none.
 
     Args:
         index: of a video file.
@@ -36,6 +40,7 @@ class TorchcodecReader:
                 "found: use decoder: pyav, install FFmpeg, or see `pvio doctor`"
             ) from error
         self.index = index
+        self._fallback = PyAVReader(index)
         self._decoder = VideoDecoder(
             index.path,
             stream_index=index.stream_index,
@@ -57,28 +62,38 @@ class TorchcodecReader:
 
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
         """See `Reader.frames`."""
-        pts = self.index.pts
-        tick = float(self.index.time_base)
-        for first in range(start, stop, _CHUNK):
-            last = min(first + _CHUNK, stop)
-            for rank, seconds, picture in self._decode(first, last):
-                same = abs(seconds - pts[rank] * tick) < tick / 2
-                yield Decoded(rank, "ok", picture) if same else Decoded(rank, "missing", None)
+        at = start
+        while at < stop:
+            keyframe = self.index.keyframe_before(at)
+            gop_end = min(self._keyframe_behind(at), stop)
+            # Chunks are counted from the keyframe, so that they do not depend on `start`.
+            end = min(at + _CHUNK - (at - keyframe) % _CHUNK, gop_end)
+            pictures = self._decode(at, end)
+            if pictures is None:
+                yield from self._fallback.frames(at, gop_end)
+                at = gop_end
+            else:
+                for rank, picture in zip(range(at, end), pictures, strict=True):
+                    yield Decoded(rank, "ok", picture)
+                at = end
 
     def close(self) -> None:
-        pass
+        self._fallback.close()
 
-    def _decode(self, first: int, last: int) -> Iterator[tuple[int, float, np.ndarray]]:
-        """Pictures with their times; NaN where decoding raised."""
-        try:
-            batch = self._decoder.get_frames_in_range(first, last)
-            pictures, times = batch.data.cpu().numpy(), batch.pts_seconds.tolist()
-        except (RuntimeError, IndexError):
-            if last - first > 1:
-                for rank in range(first, last):
-                    yield from self._decode(rank, rank + 1)
-            else:
-                empty = np.empty((self.index.height, self.index.width, 3), np.uint8)
-                yield first, float("nan"), empty
-            return
-        yield from zip(range(first, last), times, pictures, strict=True)
+    def _keyframe_behind(self, rank: int) -> int:
+        keyframes = self.index.keyframes
+        number = int(np.searchsorted(keyframes, rank, side="right"))
+        return int(keyframes[number]) if number < len(keyframes) else self.index.n_frames
+
+    def _decode(self, first: int, last: int) -> np.ndarray | None:
+        """Pictures N×H×W×3 of the frames `[first, last)`; None when they are not to trust."""
+        with listen() as messages:
+            try:
+                batch = self._decoder.get_frames_in_range(first, last)
+            except (RuntimeError, IndexError):
+                return None
+        expected = self.index.times[first:last]
+        off = np.abs(batch.pts_seconds.numpy() - expected)
+        if tell_of_damage(messages) or (off >= float(self.index.time_base) / 2).any():
+            return None
+        return batch.data.cpu().numpy()
