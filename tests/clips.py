@@ -69,6 +69,13 @@ SMALL = ["-f", "lavfi", "-i", "testsrc2=size=48x32:rate=10:duration=1.6"]
 
 # Kinds that only the table of test_table.py needs; `{name}` stands for the path of another clip.
 MORE_KINDS: dict[str, list[str]] = {
+    "limited_709.mp4": [
+        *(*source(), *B_FRAMES, "-vf", "scale=out_range=limited:out_color_matrix=bt709"),
+    ],
+    "full_601.mp4": [
+        *(*source(), *B_FRAMES, "-vf", "scale=out_range=full:out_color_matrix=bt601"),
+    ],
+    "ten_bit_444.mp4": [*source(), "-c:v", "libx264", "-g", "12", "-pix_fmt", "yuv444p10le"],
     "quicktime.mov": [*source(), *B_FRAMES],
     "mjpeg.mov": [*source(), "-c:v", "mjpeg", "-pix_fmt", "yuvj422p"],
     "mpeg4_b_frames.mp4": [*source(), "-c:v", "mpeg4", "-g", "12", "-bf", "2"],

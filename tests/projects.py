@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -53,6 +54,16 @@ class Project:
         self, *options: str, cores: int = 2, **config: Any
     ) -> subprocess.CompletedProcess:
         """Run the workflow with top-level settings overridden on the command line."""
+        with self.started(*options, cores=cores, **config) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=400)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def started(self, *options: str, cores: int = 2, **config: Any) -> subprocess.Popen[str]:
+        """The workflow, just started, in a process group of its own."""
         command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile")]
         command += ["--cores", str(cores), *options]
         if "--configfile" not in options:
@@ -64,13 +75,16 @@ class Project:
             ]
         # The command `pvio` is beside this Python, as in an activated environment.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return subprocess.run(
+        return subprocess.Popen(
             command,
             cwd=self.folder,
             env={**os.environ, "PATH": path},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=400,
+            start_new_session=True,
+            # As from a terminal, also where these tests themselves run in the background.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *options: str, cores: int = 2, **config: Any) -> str:

@@ -77,7 +77,7 @@ class Converter:
         height, width = self._coded
         shrinks = height * width < frame.height * frame.width
         same = (frame.height, frame.width) == (height, width)
-        method = Interpolation.FAST_BILINEAR if same else Interpolation.AREA
+        method = Interpolation.POINT if same else Interpolation.AREA
         if not same and not shrinks:
             method = Interpolation.BICUBIC
         return self._to_format.reformat(

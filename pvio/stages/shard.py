@@ -116,7 +116,7 @@ def work_through(
                     computed,
                     facts.get("status", {}),
                     facts["seconds"],
-                    given_up=facts.get("given_up", ""),
+                    given_up=facts["given_up"],
                 )
             )
     if failures:
@@ -174,8 +174,8 @@ def _finished(
         except StoreError as error:
             log.warning("%s; it is computed again", error)
             return None
-        given_up = facts.get("given_up") and facts["patience"] < patience
-        return None if given_up else facts
+        may_do_better = facts["given_up"] and facts["patience"] < patience
+        return None if may_do_better else facts
 
     with ThreadPoolExecutor(_LOOKUP_THREADS) as pool:
         return list(pool.map(look, entries))

@@ -39,8 +39,8 @@ class FFmpeg:
         ).stdout
 
     def rgb(self, path: object, height: int, width: int, *options: str) -> np.ndarray:
-        """N×H×W×3; chroma planes are enlarged with FFmpeg's quickest kernel."""
-        raw = self.decode(path, "rgb24", "-sws_flags", "fast_bilinear", *options)
+        """N×H×W×3; chroma samples are repeated where they are fewer than those of luma."""
+        raw = self.decode(path, "rgb24", "-sws_flags", "neighbor", *options)
         return np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)
 
     def luma(self, path: object, height: int, width: int, pix_fmt: str = "yuv420p") -> np.ndarray:

@@ -6,6 +6,7 @@ the luma plane, upright. The real clips are those of `../shared/videos`, where t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from fractions import Fraction
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from clips import MORE_KINDS, N_FRAMES, RECIPES, REPOSITORY
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import pvio.video_io
 from pvio.media.index import load_index
@@ -52,12 +55,13 @@ def by_ffmpeg(ffmpeg: Any, path: Path) -> list[Row]:
     return [Row(int(line[2]) * base, line[5].strip()) for line in lines]
 
 
-def by_pvio(path: Path) -> tuple[list[Row], set[str]]:
+def by_pvio(path: Path, start: int = 0, stop: int | None = None) -> tuple[list[Row], set[str]]:
+    """What pvio reads, and which statuses it gives."""
     index = load_index(path)
     reader = open_reader(index)
     rows, statuses = [], set()
-    for decoded in reader.frames(0, index.n_frames):
-        assert decoded.rank == len(rows)
+    for decoded in reader.frames(start, index.n_frames if stop is None else stop):
+        assert decoded.rank == start + len(rows)
         picture: Any = decoded.picture
         luma = np.ascontiguousarray(index.orientation.apply(plane_view(picture, 0)))
         rows.append(
@@ -73,6 +77,8 @@ NAMES = [
     *MORE_KINDS,
     *sorted(path.name for path in REAL_CLIPS.glob("*") if path.suffix in REAL_SUFFIXES),
 ]
+# Those of which a decode takes no second.
+QUICK = [name for name in NAMES if not name.startswith(("fly_", "mouse_", "robot_", "tc_nasa"))]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -87,6 +93,25 @@ def test_count_times_and_luma_are_ffmpegs(kind: Callable[[str], Path], name: str
         assert found[0].time == expected[0].time
         assert found[-1].time == expected[-1].time
         assert [row.time for row in found] == [row.time for row in expected]
+
+
+@functools.cache
+def whole(path: Path) -> tuple[list[Row], set[str]]:
+    return by_pvio(path)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_a_random_segment_of_a_random_clip_has_the_frames_of_the_whole(
+    kind: Callable[[str], Path], data: st.DataObject
+):
+    path = kind(data.draw(st.sampled_from(QUICK)))
+    rows, _ = whole(path)
+    start = data.draw(st.integers(0, len(rows) - 1))
+    stop = data.draw(st.integers(start + 1, len(rows)))
+    found, statuses = by_pvio(path, start, stop)
+    assert statuses == {"ok"}
+    assert found == rows[start:stop]
 
 
 def test_the_kinds_are_what_they_are_called(kind: Callable[[str], Path]):

@@ -1,0 +1,64 @@
+"""A run that is interrupted goes on where it was, to the same bytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from projects import Project, make_clip
+
+SLOW_MODEL = """
+import time
+
+def model(frames):
+    time.sleep(0.4)
+    return {"brightness": frames.mean(dim=(1, 2, 3)), "corner": frames[:, 0, :2, :2]}
+"""
+SETTINGS = {
+    "videos": ["clips"],
+    "segment_frames": 20,
+    "model": {"entry": "slow.py:model", "batch_size": 10},
+    "output": {"video": "none"},
+}
+
+
+@pytest.fixture
+def project(new_project: Callable[[], Project]) -> Project:
+    project = new_project()
+    (project.folder / "slow.py").write_text(SLOW_MODEL)
+    make_clip(project.folder / "clips/long.mp4", frames=90, options="-g 10 -bf 2")
+    make_clip(project.folder / "clips/short.mp4", frames=12)
+    return project
+
+
+def data(project: Project) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in project.folder.glob("results/predictions/*.parquet")}
+
+
+@pytest.mark.parametrize(
+    ("how", "shards"),
+    [(signal.SIGKILL, 1), (signal.SIGKILL, 2), (signal.SIGTERM, 1), (signal.SIGINT, 2)],
+)
+def test_an_interrupted_run_ends_in_the_same_bytes(
+    project: Project, how: signal.Signals, shards: int
+) -> None:
+    with project.started(**SETTINGS, shards=shards) as process:
+        entries: list[object] = []
+        while len(entries) < 2:
+            time.sleep(0.05)
+            assert process.poll() is None, process.communicate()
+            entries = list(project.folder.glob(".pvio/predictions/*/*"))
+        os.killpg(process.pid, how)
+        process.communicate(timeout=60)
+    assert not (project.folder / "results/summary.tsv").exists()
+    project.run("--unlock", **SETTINGS, shards=shards)
+    project.run("--rerun-incomplete", **SETTINGS, shards=shards)
+    assert 0 < project.n_computed("infer") <= 4  # of 6
+    interrupted = data(project)
+    project.run(**SETTINGS, shards=1, cache="another")
+    assert project.n_computed("infer") == 6
+    assert interrupted == data(project)
+    assert len(interrupted) == 2
