@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,44 @@ def test_real_clips_have_their_known_facts(
     assert index.n_frames == frames
     assert height is None or (index.height, index.width) == (height, width)
     assert codec is None or index.codec == codec
+
+
+def test_nothing_is_wrong_with_an_undamaged_file(clip: Clip, any_clip: str):
+    assert load_index(clip(any_clip)).damage == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("b_frames.mp4", r"it is cut off: \d+ of \d+ bytes are there"),
+        ("matroska.mkv", "its container is damaged: File ended prematurely"),
+        ("odd_420.webm", "its container is damaged: File ended prematurely"),
+        ("mpeg4.avi", r"its header promises 40 frames, \d\d are there"),
+    ],
+)
+def test_a_file_that_ends_early_is_told(
+    clip: Clip, tmp_path: Path, name: str, told: str, ffmpeg: Any
+):
+    path = tmp_path / name
+    ffmpeg.run("-v", "error", "-i", clip(name), "-c", "copy", "-movflags", "faststart", path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    assert re.fullmatch(told, load_index(path).damage)
+
+
+@pytest.mark.parametrize("name", ["matroska.mkv", "transport.ts", "odd_420.webm"])
+def test_a_file_that_lacks_a_piece_is_told(clip: Clip, tmp_path: Path, name: str):
+    data = clip(name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(data[: len(data) // 3] + data[len(data) // 3 + len(data) // 10 :])
+    index = load_index(path)
+    assert index.n_frames < 40
+    assert index.damage != ""
+
+
+def test_a_pipe_is_no_video(tmp_path: Path):
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(UnreadableVideo, match="no file that can be read again"):
+        load_index(tmp_path / "a.mp4")
 
 
 def test_every_packet_is_a_frame(clip: Clip, any_clip: str, n_frames: int):

@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pvio.video_io
+from pvio.loader import VideoCollectionDataset
 from pvio.media.index import load_index
-from pvio.media.picture import plane_view
+from pvio.media.picture import Converter, plane_view
 from pvio.media.read import open_reader
 
 REAL_CLIPS = REPOSITORY.parent / "shared" / "videos"
@@ -93,6 +94,21 @@ def test_count_times_and_luma_are_ffmpegs(kind: Callable[[str], Path], name: str
         assert found[0].time == expected[0].time
         assert found[-1].time == expected[-1].time
         assert [row.time for row in found] == [row.time for row in expected]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_functions_of_0_1_3_agree(kind: Callable[[str], Path], name: str):
+    index = load_index(kind(name))
+    convert = Converter("rgb", index.height, index.width, index.orientation)
+    reader = open_reader(index)
+    expected = [convert(decoded.picture) for decoded in reader.frames(0, index.n_frames)]
+    reader.close()
+    frames, _ = pvio.video_io.read_frames_from_video(kind(name))
+    assert np.array_equal(frames, expected)
+    loaded = {item["frame_idx"]: item["frame"] for item in VideoCollectionDataset([kind(name)])}
+    assert sorted(loaded) == list(range(index.n_frames))
+    for rank, picture in enumerate(expected):
+        assert np.array_equal(loaded[rank].numpy().transpose(1, 2, 0), np.float32(picture) / 255)
 
 
 @functools.cache
