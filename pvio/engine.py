@@ -14,7 +14,6 @@ import torch
 
 from pvio.config import Settings
 from pvio.errors import ModelError
-from pvio.media.decoded import Reader
 from pvio.media.guarded import GuardedReader
 from pvio.media.index import FrameIndex
 from pvio.media.picture import Converter
@@ -161,7 +160,7 @@ class Engine:
         self._prepared = index.digest
 
     def _batches(
-        self, reader: Reader, converter: Converter, start: int, stop: int
+        self, reader: GuardedReader, converter: Converter, start: int, stop: int
     ) -> Iterator[Batch]:
         """Batches, decoded ahead in a thread; a batch's buffer is valid until the next one."""
         size = min(self.settings.model.batch_size, stop - start)
@@ -191,6 +190,7 @@ class Engine:
                 yield batch
                 free.put(batch.pixels.base if batch.pixels.base is not None else batch.pixels)
         finally:
+            reader.cancel()
             free.put(None)
             while thread.is_alive():
                 # The decoder stops at the next free buffer that is None; give it all it may take.

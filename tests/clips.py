@@ -100,6 +100,25 @@ MORE_KINDS: dict[str, list[str]] = {
     "huffyuv.avi": [*source(), "-c:v", "huffyuv", "-pix_fmt", "yuv422p"],
     "wmv2.wmv": [*source(), "-c:v", "wmv2", "-g", "12"],
     "flash.flv": [*source(), *H264, "-bf", "0"],
+    # Wherever decoding starts but at the first frame, pictures are wrong for a while.
+    "intra_refresh.mp4": [
+        *(*source(), "-c:v", "libx264", "-pix_fmt", "yuv420p", "-tune", "zerolatency"),
+        *("-x264-params", "intra-refresh=1:keyint=8"),
+    ],
+    # Keyframes that are no IDR pictures, though no picture is shown before one it is behind.
+    "open_gop_quiet.mkv": [
+        *(*source(), *H264, "-bf", "2"),
+        *("-x264-params", "open-gop=1:scenecut=0:b-adapt=0:keyint=13"),
+    ],
+    # Most packets have no time.
+    "program_h264.mpg": [*source(), *B_FRAMES],
+    # A chunk of no size stands for a frame that the camera dropped.
+    "dropped.avi": [
+        *(*source(), "-vf", "select=not(between(n\\,10\\,13))", "-fps_mode", "passthrough"),
+        *("-c:v", "mpeg4"),
+    ],
+    "mpeg4_b_frames.avi": [*source(), "-c:v", "mpeg4", "-g", "12", "-bf", "2"],
+    "repeated_times_b.mkv": [*source(rate="3000"), *B_FRAMES],
     "interlaced.mpg": [*source(), "-c:v", "mpeg2video", "-flags", "+ildct+ilme", "-g", "12"],
     # What is before 0 is not shown.
     "negative_start.mp4": [*source(), *B_FRAMES, *NEGATIVE],

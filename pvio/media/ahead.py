@@ -4,65 +4,90 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Generator, Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 
 _END = object()
+# Seconds: how often a wait looks whether it is still wanted, and how long the thread has to end.
+_GLANCE, _FAREWELL = 0.1, 2.0
 
 
 class Stalled(Exception):
     """No item came within the time limit; the thread that makes them is left to itself."""
 
 
-def ahead(items: Generator[Item], depth: int, limit: float) -> Iterator[Item]:
-    """The items, of which up to `depth` are made before they are asked for.
+class Ahead(Generic[Item]):
+    """Iterates over items, of which some are made before they are asked for.
 
     Args:
         items: runs in a thread of its own; closed there, too.
         depth: items that may wait.
         limit: seconds to wait for one.
+        cancelled: ends the iteration, also while it waits, when it is set.
 
     Raises:
-        Stalled: when none came within the limit.
-        BaseException: what `items` raised.
+        Stalled: by the iteration, when no item came within the limit.
+        BaseException: by the iteration, what `items` raised.
     """
-    ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    room = threading.Semaphore(depth)
-    closed = threading.Event()
 
-    def make() -> None:
+    def __init__(
+        self, items: Generator[Item], depth: int, limit: float, cancelled: threading.Event
+    ):
+        self._items, self._limit, self._cancelled = items, limit, cancelled
+        self._ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._room = threading.Semaphore(depth)
+        self._closed = False
+        self._thread = threading.Thread(target=self._make, name="pvio-ahead", daemon=True)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread is still busy with an item."""
+        return self._thread.is_alive()
+
+    def __iter__(self) -> Iterator[Item]:
+        self._thread.start()
+        farewell = _FAREWELL
         try:
-            for item in items:
-                room.acquire()
-                if closed.is_set():
+            while True:
+                try:
+                    item, error = self._next()
+                except Stalled:
+                    farewell = 0
+                    raise
+                self._room.release()
+                if error is not None:
+                    raise error
+                if item is _END:
                     return
-                ready.put((item, None))
-                del item  # pictures are large
-            ready.put((_END, None))
-        except BaseException as error:
-            ready.put((_END, error))
+                yield item
         finally:
-            items.close()
+            self._closed = True
+            self._room.release()
+            self._thread.join(farewell)
 
-    thread = threading.Thread(target=make, name="pvio-ahead", daemon=True)
-    thread.start()
-    patience = limit
-    try:
-        while True:
+    def _next(self) -> tuple[Any, BaseException | None]:
+        deadline = time.monotonic() + self._limit
+        while not self._cancelled.is_set():
             try:
-                item, error = ready.get(timeout=limit)
+                return self._ready.get(timeout=_GLANCE)
             except queue.Empty:
-                patience = 0
-                raise Stalled from None
-            room.release()
-            if error is not None:
-                raise error
-            if item is _END:
-                return
-            yield item
-    finally:
-        closed.set()
-        room.release()
-        thread.join(patience)
+                if time.monotonic() > deadline:
+                    raise Stalled from None
+        return _END, None
+
+    def _make(self) -> None:
+        try:
+            for item in self._items:
+                self._room.acquire()
+                if self._closed:
+                    return
+                self._ready.put((item, None))
+                del item  # pictures are large
+            self._ready.put((_END, None))
+        except BaseException as error:
+            self._ready.put((_END, error))
+        finally:
+            self._items.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Generator, Iterator
 
-from pvio.media.ahead import Stalled, ahead
+from pvio.media.ahead import Ahead, Stalled
 from pvio.media.decoded import Decoded, Reader
 from pvio.media.index import FrameIndex
 from pvio.media.isolated import Convert, IsolatedFrames
@@ -40,27 +41,35 @@ class GuardedReader:
         self.index = index
         self.given_up = ""
         self._decoder, self._limit, self._convert = decoder, limit, convert
+        self._cancelled = threading.Event()
         self._reader: Reader | None = open_reader(index, decoder)
 
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
         """See `Reader.frames`."""
         expected = start
         if self._reader is not None:
+            frames = self._ahead(_generator(self._reader, start, stop))
             try:
-                for decoded in ahead(_generator(self._reader, start, stop), _DEPTH, self._limit):
+                for decoded in frames:
                     yield decoded
                     expected = decoded.rank + 1
                 return
             except Stalled:
-                # The thread may still be in the decoder: its reader is not closed.
-                self._reader = None
                 log.warning(
                     "%s: no frame %d within %g s; a sub-process tries again",
                     *(self.index.path, expected, self._limit),
                 )
+            finally:
+                if frames.is_running:  # in the decoder: its reader must not be closed
+                    self._reader = None
         yield from self._isolated(expected, stop)
 
+    def cancel(self) -> None:
+        """Let `frames` end early, also when it waits for a frame in another thread."""
+        self._cancelled.set()
+
     def close(self) -> None:
+        self.cancel()
         if self._reader is not None:
             self._reader.close()
 
@@ -70,14 +79,14 @@ class GuardedReader:
             what = "crashed"
             process = IsolatedFrames(self.index, self._decoder, expected, stop, self._convert)
             try:
-                for decoded in ahead(process.frames(), _DEPTH, self._limit):
+                for decoded in self._ahead(process.frames()):
                     yield decoded
                     expected = decoded.rank + 1
             except Stalled:
                 what = "hung"
             finally:
                 process.kill()
-            if expected >= stop:
+            if expected >= stop or self._cancelled.is_set():
                 return
             what = f"the decoder {what} at frame {expected}"
             self.given_up = self.given_up or what
@@ -91,6 +100,9 @@ class GuardedReader:
             expected = resume
             if expected >= stop:
                 return
+
+    def _ahead(self, frames: Generator[Decoded]) -> Ahead[Decoded]:
+        return Ahead(frames, _DEPTH, self._limit, self._cancelled)
 
     def _keyframe_behind(self, rank: int, stop: int) -> int:
         """Rank of the first keyframe after `rank`, at most `stop`."""

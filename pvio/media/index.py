@@ -16,20 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import av
-import av.logging
 import numpy as np
 
 from pvio.collection import Source, image_files, stat_key
 from pvio.errors import UnreadableVideo
-from pvio.media.complaints import Message, listen
+from pvio.media.complaints import listen
+from pvio.media.container_damage import container_damage
 from pvio.media.images import read_image
 from pvio.media.orientation import Orientation, display_orientation
+from pvio.media.packets import DEFAULT_RATE, read_packets
 from pvio.store import Store, StoreError, file_digest, make_key
 
-SCHEMA = 7
-IMAGE_FOLDER_RATE = 25
-_NO_TIME = np.iinfo(np.int64).min
-_PACKET = [("pts", "<i8"), ("size", "<i8"), ("key", "?"), ("discard", "?"), ("corrupt", "?")]
+SCHEMA = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +49,11 @@ class FrameIndex:
         color: tags of the stream: range, matrix, primaries and transfer as ITU-T H.273 numbers
             (range: 0 untagged, 1 limited, 2 full; matrix, primaries, transfer: 2 is untagged).
         n_audio_streams: audio streams beside the video.
-        timed: whether the packets carry presentation times. Those of raw streams and of AVI with
-            B-frames do not, nor do some packets of files that begin at a negative time in a
-            container that knows none: frames are counted from the start, and evenly spaced.
-        open_gops: whether pictures are shown before the keyframe that they are decoded behind.
+        timed: whether the time of a picture tells which frame it is. It does not in raw streams,
+            in AVI with B-frames, where packets lack their times, where these start again, and where
+            reordered frames share them: frames are then counted from the start, and times that are
+            not known are filled in at a steady rate.
+        open_gops: whether pictures refer to others in front of the keyframe they are behind.
         damage: what is wrong with the container, such as an end before the promised one; mostly "".
     """
 
@@ -101,9 +100,9 @@ class FrameIndex:
 
     @property
     def starts_are_unclean(self) -> bool:
-        """Whether decoding from a keyframe on gives wrong pictures that are shown before it.
+        """Whether a decoder that starts at a keyframe misses pictures before it, and says so.
 
-        HEVC decoders know which ones these are, and leave them out.
+        HEVC decoders know which pictures cannot be decoded then, and leave them out.
         """
         return self.open_gops and self.codec != "hevc"
 
@@ -193,30 +192,16 @@ def _index_video(path: str) -> FrameIndex:
             stream: Any = container.streams.best("video")
             if stream is None:
                 raise UnreadableVideo(path, "the file has no video stream")
-            timed, packets = True, _packet_table(container, stream)
-            damage = _container_damage(container, stream, packets, messages)
-            if not _is_timed(container, stream):
-                timed = False
-            elif n := int((packets["pts"] == _NO_TIME).sum()):
-                timed = False
-                damage = damage or (
-                    f"{n} of {len(packets)} packets carry no time; its frames are evenly spaced"
-                )
-            if not timed:
-                packets = _untimed_table(path, stream)
-            if timed and len(packets) < _promised(stream):
-                # Lost packets have frames all the same.
-                if container.format.name == "avi":
-                    packets = _avi_table(stream)
-                else:  # the file was cut off behind its index
-                    packets = _packet_table_beyond_end(path, stream)
-                    damage = f"it is cut off: {facts.st_size} of {_end(stream)} bytes are there"
+            packets, timed, lost = read_packets(path, container, stream)
+            n_corrupt = int(packets["corrupt"].sum())
+            damage = container_damage(path, container.format.name, messages, n_corrupt) or lost
             shown = packets[~packets["discard"]]
             if len(shown) == 0:
                 raise UnreadableVideo(path, "the video stream has no frame")
             order = np.argsort(shown["pts"], kind="stable")
             pts = shown["pts"][order]
-            keyframes = np.flatnonzero(shown["key"][order])
+            # Where times do not tell the frames apart, decoding has to start at the first one.
+            keyframes = np.flatnonzero(shown["key"][order] & timed)
             orientation = display_orientation(path, stream.index)
             context = stream.codec_context
             height, width = orientation.upright_size(context.height, context.width)
@@ -245,53 +230,11 @@ def _index_video(path: str) -> FrameIndex:
                 ),
                 n_audio_streams=len(container.streams.audio),
                 timed=timed,
-                open_gops=_has_leading_pictures(packets),
+                open_gops=_has_leading_pictures(packets) or bool(packets["unclean"][1:].any()),
                 damage=damage,
             )
     except (OSError, av.error.FFmpegError) as error:
         raise UnreadableVideo(path, _reason(error)) from error
-
-
-def _packet_table(container: Any, stream: Any) -> np.ndarray:
-    # AVI has decoding times alone; the presentation times that FFmpeg adds are a guess, for some
-    # codecs late by one frame. Where no frame is reordered the two are the same.
-    decoding = container.format.name == "avi"
-    rows = []
-    for packet in container.demux(stream):
-        if packet.size:
-            time = packet.dts if decoding or packet.pts is None else packet.pts
-            time = _NO_TIME if time is None else time
-            flags = (packet.is_keyframe, packet.is_discard, packet.is_corrupt)
-            rows.append((time, packet.size, *flags))
-    return np.array(rows, dtype=_PACKET)
-
-
-def _container_damage(
-    container: Any, stream: Any, packets: np.ndarray, messages: list[Message]
-) -> str:
-    """What the demuxer found to be wrong, as words."""
-    said = [
-        " ".join(text.split())
-        for level, component, text in messages
-        if level <= av.logging.ERROR and component == container.format.name
-    ]
-    if said:
-        more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
-        return f"its container is damaged: {said[0]}{more}"
-    # Chunks of no size, as cameras write them for frames they dropped, are no frames.
-    present = max(len(packets), len(list(stream.index_entries)))
-    if stream.frames > present:
-        return f"its header promises {stream.frames} frames, {present} are there"
-    if n := int(packets["corrupt"].sum()):
-        return f"{n} packet(s) are incomplete"
-    return ""
-
-
-def _is_timed(container: Any, stream: Any) -> bool:
-    """Whether packets carry presentation times; AVI has decoding times only."""
-    if container.format.name == "avi":
-        return not stream.codec_context.has_b_frames
-    return container.format.name not in ("h264", "hevc", "m4v", "mpegvideo", "obu")
 
 
 def _has_leading_pictures(packets: np.ndarray) -> bool:
@@ -305,90 +248,10 @@ def _has_leading_pictures(packets: np.ndarray) -> bool:
     return bool((packets["pts"][behind] < keyframe_pts).any())
 
 
-def _untimed_table(path: str, stream: Any) -> np.ndarray:
-    """The packet table with evenly spaced times; decoding can start at the first frame only."""
-    with av.open(path) as container:
-        sizes = [p.size for p in container.demux(container.streams[stream.index]) if p.size]
-    step = 1 / (
-        (stream.average_rate or stream.guessed_rate or IMAGE_FOLDER_RATE) * stream.time_base
-    )
-    rows = [(round(i * step), size, i == 0, False, False) for i, size in enumerate(sizes)]
-    return np.array(rows, dtype=_PACKET)
-
-
-def _promised(stream: Any) -> int:
-    """Number of packets in the container's own index (MP4 and MOV; others: none or a few)."""
-    return sum(1 for entry in stream.index_entries if not entry.is_discard)
-
-
-def avi_positions(stream: Any) -> dict[int, int]:
-    """What an AVI file's own index says: the number of the packet at a position in the file.
-
-    FFmpeg counts the packets that it finds to tell their times, so that behind a lost one all
-    others would come too early.
-    """
-    entries = [entry for entry in stream.index_entries if entry.size]
-    # An entry points at the chunk's header of 8 bytes, a packet at what follows it.
-    return {entry.pos + 8: number for number, entry in enumerate(entries)}
-
-
-def _avi_table(stream: Any) -> np.ndarray:
-    """The packet table by the file's own index."""
-    rows = [
-        (entry.timestamp, entry.size, entry.is_keyframe, False, False)
-        for entry in stream.index_entries
-        if entry.size
-    ]
-    return np.array(rows, dtype=_PACKET)
-
-
-def _end(stream: Any) -> int:
-    """Bytes that a file must have for all the packets in the container's own index."""
-    return max(entry.pos + entry.size for entry in stream.index_entries)
-
-
-def _packet_table_beyond_end(path: str, stream: Any) -> np.ndarray:
-    """The packet table of a file that is continued with zeros as far as its index reaches."""
-    padded = _ZeroPadded(path, _end(stream))
-    with padded, av.open(padded) as container:
-        return _packet_table(container, container.streams[stream.index])
-
-
-class _ZeroPadded(io.RawIOBase):
-    """A file that reads as if zeros followed its end, up to `size` bytes."""
-
-    def __init__(self, path: str, size: int):
-        self._file, self._size, self._at = Path(path).open("rb"), size, 0  # noqa: SIM115
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def read(self, n: int = -1) -> bytes:
-        n = max(0, min(n if n >= 0 else self._size, self._size - self._at))
-        self._file.seek(self._at)
-        self._at += n
-        return self._file.read(n).ljust(n, b"\0")
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = start + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-
 def _rate_of(pts: np.ndarray, time_base: Fraction) -> Fraction:
     span = int(pts[-1] - pts[0])
     if span <= 0:
-        return Fraction(IMAGE_FOLDER_RATE)
+        return Fraction(DEFAULT_RATE)
     return ((len(pts) - 1) / (span * Fraction(time_base))).limit_denominator(1_000_000)
 
 
@@ -410,8 +273,8 @@ def _index_images(folder: str) -> FrameIndex:
         digest=digest.hexdigest(),
         pts=np.arange(len(files), dtype=np.int64),
         keyframes=np.arange(len(files), dtype=np.int64),
-        time_base=Fraction(1, IMAGE_FOLDER_RATE),
-        rate=Fraction(IMAGE_FOLDER_RATE),
+        time_base=Fraction(1, DEFAULT_RATE),
+        rate=Fraction(DEFAULT_RATE),
         height=first.height,
         width=first.width,
         orientation=Orientation(),

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
+import threading
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
+
+from pvio.errors import UnreadableVideo
+from pvio.media.ahead import Ahead, Stalled
+
+# Seconds to wait for the first picture of a video.
+_PATIENCE = 120.0
 
 
 @dataclass(frozen=True)
@@ -40,16 +49,25 @@ class Orientation:
 
 
 def display_orientation(path: str, stream_index: int) -> Orientation:
-    """The orientation given by the display matrix of the first decodable picture."""
+    """The orientation given by the display matrix of the first decodable picture.
+
+    Raises:
+        UnreadableVideo: when the decoder hangs.
+    """
+    found = Ahead(_orientations(path, stream_index), 1, _PATIENCE, threading.Event())
     try:
-        with av.open(path) as container:
-            stream = container.streams[stream_index]
-            stream.codec_context.thread_count = 1
-            for frame in container.decode(stream):
-                return orientation_of(frame)
-    except av.error.FFmpegError:
-        pass
-    return Orientation()
+        return next(iter(found), Orientation())
+    except Stalled:
+        raise UnreadableVideo(path, "its decoder hangs") from None
+
+
+def _orientations(path: str, stream_index: int) -> Generator[Orientation]:
+    with contextlib.suppress(av.error.FFmpegError), av.open(path) as container:
+        stream = container.streams[stream_index]
+        stream.codec_context.thread_count = 1
+        for frame in container.decode(stream):
+            yield orientation_of(frame)
+            return
 
 
 def orientation_of(frame: Any) -> Orientation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,8 +12,9 @@ import numpy as np
 from pvio.errors import UnreadableVideo
 from pvio.media.complaints import listen, tell_of_damage
 from pvio.media.decoded import Decoded, Status
-from pvio.media.index import FrameIndex, avi_positions
-from pvio.media.nal import is_damaged, length_size
+from pvio.media.index import FrameIndex
+from pvio.media.nal import clean_start, is_damaged, length_size
+from pvio.media.packets import avi_positions
 
 # Decoders to take instead of FFmpeg's own, by codec and pixel format. Its own one for VP9 decodes
 # damaged data to any picture without a word; libvpx, as fast, notices when the data end too soon.
@@ -22,13 +24,16 @@ _DECODERS = {("vp9", f"yuv{layout}p"): "libvpx-vp9" for layout in (420, 422, 440
 _OPTIONS = {"err_detect": "crccheck"}
 # More packets than any decoder holds back.
 _MOST_PENDING = 1000
+# As many pictures at most are decoded before one that is shown before them (H.264, H.265).
+_MOST_REORDERED = 16
 
 
 class _Picture(NamedTuple):
-    """A decoded frame, and whether the decoder gave reason to distrust it."""
+    """A decoded frame, whether there is reason to distrust it, and its rank if it was counted."""
 
     frame: av.VideoFrame
     suspect: bool
+    rank: int | None
 
 
 class PyAVReader:
@@ -46,16 +51,18 @@ class PyAVReader:
         self.index = index
         self._container: Any = None
         self._decoder: Any = None
-        self._length_size = 0
-        self._is_avi = index.timed and index.container == "avi"
+        self._length_size: int | None = None
+        # Of AVI files: numbers of packets by their position; whether none was looked up so far.
         self._positions: dict[int, int] = {}
+        self._is_first = True
 
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
         """See `Reader.frames`."""
         expected = start
         before: tuple[int, int | None] = (-1, None)
-        for frame, suspect in self._pictures_from(start):
-            rank = self._rank(frame, before)
+        for frame, suspect, rank in self._pictures_from(start):
+            if self.index.timed:
+                rank = self._rank(frame, before)
             if rank is None:
                 continue
             before = (rank, frame.pts)
@@ -73,6 +80,28 @@ class PyAVReader:
         for rank in range(expected, stop):
             yield Decoded(rank, "missing", None)
 
+    def damaged_gops(self, start: int, stop: int) -> set[int]:
+        """Ranks of the keyframes of GOPs with packets that are damaged by their looks.
+
+        Args:
+            start, stop: frames `[start, stop)` of a video whose time stamps tell its frames.
+
+        Raises:
+            UnreadableVideo: as `frames`.
+        """
+        found: set[int] = set()
+        keyframe = self.index.keyframe_before(start)
+        stream = self._seek(keyframe)
+        with contextlib.suppress(av.error.FFmpegError):
+            for packet in self._container.demux(stream):
+                if packet.is_keyframe and packet.pts is not None:
+                    keyframe = int(np.searchsorted(self.index.pts, packet.pts))
+                    if keyframe >= stop:
+                        break
+                if packet.size and (packet.is_corrupt or self._is_damaged(packet)):
+                    found.add(keyframe)
+        return found
+
     def close(self) -> None:
         if self._container is not None:
             self._container.close()
@@ -80,8 +109,6 @@ class PyAVReader:
 
     def _rank(self, frame: av.VideoFrame, before: tuple[int, int | None]) -> int | None:
         """Rank of a picture, given rank and pts of the one before; None when it has none."""
-        if not self.index.timed:
-            return before[0] + 1 if before[0] + 1 < self.index.n_frames else None
         keyframes, shown = self.index.keyframes, frame.pts or 0
         first, last = (int(np.searchsorted(self.index.pts, shown, s)) for s in ("left", "right"))
         rank = first
@@ -122,8 +149,8 @@ class PyAVReader:
     def _decode_from(self, keyframe: int) -> Iterator[_Picture]:
         stream = self._seek(keyframe)
         packets = self._container.demux(stream)
-        trust = _Trust()
-        number = -1
+        trust, count = _Trust(), _Count(self.index.n_frames)
+        number, n_shown = -1, 0
         while True:
             with listen() as messages:
                 try:
@@ -132,13 +159,20 @@ class PyAVReader:
                     return
             if packet is None:
                 return
-            found, follows = self._retime(packet, number)
+            found, follows = self._number(packet, number)
             if found is None:
                 continue
             number = found
+            starts = packet.is_keyframe and self._can_start(packet)
+            if not self.index.timed and packet.size:
+                # Decoders hand the time of a packet on to its picture. This one tells which it is.
+                packet.pts = packet.dts = number if self._positions else n_shown
+                n_shown += not packet.is_discard
             if not follows or tell_of_damage(messages):
                 trust.interrupt()
-            trust.expect(packet)
+                count.doubt(packet)
+            count.expect(packet, starts)
+            trust.expect(packet, starts)
             with listen() as messages:
                 try:
                     frames = self._decoder.decode(packet)
@@ -147,33 +181,45 @@ class PyAVReader:
                 else:
                     raised = False
             damaged = packet.is_corrupt or self._is_damaged(packet)
-            if raised or damaged or tell_of_damage(messages):
+            complained = raised or damaged or tell_of_damage(messages)
+            if complained:
                 trust.lose(packet)
+                count.doubt(packet)
             for frame in frames:
-                if frame.pts is not None or not self.index.timed:
-                    yield _Picture(frame, trust.is_lost(frame))
+                suspect = trust.is_lost(frame)
+                if self.index.timed:
+                    if frame.pts is not None:
+                        yield _Picture(frame, suspect, None)
+                elif (rank := count.rank(frame)) is not None:
+                    yield _Picture(frame, suspect, rank)
 
-    def _retime(self, packet: Any, before: int) -> tuple[int | None, bool]:
-        """Give a packet of an AVI file the time that the file's index has for it.
+    def _number(self, packet: Any, before: int) -> tuple[int | None, bool]:
+        """Number that the own index of an AVI file has for a packet; gives the packet its time.
 
         Returns:
-            Its number, None when the index does not know it, and whether it follows on the packet
-            numbered `before`.
+            The number, None when the file's index does not know the packet, and whether it follows
+            on the packet numbered `before`.
         """
-        if not self._is_avi or not packet.size:
+        if not self._positions or not packet.size:
+            if self.index.container == "avi":
+                packet.pts = packet.dts
             return before, True
         number = self._positions.get(packet.pos)
         if number is None:
-            if before >= 0:
-                return None, False
-            # No packet was known so far: the file's index is of no use, or absent.
-            packet.pts = packet.dts
-            return before, True
-        packet.pts = packet.dts = int(self.index.pts[number])
+            if self._is_first:  # the file's index is of no use
+                self._positions = {}
+                return self._number(packet, before)
+            return None, False
+        self._is_first = False
+        if self.index.timed:
+            packet.pts = packet.dts = int(self.index.pts[number])
         return number, before in (-1, number - 1)
 
+    def _can_start(self, packet: Any) -> bool:
+        return clean_start(bytes(packet), self.index.codec, self._length_size) is not None
+
     def _is_damaged(self, packet: Any) -> bool:
-        return bool(self._length_size) and is_damaged(bytes(packet), self._length_size)
+        return self._length_size is not None and is_damaged(bytes(packet), self._length_size)
 
     def _seek(self, keyframe: int) -> Any:
         if keyframe == 0:
@@ -182,9 +228,10 @@ class PyAVReader:
             if self._container is None:
                 self._container = av.open(self.index.path)
                 stream = self._container.streams[self.index.stream_index]
-                if self._is_avi:
+                if self.index.container == "avi":
                     positions = avi_positions(stream)
                     self._positions = positions if len(positions) == self.index.n_frames else {}
+                    self._is_first = True
                 context = stream.codec_context
                 self._length_size = length_size(self.index.codec, context.extradata)
                 if name := _DECODERS.get((self.index.codec, self.index.pix_fmt)):
@@ -204,6 +251,57 @@ class PyAVReader:
         return stream
 
 
+class _Count:
+    """Ranks of pictures that are counted, as their times do not tell them.
+
+    The packets are numbered in decoding order, and pictures come in the order in which they are
+    shown. All pictures of a GOP, those that lead its keyframe included, come after all pictures of
+    the GOPs before. So the first one to come has the number of the keyframe as its rank, whatever
+    was lost before. Behind a loss within a GOP ranks are not known up to the next keyframe.
+
+    Args:
+        n_frames: of the video.
+    """
+
+    def __init__(self, n_frames: int) -> None:
+        self._n_frames = n_frames
+        self._gop = 0  # number of its keyframe
+        self._shown_gop = -1
+        self._next = 0
+        # By the number of a packet whose picture is still to come: its GOP.
+        self._pending: dict[int, int] = {}
+        # By GOP: from which packet on the order of the pictures is in doubt.
+        self._in_doubt: dict[int, int] = {}
+
+    def expect(self, packet: Any, starts: bool) -> None:
+        """A packet, whose time is its number, goes to the decoder; it may start a GOP."""
+        if packet.pts is None:
+            return
+        if starts:
+            self._gop = packet.pts
+        self._pending[packet.pts] = self._gop
+        if len(self._pending) > _MOST_PENDING:  # pictures that never came
+            del self._pending[next(iter(self._pending))]
+
+    def doubt(self, packet: Any) -> None:
+        """A picture may be lost at this packet or, when it is not yet expected, in front of it."""
+        if packet.pts is not None:
+            self._in_doubt.setdefault(self._gop, packet.pts - _MOST_REORDERED)
+
+    def rank(self, frame: av.VideoFrame) -> int | None:
+        """Rank of the next picture; None when it is not known."""
+        number = self._next if frame.pts is None else frame.pts
+        gop = self._pending.pop(number, self._gop)
+        if gop != self._shown_gop:
+            if self._shown_gop in self._in_doubt or gop - self._next > _MOST_REORDERED:
+                self._next = gop
+            self._shown_gop = gop
+        if number >= self._in_doubt.get(gop, self._n_frames):
+            return None
+        self._next += 1
+        return self._next - 1
+
+
 class _Trust:
     """Which pictures the decoder's complaints concern.
 
@@ -220,9 +318,9 @@ class _Trust:
         # By pts, of packets whose pictures are still to come: whether they are not to trust.
         self._pending: dict[int, bool] = {}
 
-    def expect(self, packet: Any) -> None:
-        """A packet goes to the decoder."""
-        if packet.is_keyframe:
+    def expect(self, packet: Any, starts: bool) -> None:
+        """A packet goes to the decoder; it may start a GOP."""
+        if starts:
             self._keyframe_pts = packet.pts
             self._lost, self._leading_lost = False, self._lost
         if packet.pts is not None:

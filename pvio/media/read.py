@@ -22,20 +22,20 @@ def open_reader(index: FrameIndex, decoder: str = "pyav") -> Reader:
     Args:
         index: of a video file or an image folder.
         decoder: "pyav" or "torchcodec" (RGB arrays; PyAV nevertheless for image folders and where
-            torchcodec is not exact: without time stamps, with open GOPs, with some edit lists).
+            torchcodec is not exact, see `open_torchcodec`).
 
     Raises:
         UnreadableVideo: when the file cannot be opened any more.
     """
     if index.is_image_folder:
         return ImageFolderReader(index)
-    if decoder == "torchcodec" and index.timed and not index.starts_are_unclean:
-        from pvio.media.torchcodec_reader import TorchcodecReader
+    if decoder == "torchcodec":
+        from pvio.media.torchcodec_reader import open_torchcodec
 
-        reader = TorchcodecReader(index)
-        if reader.agrees():
+        reader = open_torchcodec(index)
+        if reader is not None:
             return reader
-        log.warning("%s: torchcodec counts other frames; PyAV decodes this file", index.path)
+        log.warning("%s: torchcodec would not be exact; PyAV decodes this file", index.path)
     return PyAVReader(index)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -16,32 +17,58 @@ from pvio.media.pyav_reader import PyAVReader
 _CHUNK = 32
 
 
-class TorchcodecReader:
-    """Decodes with torchcodec; every frame's time stamp is compared with the index.
+def open_torchcodec(index: FrameIndex) -> TorchcodecReader | None:
+    """A reader for the video, None where torchcodec cannot read it exactly.
 
-    torchcodec delivers the next frame in place of a damaged one, and does not tell what the decoder
-    complains about. So where times differ, where it raises, and where a complaint is heard, PyAV
-    decodes up to the next keyframe, and tells the status. Complaints are heard when torchcodec
-    uses PyAV's FFmpeg, as it does where the system has none.
-
-    Args:
-        index: of a video file.
+    That is where time stamps are absent or repeated, where GOPs are open, where pictures are
+    stored mirrored, for some edit lists, and where it cannot open the file or decode its start.
 
     Raises:
         PvioError: when torchcodec cannot be loaded, saying why.
     """
+    decoder = _decoder_class()
+    if (
+        not index.timed
+        or index.starts_are_unclean
+        or index.orientation.mirrored
+        or (np.diff(index.pts) <= 0).any()
+    ):
+        return None
+    try:
+        reader = TorchcodecReader(index, decoder)
+        return reader if reader.agrees() else None
+    except (RuntimeError, ValueError, IndexError):
+        return None
 
-    def __init__(self, index: FrameIndex):
-        try:
-            from torchcodec.decoders import VideoDecoder
-        except (ImportError, RuntimeError, OSError) as error:
-            raise PvioError(
-                "torchcodec cannot be loaded, most often because FFmpeg's shared libraries are not "
-                "found: use decoder: pyav, install FFmpeg, or see `pvio doctor`"
-            ) from error
+
+def _decoder_class() -> Any:
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, RuntimeError, OSError) as error:
+        raise PvioError(
+            "torchcodec cannot be loaded, most often because FFmpeg's shared libraries are not "
+            "found: use decoder: pyav, install FFmpeg, or see `pvio doctor`"
+        ) from error
+    return VideoDecoder
+
+
+class TorchcodecReader:
+    """Decodes with torchcodec; every frame's time stamp is compared with the index.
+
+    torchcodec delivers the next frame in place of a damaged one, and does not tell what the decoder
+    complains about. So where packets look damaged, where times differ, where it raises, and where
+    a complaint is heard, PyAV decodes up to the next keyframe, and tells the status. Complaints are
+    heard when torchcodec uses PyAV's FFmpeg, as it does where the system has none.
+
+    Args:
+        index: of a video file.
+        decoder: torchcodec's class.
+    """
+
+    def __init__(self, index: FrameIndex, decoder: Any):
         self.index = index
         self._fallback = PyAVReader(index)
-        self._decoder = VideoDecoder(
+        self._decoder = decoder(
             index.path,
             stream_index=index.stream_index,
             dimension_order="NHWC",
@@ -62,13 +89,14 @@ class TorchcodecReader:
 
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
         """See `Reader.frames`."""
+        damaged = self._fallback.damaged_gops(start, stop)
         at = start
         while at < stop:
             keyframe = self.index.keyframe_before(at)
             gop_end = min(self._keyframe_behind(at), stop)
             # Chunks are counted from the keyframe, so that they do not depend on `start`.
             end = min(at + _CHUNK - (at - keyframe) % _CHUNK, gop_end)
-            pictures = self._decode(at, end)
+            pictures = None if keyframe in damaged else self._decode(at, end)
             if pictures is None:
                 yield from self._fallback.frames(at, gop_end)
                 at = gop_end

@@ -34,6 +34,13 @@ CODECS: dict[str, tuple[str, list[str], int, float | None]] = {
     "VP9 in WebM": (".webm", VP9, 16, 0.9),
     "HEVC with picture hashes": (".mp4", [*HEVC, "log-level=error:pools=1:hash=1"], 16, 0.9),
     "FFV1": (".mkv", ["-c:v", "ffv1", "-g", "1"], 16, 0.9),
+    "H.264 in MPEG-TS": (".ts", ["-c:v", "libx264", *GOP, "-bf", "2"], 16, 0.9),
+    "H.264 in AVI": (".avi", ["-c:v", "libx264", *GOP, "-bf", "0"], 16, 0.9),
+    "H.264 with B-frames in AVI": (".avi", ["-c:v", "libx264", *GOP, "-bf", "2"], 16, 0.9),
+    "MPEG-4 with B-frames in AVI": (
+        *(".avi", ["-c:v", "mpeg4", "-q:v", "4", *GOP, "-bf", "2"]),
+        *(16, None),
+    ),
     "MJPEG": (".mov", ["-c:v", "mjpeg", "-q:v", "4"], 16, None),
     "MPEG-4": (".mp4", ["-c:v", "mpeg4", "-q:v", "4", *GOP], 16, None),
     "MPEG-2 in a program stream": (".mpg", ["-c:v", "mpeg2video", "-q:v", "4", *GOP], 16, None),

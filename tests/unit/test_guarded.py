@@ -16,7 +16,7 @@ import pytest
 from projects import HANGING_DECODER
 
 from pvio.errors import UnreadableVideo
-from pvio.media.ahead import Stalled, ahead
+from pvio.media.ahead import Ahead, Stalled
 from pvio.media.encode import PlanarConverter, output_color, output_pixel_format
 from pvio.media.guarded import GuardedReader
 from pvio.media.index import FrameIndex, load_index
@@ -33,7 +33,7 @@ def test_items_come_in_order_and_errors_too():
         yield from range(10)
         raise ValueError("the end")
 
-    stream = ahead(items(), 3, 10)
+    stream = iter(Ahead(items(), 3, 10, threading.Event()))
     assert [next(stream) for _ in range(10)] == list(range(10))
     with pytest.raises(ValueError, match="the end"):
         next(stream)
@@ -47,7 +47,7 @@ def test_no_more_is_made_ahead_than_allowed():
             made.append(i)
             yield i
 
-    stream = ahead(items(), 3, 10)
+    stream = iter(Ahead(items(), 3, 10, threading.Event()))
     next(stream)
     time.sleep(0.2)
     assert len(made) <= 5  # one taken, three waiting, one in the making
@@ -63,7 +63,7 @@ def test_whoever_leaves_early_closes_the_source():
         finally:
             closed.set()
 
-    stream = ahead(items(), 3, 10)
+    stream = iter(Ahead(items(), 3, 10, threading.Event()))
     next(stream)
     stream.close()
     assert closed.is_set()
@@ -76,13 +76,24 @@ def test_a_wait_that_is_too_long_is_told_at_once():
         yield 0
         wake.wait(60)
 
-    stream = ahead(items(), 3, 0.2)
+    stream = iter(Ahead(items(), 3, 0.2, threading.Event()))
     assert next(stream) == 0
     began = time.monotonic()
     with pytest.raises(Stalled):
         next(stream)
     assert time.monotonic() - began < 5
     wake.set()
+
+
+def test_a_wait_that_is_no_longer_wanted_ends(clip: Clip, hang: Any):
+    path = clip("b_frames.mp4")
+    hang(path, 17, False)
+    reader = GuardedReader(load_index(path), "pyav", 20, converter(load_index(path)))
+    began = time.monotonic()
+    threading.Timer(1, reader.cancel).start()
+    assert len(list(reader.frames(5, 40))) < 35
+    reader.close()
+    assert time.monotonic() - began < 6
 
 
 def converter(index: FrameIndex, channels: str = "gray") -> Converter:

@@ -73,7 +73,7 @@ def test_nothing_is_wrong_with_an_undamaged_file(clip: Clip, any_clip: str):
         ("b_frames.mp4", r"it is cut off: \d+ of \d+ bytes are there"),
         ("matroska.mkv", "its container is damaged: File ended prematurely"),
         ("odd_420.webm", "its container is damaged: File ended prematurely"),
-        ("mpeg4.avi", r"its header promises 40 frames, \d\d are there"),
+        ("mpeg4.avi", r"it is cut off: \d+ of \d+ bytes are there"),
     ],
 )
 def test_a_file_that_ends_early_is_told(
@@ -93,6 +93,38 @@ def test_a_file_that_lacks_a_piece_is_told(clip: Clip, tmp_path: Path, name: str
     index = load_index(path)
     assert index.n_frames < 40
     assert index.damage != ""
+
+
+@pytest.mark.parametrize("how", ["removed", "zeroed", "renamed"])
+def test_a_lost_fragment_is_told(clip: Clip, tmp_path: Path, how: str):
+    data = bytearray(clip("fragmented.mp4").read_bytes())
+    start = data.index(b"moof", data.index(b"moof") + 4) - 4
+    end = data.index(b"moof", start + 8) - 4
+    if how == "removed":
+        del data[start:end]
+    else:
+        data[start : start + 8] = (
+            bytes(8) if how == "zeroed" else data[start : start + 4] + b"mo\0f"
+        )
+    path = tmp_path / "a.mp4"
+    path.write_bytes(data)
+    index = load_index(path)
+    assert index.n_frames < 40
+    expected = "1 fragment(s) are missing" if how == "removed" else f"no box at byte {start}"
+    assert index.damage == f"its container is damaged: {expected}"
+
+
+def test_a_lost_chunk_of_an_avi_is_told(clip: Clip, tmp_path: Path):
+    data = bytearray(clip("b_frames.avi").read_bytes())
+    start = data.index(b"movi")
+    for _ in range(16):
+        start = data.index(b"00dc", start + 4)
+    data[start : start + 8] = bytes(8)
+    path = tmp_path / "a.avi"
+    path.write_bytes(data)
+    index = load_index(path)
+    assert index.n_frames == 40
+    assert index.damage == "packets that its index lists are lost"
 
 
 def test_a_pipe_is_no_video(tmp_path: Path):

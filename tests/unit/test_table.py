@@ -29,7 +29,7 @@ REAL_CLIPS = REPOSITORY.parent / "shared" / "videos"
 REAL_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi")
 
 # FFmpeg's command makes up times for these.
-TIMES_MADE_UP = ("raw.h264", "b_frames.avi", "negative_start.mkv")
+TIMES_MADE_UP = ("raw.h264", "b_frames.avi", "mpeg4_b_frames.avi", "negative_start.mkv")
 
 
 class Row(NamedTuple):
@@ -87,6 +87,7 @@ def test_count_times_and_luma_are_ffmpegs(kind: Callable[[str], Path], name: str
     expected = by_ffmpeg(ffmpeg, kind(name))
     found, statuses = by_pvio(kind(name))
     assert statuses == {"ok"}
+    assert load_index(kind(name)).damage == ""
     assert len(found) == len(expected)
     assert pvio.video_io.check_num_frames(kind(name)) == len(expected)
     assert [row.digest for row in found] == [row.digest for row in expected]
@@ -130,11 +131,35 @@ def test_a_random_segment_of_a_random_clip_has_the_frames_of_the_whole(
     assert found == rows[start:stop]
 
 
+@pytest.mark.parametrize("name", ["transport.ts", "program.mpg"])
+def test_where_the_clock_starts_again_all_frames_are_kept(
+    clip: Callable[[str], Path], name: str, tmp_path: Path
+):
+    once, _ = by_pvio(clip(name))
+    path = tmp_path / name
+    path.write_bytes(2 * clip(name).read_bytes())
+    index = load_index(path)
+    assert index.n_frames == 2 * N_FRAMES
+    assert "its times start again at packet 40" in index.damage or "incomplete" in index.damage
+    assert (np.diff(index.pts) > 0).all()
+    reader = open_reader(index)
+    for decoded in reader.frames(0, 2 * N_FRAMES):
+        if decoded.picture is not None:
+            luma = np.ascontiguousarray(plane_view(decoded.picture, 0))
+            assert hashlib.md5(luma).hexdigest() == once[decoded.rank % N_FRAMES].digest
+    reader.close()
+
+
 def test_the_kinds_are_what_they_are_called(kind: Callable[[str], Path]):
     assert load_index(kind("negative_start.mp4")).n_frames < N_FRAMES
     assert load_index(kind("negative_start.mkv")).n_frames == N_FRAMES
     assert load_index(kind("late_start.mp4")).pts[0] > 0
     assert load_index(kind("open_gop.mkv")).open_gops
+    assert load_index(kind("intra_refresh.mp4")).keyframes.tolist() == [0]
+    assert load_index(kind("open_gop_quiet.mkv")).open_gops
+    assert not load_index(kind("program_h264.mpg")).timed
+    assert not load_index(kind("repeated_times_b.mkv")).timed
+    assert load_index(kind("dropped.avi")).pts[-1] == N_FRAMES + 4 - 1
     assert load_index(kind("two_streams.mp4")).n_frames == N_FRAMES
     assert 20 <= load_index(kind("edit_list.mp4")).n_frames < 30
     assert len(set(np.diff(load_index(kind("uneven.mkv")).pts))) > 3

@@ -1,0 +1,216 @@
+"""The packets of a video stream, in decoding order, each with its presentation time."""
+
+from __future__ import annotations
+
+import bisect
+import io
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from pvio.media.nal import clean_start, length_size
+
+DEFAULT_RATE = 25
+_NO_TIME = np.iinfo(np.int64).min
+_PACKET = [("pts", "<i8"), ("dts", "<i8")]
+_PACKET += [(name, "?") for name in ("key", "unclean", "discard", "corrupt")]
+# Raw streams have no times at all.
+_RAW = ("h264", "hevc", "m4v", "mpegvideo", "obu")
+
+
+class Packets(NamedTuple):
+    """What is known of a stream without decoding it.
+
+    Attributes:
+        table: one row per packet: `pts`, `dts` in units of the stream's time base, `key` (decoding
+            can start here), `unclean` (but the decoder misses what is before), `discard` (not to
+            be shown), `corrupt` (incomplete).
+        timed: whether a picture's time tells which packet it is of.
+        damage: what is wrong with the times or the number of packets, as words.
+    """
+
+    table: np.ndarray
+    timed: bool
+    damage: str
+
+
+def read_packets(path: str, container: Any, stream: Any) -> Packets:
+    """All packets of a stream; those that a file promises and lacks are there as well.
+
+    Args:
+        path: the file.
+        container: it, just opened.
+        stream: of the container.
+    """
+    table, damage = _demuxed(container, stream), ""
+    form = container.format.name
+    if len(table) < sum(1 for entry in stream.index_entries if not entry.is_discard):
+        # What was lost has its frames all the same.
+        if form == "avi":
+            table = _avi_table(stream)
+            damage = "packets that its index lists are lost"
+        else:
+            table = _demuxed_beyond_end(path, stream)
+            damage = "it ends before the last frames that it lists"
+    step = 1 / ((stream.average_rate or stream.guessed_rate or DEFAULT_RATE) * stream.time_base)
+    if form in _RAW or (form == "avi" and stream.codec_context.has_b_frames):
+        # AVI has decoding times only, which say nothing where frames are reordered.
+        table["pts"] = [round(number * step) for number in range(len(table))]
+        return Packets(table, False, damage)
+    timed = not (table["pts"] == _NO_TIME).any()
+    if not timed:
+        table["pts"] = fill_times(table["pts"], step)
+    if len(restarts := _restarts(table["dts"], step)):
+        timed = False
+        damage = damage or f"its times start again at packet {restarts[0]}; they are continued"
+        table["pts"] = _continued(table["pts"], restarts, step)
+    return Packets(table, timed and not _is_ambiguous(table["pts"]), damage)
+
+
+def avi_positions(stream: Any) -> dict[int, int]:
+    """What an AVI file's own index says: the number of the packet at a position in the file.
+
+    FFmpeg counts the packets that it finds to tell their times, so that behind a lost one all
+    others would come too early.
+    """
+    entries = [entry for entry in stream.index_entries if entry.size]
+    # An entry points at the chunk's header of 8 bytes, a packet at what follows it.
+    return {entry.pos + 8: number for number, entry in enumerate(entries)}
+
+
+def fill_times(pts: np.ndarray, step: float | Fraction) -> np.ndarray:
+    """Times for packets that have none.
+
+    Program streams give times to some packets only; of others single ones may be lost, and
+    Matroska has none before 0. At a steady rate the packets without time take the free places
+    between the others and behind them; in front of them as many as come before the first time.
+    At an uneven rate each takes the free place next to that of the packet before.
+
+    Args:
+        pts: int64, in decoding order; `numpy.iinfo(int64).min` where there is none.
+        step: between two frames.
+    """
+    known = np.flatnonzero(pts != _NO_TIME)
+    if len(known) == 0:
+        return np.array([round(number * step) for number in range(len(pts))], np.int64)
+    filled = pts.copy()
+    base = int(pts[known[0]])
+    grid = np.round((pts[known] - base) / float(step)).astype(np.int64)
+    off = np.abs(pts[known] - base - grid * float(step)).max()
+    n_behind = len(pts) - int(grid.max() - grid.min()) - 1
+    if off < step / 4 and n_behind >= 0 and len(np.unique(grid)) == len(grid):
+        first = int(grid.min()) - min(int(known[0]), n_behind)
+        places = np.setdiff1d(np.arange(first, first + len(pts)), grid)
+        filled[pts == _NO_TIME] = [base + round(int(place) * step) for place in places]
+        return filled
+    taken = sorted(pts[known].tolist())
+    for number in np.flatnonzero(pts == _NO_TIME).tolist():
+        before = known[known < number]
+        near = int(before[-1]) if len(before) else int(known[0])
+        wanted = number - near
+        for away in range(len(pts) + 1):
+            options = [int(pts[near]) + round((wanted + k) * step) for k in {away, -away}]
+            free = [place for place in options if _is_free(place, taken, step)]
+            if free:
+                filled[number] = free[0]
+                bisect.insort(taken, free[0])
+                break
+    return filled
+
+
+def _is_free(place: int, taken: list[int], step: float | Fraction) -> bool:
+    at = bisect.bisect(taken, place)
+    return min(abs(place - other) for other in taken[max(0, at - 1) : at + 1]) > step / 2
+
+
+def _restarts(dts: np.ndarray, step: float | Fraction) -> np.ndarray:
+    """Numbers of the packets at which the clock starts again, as where files were joined."""
+    numbers = np.flatnonzero(dts != _NO_TIME)
+    jumps = np.diff(dts[numbers]) < -10 * float(step)
+    return numbers[1:][jumps]
+
+
+def _continued(pts: np.ndarray, restarts: np.ndarray, step: float | Fraction) -> np.ndarray:
+    """Every part starts one step behind the end of the part before."""
+    parts = np.split(pts, restarts)
+    result = [parts[0]]
+    for part in parts[1:]:
+        offset = int(result[-1].max()) + round(step) - int(part.min())
+        result.append(part + offset)
+    return np.concatenate(result)
+
+
+def _is_ambiguous(pts: np.ndarray) -> bool:
+    """Whether frames share a time and are reordered, so that their order is not known."""
+    shared = len(np.unique(pts)) < len(pts)
+    return shared and bool((np.diff(pts) < 0).any())
+
+
+def _demuxed(container: Any, stream: Any) -> np.ndarray:
+    # The presentation times that FFmpeg gives to packets of AVI files are a guess, for some codecs
+    # late by one frame. Where no frame is reordered they are the decoding times.
+    decoding = container.format.name == "avi"
+    context = stream.codec_context
+    codec = context.codec.canonical_name
+    size = length_size(codec, context.extradata)
+    rows = []
+    for packet in container.demux(stream):
+        if packet.size:
+            dts = _NO_TIME if packet.dts is None else packet.dts
+            pts = dts if decoding or packet.pts is None else packet.pts
+            clean = clean_start(bytes(packet), codec, size) if packet.is_keyframe else None
+            key = (clean is not None, clean is False)
+            rows.append((pts, dts, *key, packet.is_discard, packet.is_corrupt))
+    return np.array(rows, dtype=_PACKET)
+
+
+def _avi_table(stream: Any) -> np.ndarray:
+    """The packets by the file's own index."""
+    rows = [
+        (entry.timestamp, entry.timestamp, entry.is_keyframe, False, False, False)
+        for entry in stream.index_entries
+        if entry.size
+    ]
+    return np.array(rows, dtype=_PACKET)
+
+
+def _demuxed_beyond_end(path: str, stream: Any) -> np.ndarray:
+    """The packets of a file that is continued with zeros as far as its index reaches."""
+    end = max(entry.pos + entry.size for entry in stream.index_entries)
+    padded = _ZeroPadded(path, end)
+    with padded, av.open(padded) as container:
+        return _demuxed(container, container.streams[stream.index])
+
+
+class _ZeroPadded(io.RawIOBase):
+    """A file that reads as if zeros followed its end, up to `size` bytes."""
+
+    def __init__(self, path: str, size: int):
+        self._file, self._size, self._at = Path(path).open("rb"), size, 0  # noqa: SIM115
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def read(self, n: int = -1) -> bytes:
+        n = max(0, min(n if n >= 0 else self._size, self._size - self._at))
+        self._file.seek(self._at)
+        self._at += n
+        return self._file.read(n).ljust(n, b"\0")
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = start + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
