@@ -1,73 +1,57 @@
-"""Reading frames beside FFmpeg's own decode of the same file in the same run: ratios, not times.
+"""Speed beside peers and limits, measured in one run on the same files: ratios, not times.
 
-python -m benchmarks [--repeat N] [VIDEO ...]
+python -m benchmarks [--small] [--rounds N] [reading] [loader] [probe] [workflow]
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import platform
 import subprocess
-import time
-from collections.abc import Callable
-from functools import partial
+import sys
+import tempfile
 from pathlib import Path
 
-import imageio_ffmpeg
-import numpy as np
+from benchmarks import loader, probe, reading, workflow
+from benchmarks.measure import HEADER, Setting
 
-from pvio.media.index import FrameIndex, load_index
-from pvio.media.picture import Converter
-from pvio.media.read import open_reader
-
-SAMPLES = sorted(str(path) for path in Path(__file__).parent.parent.glob("samples/*.mp4"))
-
-
-def ffmpeg_decode(index: FrameIndex) -> None:
-    """FFmpeg's command, one thread, decoding to nothing: the limit."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-threads", "1", "-i", index.path]
-    command += ["-map", f"0:{index.stream_index}", "-f", "null", "-"]
-    subprocess.run(command, check=True)
-
-
-def read_all(index: FrameIndex, channels: str) -> None:
-    """All pictures as uint8 arrays through pvio's reader, one thread."""
-    converter = Converter(channels, index.height, index.width, index.orientation)
-    out = np.empty(converter.shape, np.uint8)
-    reader = open_reader(index)
-    for decoded in reader.frames(0, index.n_frames):
-        if decoded.picture is not None:
-            converter.into(decoded.picture, out)
-    reader.close()
-
-
-def seconds(work: Callable[[], None], repeat: int) -> float:
-    """Median wall time."""
-    times = []
-    for _ in range(repeat):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+GROUPS = {"reading": reading, "loader": loader, "probe": probe, "workflow": workflow}
+PEERS = ("0.1.3",)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("videos", nargs="*", default=SAMPLES)
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each, the median counts")
+    parser.add_argument("groups", nargs="*", help=f"of {', '.join(GROUPS)}; all when none is given")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each")
+    parser.add_argument("--small", action="store_true", help="a few frames: does it run?")
+    parser.add_argument("--no-peers", action="store_true", help="do not install the peers")
     arguments = parser.parse_args()
-    print(
-        f"{'video':<28} {'frames/s: FFmpeg':>17} {'luma':>7} {'ratio':>6} {'RGB':>7} {'ratio':>6}"
-    )
-    for path in arguments.videos:
-        index = load_index(path)
-        limit = index.n_frames / seconds(partial(ffmpeg_decode, index), arguments.repeat)
-        row = f"{Path(path).name:<28} {limit:>17.0f}"
-        for channels in ("gray", "rgb"):
-            work = partial(read_all, index, channels)
-            rate = index.n_frames / seconds(work, arguments.repeat)
-            row += f" {rate:>7.0f} {rate / limit:>6.2f}"
-        print(row)
+    unknown = set(arguments.groups) - set(GROUPS)
+    if unknown:
+        parser.error(f"unknown group {', '.join(sorted(unknown))}")
+    with tempfile.TemporaryDirectory(prefix="pvio-benchmarks-") as folder:
+        peers = {} if arguments.no_peers else install_peers(Path(folder))
+        setting = Setting(Path(folder), arguments.rounds, arguments.small, peers)
+        print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
+        print(HEADER)
+        for name, group in GROUPS.items():
+            if not arguments.groups or name in arguments.groups:
+                for row in group.rows(setting):
+                    print(row, flush=True)
+
+
+def install_peers(folder: Path) -> dict[str, Path]:
+    """Releases of parallel-video-io, each in a folder of its own."""
+    found = {}
+    for version in PEERS:
+        target = folder / f"peer-{version}"
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        command += ["--target", str(target), f"parallel-video-io=={version}"]
+        if subprocess.run(command, capture_output=True).returncode == 0:
+            found[version] = target
+        else:
+            print(f"parallel-video-io {version} cannot be installed: its rows are left out")
+    return found
 
 
 if __name__ == "__main__":

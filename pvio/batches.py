@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from pvio.frame_runs import Frame, Run, decode_runs, to_float
+from pvio.frame_runs import Frame, Run, to_float
 from pvio.media.index import FrameIndex
 
 if TYPE_CHECKING:
@@ -79,11 +79,9 @@ class FrameBatches(IterableDataset):
             }
 
     def _pixels(self) -> Iterator[dict[str, Any]]:
-        dataset = self.dataset
         self._reclaim_slots()
-        frames = decode_runs(dataset._own_runs(), dataset._indexes, dataset.frame_sortings)
         batch: dict[str, Any] | None = None
-        for frame in frames:
+        for frame in self.dataset._frames():
             if batch and not _fits(batch, frame):
                 yield _closed(batch)
                 batch = None
@@ -132,8 +130,8 @@ class FrameBatches(IterableDataset):
         return self._free.pop() if self._free else len(self._slots)
 
 
-class FloatBuffers:
-    """float32 memory that is used again once nothing refers to it any more.
+class BatchBuffers:
+    """Memory for batches that is used again once nothing refers to it any more.
 
     Fresh memory for every batch would cost more than the conversion: the kernel has to hand out
     and clear every page of it.
@@ -144,17 +142,25 @@ class FloatBuffers:
     def __init__(self) -> None:
         self._arrays: list[tuple[np.ndarray, weakref.ref[np.ndarray]]] = []
 
-    def convert(self, pixels: torch.Tensor, threads: Executor) -> torch.Tensor:
+    def to_float(self, pixels: torch.Tensor, threads: Executor) -> torch.Tensor:
         """float32 B×C×H×W in [0, 1], contiguous, of B×H×W×C uint8 or uint16."""
         n, height, width, channels = pixels.shape
-        out = self._take((n, channels, height, width))
+        out = self._take((n, channels, height, width), np.dtype(np.float32))
         for _ in threads.map(to_float, pixels.numpy(), out):
             pass
         return torch.from_numpy(out)
 
-    def _take(self, shape: tuple[int, ...]) -> np.ndarray:
+    def copy(self, pixels: torch.Tensor, threads: Executor) -> torch.Tensor:
+        """The same integers as B×C×H×W in channels_last memory, of B×H×W×C."""
+        source = pixels.numpy()
+        out = self._take(source.shape, source.dtype)
+        for _ in threads.map(np.copyto, out, source):
+            pass
+        return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+    def _take(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An array of this shape; it is taken as long as the tensor made of it keeps it alive."""
-        size = math.prod(shape)
+        size = math.prod(shape) * dtype.itemsize
         self._arrays = [
             (memory, user)
             for memory, user in self._arrays
@@ -165,8 +171,8 @@ class FloatBuffers:
                 del self._arrays[i]
                 break
         else:
-            memory = np.empty(size, np.float32)
-        view = memory[:size].reshape(shape)
+            memory = np.empty(size, np.uint8)
+        view = memory[:size].view(dtype).reshape(shape)
         self._arrays.append((memory, weakref.ref(view)))
         return view
 

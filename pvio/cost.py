@@ -1,11 +1,24 @@
 """Predicted seconds of decoding, inference and encoding, the weights of the LPT plan.
 
-Only the ratios between videos matter for the balance.
+Every run keeps what its segments took, as seconds per frame by stage, codec and frame sizes. The
+next plan predicts with that. What was never measured is taken from a fixed table, scaled by how
+far the table was off elsewhere.
 """
 
 from __future__ import annotations
 
-from pvio.media.index import FrameIndex
+import json
+import statistics
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pvio.store import write_json
+
+Stage = Literal["infer", "encode"]
+Size = tuple[int, int]
+
+COSTS_FILE = "costs.json"
 
 # Nanoseconds per pixel on one core of a 2020s server, 4:2:0 8 bit, measured by decoding the test
 # clips of each codec with one thread.
@@ -26,30 +39,89 @@ ENCODE_NS_PER_PIXEL = 45.0
 SECONDS_PER_FRAME = 1e-4
 
 
-def infer_seconds(index: FrameIndex, n_frames: int, size: tuple[int, int] | None) -> float:
-    """Predicted seconds to decode frames and run the model on them.
+class Kind(NamedTuple):
+    """Frames that cost the same.
 
-    Args:
-        index: of the video.
-        n_frames: number of frames.
+    Attributes:
+        stage: what is done with them.
+        codec: FFmpeg's name.
+        height, width: of the upright picture in pixels.
         size: (height, width) the model gets; None for the video's own.
     """
-    pixels = index.height * index.width
-    model_pixels = size[0] * size[1] if size else pixels
-    return n_frames * (
-        SECONDS_PER_FRAME + decode_seconds(index) + model_pixels * MODEL_NS_PER_PIXEL * 1e-9
-    )
+
+    stage: Stage
+    codec: str
+    height: int
+    width: int
+    size: Size | None
+
+    @property
+    def name(self) -> str:
+        to = f" to {self.size[0]}x{self.size[1]}" if self.size and self.stage == "infer" else ""
+        return f"{self.stage} {self.codec} {self.height}x{self.width}{to}"
+
+    @property
+    def by_table(self) -> float:
+        """Seconds per frame by the fixed table."""
+        pixels = self.height * self.width
+        work = pixels * DECODE_NS_PER_PIXEL.get(self.codec, OTHER_CODEC_NS_PER_PIXEL)
+        if self.stage == "infer":
+            work += (self.size[0] * self.size[1] if self.size else pixels) * MODEL_NS_PER_PIXEL
+        else:
+            work += pixels * ENCODE_NS_PER_PIXEL
+        return SECONDS_PER_FRAME + work * 1e-9
 
 
-def encode_seconds(index: FrameIndex, n_frames: int) -> float:
-    """Predicted seconds to decode frames, draw on them and encode them."""
-    pixels = index.height * index.width
-    return n_frames * (
-        SECONDS_PER_FRAME + decode_seconds(index) + pixels * ENCODE_NS_PER_PIXEL * 1e-9
-    )
+class Measured(NamedTuple):
+    """Seconds per frame of a kind: as measured, and by the table."""
+
+    seconds: float
+    by_table: float
 
 
-def decode_seconds(index: FrameIndex) -> float:
-    """Predicted seconds to decode one frame."""
-    per_pixel = DECODE_NS_PER_PIXEL.get(index.codec, OTHER_CODEC_NS_PER_PIXEL)
-    return index.height * index.width * per_pixel * 1e-9
+class Costs:
+    """Predicts seconds.
+
+    Args:
+        measured: what earlier runs found, by `Kind.name`.
+    """
+
+    def __init__(self, measured: Mapping[str, Measured] | None = None):
+        self._measured = dict(measured or {})
+
+    def seconds(self, kind: Kind, n_frames: int) -> float:
+        """Predicted seconds of one core for frames of a kind."""
+        known = self._measured.get(kind.name)
+        if known is not None:
+            return n_frames * known.seconds
+        ratios = [
+            each.seconds / each.by_table
+            for name, each in self._measured.items()
+            if name.startswith(kind.stage)
+        ]
+        return n_frames * kind.by_table * (statistics.median(ratios) if ratios else 1.0)
+
+    def learn(self, found: Iterable[tuple[Kind, int, float]]) -> None:
+        """Take over what was measured.
+
+        Args:
+            found: kind, number of frames and seconds of segments.
+        """
+        by_kind: dict[Kind, list[float]] = {}
+        for kind, n_frames, seconds in found:
+            by_kind.setdefault(kind, []).append(seconds / n_frames)
+        for kind, each in by_kind.items():
+            self._measured[kind.name] = Measured(statistics.median(each), kind.by_table)
+
+    def save(self, cache: str) -> None:
+        """Keep them in the folder of the store for the next plan."""
+        write_json(Path(cache) / COSTS_FILE, self._measured)
+
+
+def load_costs(cache: str) -> Costs:
+    """What earlier runs left in the folder of the store; nothing where that is unreadable."""
+    try:
+        data = json.loads((Path(cache) / COSTS_FILE).read_text(encoding="utf-8"))
+        return Costs({name: Measured(*map(float, pair)) for name, pair in data.items()})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return Costs()

@@ -67,6 +67,12 @@ class Frame:
         to_float(pixels, picture)
         return torch.from_numpy(picture)
 
+    def as_integers(self) -> torch.Tensor:
+        """uint8 or uint16, C×H×W."""
+        pixels = np.empty(self.shape, self.dtype)
+        self.into(pixels)
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
 
 def to_float(pixels: np.ndarray, out: np.ndarray) -> None:
     """Write `pixels` (H×W×C, uint8 or uint16) over their largest value into `out` (C×H×W, float32).
@@ -120,6 +126,7 @@ def decode_runs(
     runs: Iterable[Run],
     indexes: Mapping[Path, FrameIndex],
     folders: Mapping[Path, Sequence[Path]],
+    channels: str = "rgb",
 ) -> Iterator[Frame]:
     """The frames of the runs in order; what cannot be read is skipped with a warning.
 
@@ -127,21 +134,24 @@ def decode_runs(
         runs: what to read.
         indexes: frame indexes that are known already.
         folders: for every image folder its files in the order of the frames.
+        channels: of video files: "rgb" or "gray".
     """
     for run in runs:
         lost = _LostFrames(run.path)
         frames = _images(run, folders[run.path], lost) if run.path in folders else None
         try:
-            yield from frames or _pictures(run, indexes.get(run.path), lost)
+            yield from frames or _pictures(run, indexes.get(run.path), channels, lost)
         except (UnreadableVideo, OSError) as error:
             logger.warning("%s: not read to its end and skipped: %s", run.path, error)
         finally:
             lost.report()
 
 
-def _pictures(run: Run, index: FrameIndex | None, lost: _LostFrames) -> Iterator[Frame]:
+def _pictures(
+    run: Run, index: FrameIndex | None, channels: str, lost: _LostFrames
+) -> Iterator[Frame]:
     index = index or load_index(run.path)
-    converter = Converter("rgb", index.height, index.width, index.orientation)
+    converter = Converter(channels, index.height, index.width, index.orientation)
     dtype = np.dtype(np.uint8)
     reader = open_reader(index)
     try:

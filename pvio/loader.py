@@ -9,16 +9,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from pvio.batches import FloatBuffers, FrameBatches, count_batches, split_by_shape
+from pvio.batches import BatchBuffers, FrameBatches, count_batches, split_by_shape
 from pvio.errors import UnreadableVideo
-from pvio.frame_runs import Run, balance_runs, decode_runs, whole_runs
+from pvio.frame_runs import Frame, Run, balance_runs, decode_runs, whole_runs
 from pvio.image_folders import frame_number, sorted_images
 from pvio.media.index import FrameIndex, load_index
 
@@ -33,8 +33,10 @@ class VideoCollectionDataset(IterableDataset):
     r"""The frames of many videos, one by one.
 
     Iterating yields `{"frame": float32 C×H×W in [0, 1], "video_path": Path, "frame_idx": int}`,
-    the frames of one video in order. Videos have 3 channels (RGB, upright); images keep theirs:
-    1 (grey), 3 or 4 (alpha). Values are exactly `uint8 / 255` (`uint16 / 65535`). A video that
+    the frames of one video in order. Videos have 3 channels (RGB, upright), or 1 with
+    `channels="gray"`: the luma samples as coded, which costs no conversion. Images keep their
+    channels: 1 (grey), 3 or 4 (alpha). Values are exactly `uint8 / 255` (`uint16 / 65535`), or with
+    `dtype="uint8"` these integers themselves. A video that
     cannot be read and frames that are damaged are skipped with a warning that names them;
     `frame_idx` stays the frame's number in the video.
 
@@ -44,6 +46,9 @@ class VideoCollectionDataset(IterableDataset):
         frame_sorting: order of the images: None sorts by name, a regex by the one integer it
             captures in the name, e.g. `r"frame\D*(\d+)"`. Unused for video files.
         transform: applied to every frame last, in the process that reads it.
+        channels: "rgb", or "gray" for video files.
+        dtype: "float32", or "uint8" (uint16 for images of 16 bits); batches of these have
+            channels_last memory.
 
     Attributes:
         video_paths: `paths` as `Path` objects.
@@ -54,12 +59,15 @@ class VideoCollectionDataset(IterableDataset):
         n_frames_lookup: number of frames of every path; None before `assign_workers`.
 
     Raises:
-        ValueError: when a path is no file (no folder), or a name has not exactly one number.
+        ValueError: when a path is no file (no folder), a name has not exactly one number, or
+            `channels` or `dtype` is none of the above.
     """
 
     # Defaults for subclasses that do not call `__init__`.
     worker_assignments: list[list[Path]] | None = None
     n_frames_lookup: dict[Path, int] | None = None
+    channels: str = "rgb"
+    dtype: str = "float32"
 
     def __init__(
         self,
@@ -67,7 +75,14 @@ class VideoCollectionDataset(IterableDataset):
         as_image_dirs: bool = False,
         frame_sorting: str | None = None,
         transform: Callable[[torch.Tensor], Any] | None = None,
+        channels: Literal["rgb", "gray"] = "rgb",
+        dtype: Literal["float32", "uint8"] = "float32",
     ):
+        if channels not in ("rgb", "gray") or (as_image_dirs and channels != "rgb"):
+            raise ValueError(f"channels must be 'rgb', or 'gray' for video files, got {channels!r}")
+        if dtype not in ("float32", "uint8"):
+            raise ValueError(f"dtype must be 'float32' or 'uint8', got {dtype!r}")
+        self.channels, self.dtype = channels, dtype
         self.video_paths = [Path(path) for path in paths]
         self.as_image_dirs = as_image_dirs
         self.frame_sorting = frame_sorting
@@ -111,8 +126,8 @@ class VideoCollectionDataset(IterableDataset):
         self.worker_assignments = _paths_of(self._worker_runs)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for frame in decode_runs(self._own_runs(), self._indexes, self.frame_sortings):
-            picture = frame.as_float()
+        for frame in self._frames():
+            picture = frame.as_float() if self.dtype == "float32" else frame.as_integers()
             yield {
                 "frame": self.transform(picture) if self.transform else picture,
                 "video_path": frame.path,
@@ -135,6 +150,10 @@ class VideoCollectionDataset(IterableDataset):
     @staticmethod
     def _extract_frame_number(filename: str, pattern: str) -> int:
         return frame_number(filename, pattern)
+
+    def _frames(self) -> Iterator[Frame]:
+        """The frames of this process."""
+        return decode_runs(self._own_runs(), self._indexes, self.frame_sortings, self.channels)
 
     def _own_runs(self) -> list[Run]:
         """What the process that asks has to read: all of it, or its share as a worker."""
@@ -210,7 +229,7 @@ class VideoCollectionDataLoader(DataLoader):
         yields_own = type(dataset).__iter__ is not VideoCollectionDataset.__iter__
         self._whole_batches = is_batched and not yields_own
         self._batch_loader: DataLoader | None = None
-        self._float_buffers = FloatBuffers()
+        self._buffers = BatchBuffers()
         dataset.assign_workers(n_frame_loading_workers=self.num_workers)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
@@ -256,7 +275,10 @@ class VideoCollectionDataLoader(DataLoader):
         with ThreadPoolExecutor(min(4, _n_workers(-1))) as threads:
             for batch in batches:
                 if "pixels" in batch:
-                    frames = self._float_buffers.convert(batch["pixels"], threads)
+                    if source.dataset.dtype == "float32":
+                        frames = self._buffers.to_float(batch["pixels"], threads)
+                    else:
+                        frames = self._buffers.copy(batch["pixels"], threads)
                     source.release(batch)
                 else:
                     frames = batch["frames"]

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pvio.errors import PvioError
 from pvio.store import write_json
@@ -112,7 +112,7 @@ class Receipt:
         segments: one entry per segment.
     """
 
-    stage: str
+    stage: Literal["infer", "encode"]
     shard: str
     seconds: float
     segments: list[SegmentReceipt]

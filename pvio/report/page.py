@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,10 @@ def render_report(
         shards=shards,
         longest=max((shard.measured for shard in shards), default=0.0) or 1.0,
         speeds={stage: speed(shards, stage) for stage in ("infer", "encode")},
+        errors={
+            "infer": prediction_error(plan, infer),
+            "encode": prediction_error(plan, encode),
+        },
         version=pvio.__version__,
     )
 
@@ -77,6 +82,17 @@ def shard_rows(stage: str, plan: Plan, receipts: Sequence[Receipt]) -> list[Shar
             )
         )
     return rows
+
+
+def prediction_error(plan: Plan, receipts: Sequence[Receipt]) -> float | None:
+    """Median over the segments of this run: predicted against measured seconds, as a share."""
+    errors = [
+        abs(getattr(plan.segments[done.segment], f"{receipt.stage}_seconds") / total - 1)
+        for receipt in receipts
+        for done in receipt.segments
+        if done.computed and (total := done.seconds["total"])
+    ]
+    return statistics.median(errors) if errors else None
 
 
 def speed(shards: Sequence[ShardRow], stage: str) -> dict[str, float] | None:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pvio
 from pvio.collection import PRODUCTS_FILE
 from pvio.config import Settings
+from pvio.cost import Kind, load_costs
 from pvio.errors import EncodeError, UnreadableVideo
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, write_table
@@ -96,6 +97,7 @@ def assemble(
     Raises:
         PvioError: when the store lacks a segment.
     """
+    receipts = list(receipts)
     worker = _Assembler(plan, settings, Path(results), receipts)
     numbers = range(len(plan.videos))
     with ProgressReport("assemble", len(plan.videos), "videos") as progress:
@@ -106,9 +108,30 @@ def assemble(
                 progress.advance(1)
     worker.remove_stale()
     worker.save_receipt()
+    _keep_costs(plan, settings, receipts)
     write_table(Path(results) / "plan.json", plan)
     write_text(Path(results) / "summary.tsv", summary_table(rows))
     return rows
+
+
+def _keep_costs(plan: Plan, settings: Settings, receipts: Iterable[Receipt]) -> None:
+    """What the segments that this run computed took is for the next plan to know."""
+    costs = load_costs(settings.cache)
+    found = [
+        (
+            Kind(receipt.stage, video.codec, video.height, video.width, settings.model.size),
+            segment.stop - segment.start,
+            done.seconds["total"],
+        )
+        for receipt in receipts
+        for done in receipt.segments
+        if done.computed
+        for segment in [plan.segments[done.segment]]
+        for video in [plan.videos[segment.video]]
+    ]
+    if found:
+        costs.learn(found)
+        costs.save(settings.cache)
 
 
 def summary_table(rows: list[SummaryRow]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pvio.collection import Source
 from pvio.config import Settings
-from pvio.cost import encode_seconds, infer_seconds
+from pvio.cost import Kind, load_costs
 from pvio.errors import UnreadableVideo
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo
 from pvio.media.index import FrameIndex, load_index, unpack_index
@@ -23,21 +23,22 @@ def make_plan(videos: Sequence[ProbedVideo], settings: Settings, n_shards: int) 
         n_shards: number of infer and of encode jobs.
     """
     store = Store(settings.cache)
+    costs = load_costs(settings.cache)
     segments = []
     for number, video in enumerate(videos):
         if video.status != "ok":
             continue
         index = stored_index(video, store)
+        facts = (video.codec, video.height, video.width, settings.model.size)
+        infer, encode = Kind("infer", *facts), Kind("encode", *facts)
         for segment in cut_segments(index, settings.segment_frames, number):
             segments.append(
                 PlannedSegment(
                     video=number,
                     start=segment.start,
                     stop=segment.stop,
-                    infer_seconds=round(
-                        infer_seconds(index, segment.n_frames, settings.model.size), 6
-                    ),
-                    encode_seconds=round(encode_seconds(index, segment.n_frames), 6),
+                    infer_seconds=round(costs.seconds(infer, segment.n_frames), 6),
+                    encode_seconds=round(costs.seconds(encode, segment.n_frames), 6),
                 )
             )
     return Plan(

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pvio.collection import Source
+from pvio.cost import Stage
 from pvio.errors import FailedSegments, PvioError, UnreadableVideo
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, SegmentReceipt
 from pvio.media.index import FrameIndex, index_key
@@ -43,7 +44,7 @@ def parse_shard(text: str, n_shards: int) -> int:
 
 
 def work_through(
-    stage: str,
+    stage: Stage,
     shard: str,
     plan: Plan,
     numbers: list[int],

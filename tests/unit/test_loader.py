@@ -446,3 +446,43 @@ def zero_the_pictures(video, ranks):
     for start, size in spans:
         data[start : start + size] = bytes(size)
     video.write_bytes(data)
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+@pytest.mark.parametrize("channels", ["rgb", "gray"])
+def test_integers_are_those_that_the_floats_are_made_of(videos, channels, n_workers):
+    def batches(dtype):
+        dataset = VideoCollectionDataset(videos, channels=channels, dtype=dtype)
+        loader = VideoCollectionDataLoader(dataset, batch_size=4, num_workers=n_workers)
+        return {
+            (path, i): frame.clone()
+            for batch in loader
+            for frame, path, i in zip(
+                batch["frames"], batch["video_paths"], batch["frame_indices"], strict=True
+            )
+        }
+
+    integers, floats = batches("uint8"), batches("float32")
+    assert integers.keys() == floats.keys()
+    for key, frame in integers.items():
+        assert frame.dtype == torch.uint8
+        assert frame.shape == ({"rgb": 3, "gray": 1}[channels], 32, 48)
+        assert torch.equal(frame.float() / 255, floats[key])
+
+
+def test_gray_is_the_luma_plane(videos):
+    with av.open(str(videos[0])) as container:
+        frame = next(container.decode(video=0))
+        luma = frame.to_ndarray()[: frame.height, : frame.width]
+    item = next(iter(VideoCollectionDataset(videos[:1], channels="gray", dtype="uint8")))
+    assert np.array_equal(item["frame"][0], luma)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"channels": "bgr"}, {"dtype": "float16"}, {"channels": "gray", "as_image_dirs": True}],
+)
+def test_unknown_kinds_of_frames_are_refused(tmp_path, options):
+    paths = [tmp_path] if "as_image_dirs" in options else []
+    with pytest.raises(ValueError, match="must be"):
+        VideoCollectionDataset(paths, **options)

@@ -1,0 +1,48 @@
+"""One reader in one thread beside FFmpeg decoding to nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import FFMPEG, Row, Setting, copies, seconds, side_by_side
+from pvio.media.index import FrameIndex, load_index
+from pvio.media.picture import Converter
+from pvio.media.read import open_reader
+
+CLIPS = ("fly_arena_1024.mp4", "fly_pair_384.mp4", "mouse_396x406.mp4")
+
+
+def rows(setting: Setting) -> Iterator[Row]:
+    for clip in CLIPS:
+        (path,) = copies(setting, clip, 1, 32 if setting.small else 500)
+        index = load_index(path)
+        for channels in ("gray", "rgb"):
+            work = {
+                "limit": partial(ffmpeg_rate, index),
+                "ours": partial(read_rate, index, channels),
+            }
+            what = f"reader, {Path(clip).stem}, {channels}, 1 thread"
+            yield side_by_side(setting, what, "frames/s", "", work)
+
+
+def ffmpeg_rate(index: FrameIndex) -> float:
+    command = [FFMPEG, "-v", "error", "-threads", "1", "-i", index.path, "-an"]
+    return index.n_frames / seconds([*command, "-f", "null", "-"])
+
+
+def read_rate(index: FrameIndex, channels: str) -> float:
+    """Frames a second, all pictures as uint8 arrays."""
+    converter = Converter(channels, index.height, index.width, index.orientation)
+    out = np.empty(converter.shape, np.uint8)
+    reader = open_reader(index)
+    began = time.perf_counter()
+    for decoded in reader.frames(0, index.n_frames):
+        if decoded.picture is not None:
+            converter.into(decoded.picture, out)
+    reader.close()
+    return index.n_frames / (time.perf_counter() - began)
