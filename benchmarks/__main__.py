@@ -46,7 +46,9 @@ def install_peers(folder: Path) -> dict[str, Path]:
     for version in PEERS:
         target = folder / f"peer-{version}"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        command += ["--target", str(target), f"parallel-video-io=={version}"]
+        # What they import beside what pvio needs as well.
+        command += ["--target", str(target), f"parallel-video-io=={version}", "tqdm"]
+        command += ["joblib", "cloudpickle", "loky"]
         if subprocess.run(command, capture_output=True).returncode == 0:
             found[version] = target
         else:

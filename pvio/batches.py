@@ -20,15 +20,17 @@ from pvio.media.index import FrameIndex
 if TYPE_CHECKING:
     from pvio.loader import VideoCollectionDataset
 
-Slot = int
+# Worker (None: the main process), epoch, and number of the memory that a batch lies in.
+Slot = tuple[int | None, int, int]
 
 
 class FrameBatches(IterableDataset):
     """The batches of a dataset; in a worker, those of the worker's share.
 
-    Yields `{"pixels": uint8 or uint16 B×H×W×C, "slot": (worker, slot) or None, "video_paths",
-    "frame_indices"}`, or, when the dataset has a transform, `"frames"` (B×C×H×W) for `"pixels"`.
-    `pixels` lies in memory that is used again: read it, then `release` the batch.
+    Yields `{"pixels": uint8 or uint16, "slot", "video_paths", "frame_indices"}`, or, when the
+    dataset has a transform, `"frames"` (B×C×H×W) for `"pixels"`. `pixels` are B×C×H×W for a dataset
+    of floats, else B×H×W×C. They lie in memory that is used again: read them, then `release` the
+    slot, or let `lend` do so.
 
     Args:
         dataset: yields the frames.
@@ -52,9 +54,10 @@ class FrameBatches(IterableDataset):
         self._released = [
             (context or torch.multiprocessing).SimpleQueue() for _ in range(n_workers)
         ]
+        self._epoch = 0
         self._slots: list[torch.Tensor] = []
-        self._free: list[Slot] = []
-        self._mapped: dict[tuple[int, Slot], Any] = {}
+        self._free: list[int] = []
+        self._mapped: dict[tuple[int, int], Any] = {}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         batches = self._transformed() if self.dataset.transform else self._pixels()
@@ -62,13 +65,32 @@ class FrameBatches(IterableDataset):
             if not self._drop_last or len(batch["frame_indices"]) == self._batch_size:
                 yield batch
 
-    def release(self, batch: dict[str, Any]) -> None:
-        """In the main process: the worker may write into the batch's memory again."""
-        if batch["slot"] is not None:
-            worker, slot = batch["slot"]
-            # Kept, so that PyTorch finds the memory mapped when it comes the next time.
-            self._mapped[worker, slot] = batch["pixels"].untyped_storage()
-            self._released[worker].put(slot)
+    def release(self, pixels: torch.Tensor, slot: Slot) -> None:
+        """In the main process: the memory of a batch may be written to again."""
+        self._keep_mapped(pixels, slot)
+        self._give_back(slot)
+
+    def lend(self, pixels: torch.Tensor, slot: Slot) -> torch.Tensor:
+        """In the main process: B×C×H×W of B×H×W×C, without a copy.
+
+        The memory is written to again once nothing refers to it any more.
+        """
+        self._keep_mapped(pixels, slot)
+        array = pixels.numpy()[...]  # lives as long as a tensor that uses its memory
+        weakref.finalize(array, self._give_back, slot).atexit = False
+        return torch.from_numpy(array).permute(0, 3, 1, 2)
+
+    def _keep_mapped(self, pixels: torch.Tensor, slot: Slot) -> None:
+        worker, _, number = slot
+        if worker is not None:  # so that PyTorch finds the memory mapped when it comes again
+            self._mapped[worker, number] = pixels.untyped_storage()
+
+    def _give_back(self, slot: Slot) -> None:
+        worker, epoch, number = slot
+        if worker is not None:
+            self._released[worker].put((epoch, number))
+        elif epoch == self._epoch:
+            self._free.append(number)
 
     def _transformed(self) -> Iterator[dict[str, Any]]:
         for items in split_by_shape(self.dataset, self._batch_size):
@@ -79,7 +101,7 @@ class FrameBatches(IterableDataset):
             }
 
     def _pixels(self) -> Iterator[dict[str, Any]]:
-        self._reclaim_slots()
+        self._forget_slots()
         batch: dict[str, Any] | None = None
         for frame in self.dataset._frames():
             if batch and not _fits(batch, frame):
@@ -98,40 +120,41 @@ class FrameBatches(IterableDataset):
 
     def _opened(self, frame: Frame) -> dict[str, Any]:
         """An empty batch for frames of this shape and type."""
-        worker = get_worker_info()
-        slot = 0 if worker is None else self._free_slot(worker.id)
+        info = get_worker_info()
+        worker = None if info is None else info.id
+        number = self._free_slot(worker)
         shape = (self._batch_size, *frame.shape)
         n_bytes = math.prod(shape) * frame.dtype.itemsize
-        if slot == len(self._slots):
+        if number == len(self._slots):
             self._slots.append(torch.empty(0, dtype=torch.uint8))
-        if self._slots[slot].numel() < n_bytes:
+        if self._slots[number].numel() < n_bytes:
             memory = torch.empty(n_bytes, dtype=torch.uint8)
-            self._slots[slot] = memory if worker is None else memory.share_memory_()
-        pixels = self._slots[slot][:n_bytes].view(_TORCH_TYPES[frame.dtype]).view(shape)
+            self._slots[number] = memory if worker is None else memory.share_memory_()
+        pixels = self._slots[number][:n_bytes].view(_TORCH_TYPES[frame.dtype]).view(shape)
         return {
             "pixels": pixels,
-            "slot": None if worker is None else (worker.id, slot),
+            "slot": (worker, self._epoch, number),
             "video_paths": [],
             "frame_indices": [],
         }
 
-    def _reclaim_slots(self) -> None:
-        """At the start of an epoch all slots are free, also those an epoch that was left held."""
-        worker = get_worker_info()
-        if worker is not None:
-            while not self._released[worker.id].empty():
-                self._released[worker.id].get()
-        self._free = list(range(len(self._slots)))
+    def _forget_slots(self) -> None:
+        """Every epoch has memory of its own: somebody may still hold that of the one before."""
+        self._epoch += 1
+        self._slots, self._free = [], []
 
-    def _free_slot(self, worker: int) -> Slot:
-        released = self._released[worker]
-        while not released.empty():
-            self._free.append(released.get())
+    def _free_slot(self, worker: int | None) -> int:
+        if worker is not None:
+            released = self._released[worker]
+            while not released.empty():
+                epoch, number = released.get()
+                if epoch == self._epoch:
+                    self._free.append(number)
         return self._free.pop() if self._free else len(self._slots)
 
 
-class BatchBuffers:
-    """Memory for batches that is used again once nothing refers to it any more.
+class FloatBuffers:
+    """float32 memory that is used again once nothing refers to it any more.
 
     Fresh memory for every batch would cost more than the conversion: the kernel has to hand out
     and clear every page of it.
@@ -142,25 +165,16 @@ class BatchBuffers:
     def __init__(self) -> None:
         self._arrays: list[tuple[np.ndarray, weakref.ref[np.ndarray]]] = []
 
-    def to_float(self, pixels: torch.Tensor, threads: Executor) -> torch.Tensor:
-        """float32 B×C×H×W in [0, 1], contiguous, of B×H×W×C uint8 or uint16."""
-        n, height, width, channels = pixels.shape
-        out = self._take((n, channels, height, width), np.dtype(np.float32))
+    def convert(self, pixels: torch.Tensor, threads: Executor) -> torch.Tensor:
+        """float32 in [0, 1] of uint8 or uint16, B×C×H×W."""
+        out = self._take(tuple(pixels.shape))
         for _ in threads.map(to_float, pixels.numpy(), out):
             pass
         return torch.from_numpy(out)
 
-    def copy(self, pixels: torch.Tensor, threads: Executor) -> torch.Tensor:
-        """The same integers as B×C×H×W in channels_last memory, of B×H×W×C."""
-        source = pixels.numpy()
-        out = self._take(source.shape, source.dtype)
-        for _ in threads.map(np.copyto, out, source):
-            pass
-        return torch.from_numpy(out).permute(0, 3, 1, 2)
-
-    def _take(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    def _take(self, shape: tuple[int, ...]) -> np.ndarray:
         """An array of this shape; it is taken as long as the tensor made of it keeps it alive."""
-        size = math.prod(shape) * dtype.itemsize
+        size = math.prod(shape)
         self._arrays = [
             (memory, user)
             for memory, user in self._arrays
@@ -171,8 +185,8 @@ class BatchBuffers:
                 del self._arrays[i]
                 break
         else:
-            memory = np.empty(size, np.uint8)
-        view = memory[:size].view(dtype).reshape(shape)
+            memory = np.empty(size, np.float32)
+        view = memory[:size].reshape(shape)
         self._arrays.append((memory, weakref.ref(view)))
         return view
 

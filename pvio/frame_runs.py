@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from pvio.errors import UnreadableVideo
 from pvio.media.images import read_pixels
@@ -47,7 +46,7 @@ class Frame:
     Attributes:
         path: its video or image folder.
         rank: its number there.
-        shape: H×W×C.
+        shape: H×W×C, or C×H×W.
         dtype: uint8 or uint16.
         into: writes the pixels into an array of this shape and type.
     """
@@ -58,31 +57,21 @@ class Frame:
     dtype: np.dtype
     into: Callable[[np.ndarray], None]
 
-    def as_float(self) -> torch.Tensor:
-        """float32, C×H×W, in [0, 1]: exactly the integer over its largest value."""
+    def pixels(self) -> np.ndarray:
+        """The frame in an array of its own."""
         pixels = np.empty(self.shape, self.dtype)
         self.into(pixels)
-        height, width, channels = self.shape
-        picture = np.empty((channels, height, width), np.float32)
-        to_float(pixels, picture)
-        return torch.from_numpy(picture)
-
-    def as_integers(self) -> torch.Tensor:
-        """uint8 or uint16, C×H×W."""
-        pixels = np.empty(self.shape, self.dtype)
-        self.into(pixels)
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+        return pixels
 
 
 def to_float(pixels: np.ndarray, out: np.ndarray) -> None:
-    """Write `pixels` (H×W×C, uint8 or uint16) over their largest value into `out` (C×H×W, float32).
+    """Write `pixels` (uint8 or uint16) over their largest value into `out` (float32).
 
     NumPy and not PyTorch: on cores that workers keep busy, the threads of PyTorch's own
     conversion wait for one another far longer than the conversion takes.
     """
     largest = np.float32(np.iinfo(pixels.dtype).max)
-    for channel, plane in enumerate(out):
-        np.divide(pixels[:, :, channel], largest, out=plane, dtype=np.float32)
+    np.divide(pixels, largest, out=out, dtype=np.float32)
 
 
 def whole_runs(paths: Iterable[Path]) -> list[Run]:
@@ -127,6 +116,7 @@ def decode_runs(
     indexes: Mapping[Path, FrameIndex],
     folders: Mapping[Path, Sequence[Path]],
     channels: str = "rgb",
+    planar: bool = False,
 ) -> Iterator[Frame]:
     """The frames of the runs in order; what cannot be read is skipped with a warning.
 
@@ -135,12 +125,15 @@ def decode_runs(
         indexes: frame indexes that are known already.
         folders: for every image folder its files in the order of the frames.
         channels: of video files: "rgb" or "gray".
+        planar: whether frames are C×H×W instead of H×W×C.
     """
     for run in runs:
         lost = _LostFrames(run.path)
-        frames = _images(run, folders[run.path], lost) if run.path in folders else None
         try:
-            yield from frames or _pictures(run, indexes.get(run.path), channels, lost)
+            if run.path in folders:
+                yield from _images(run, folders[run.path], planar)
+            else:
+                yield from _pictures(run, indexes.get(run.path), channels, planar, lost)
         except (UnreadableVideo, OSError) as error:
             logger.warning("%s: not read to its end and skipped: %s", run.path, error)
         finally:
@@ -148,10 +141,11 @@ def decode_runs(
 
 
 def _pictures(
-    run: Run, index: FrameIndex | None, channels: str, lost: _LostFrames
+    run: Run, index: FrameIndex | None, channels: str, planar: bool, lost: _LostFrames
 ) -> Iterator[Frame]:
     index = index or load_index(run.path)
-    converter = Converter(channels, index.height, index.width, index.orientation)
+    facts = (channels, index.height, index.width, index.orientation)
+    converter = Converter(*facts, planar=planar)
     dtype = np.dtype(np.uint8)
     reader = open_reader(index)
     try:
@@ -165,16 +159,18 @@ def _pictures(
         reader.close()
 
 
-def _images(run: Run, files: Sequence[Path], lost: _LostFrames) -> Iterator[Frame]:
+def _images(run: Run, files: Sequence[Path], planar: bool) -> Iterator[Frame]:
     for rank in range(run.start, min(run.stop, len(files))):
         try:
             pixels = read_pixels(files[rank])
         except UnreadableVideo as error:
             logger.warning("%s: frame %d is skipped: %s", run.path, rank, error)
             continue
-        height, width, channels = pixels.shape
+        if planar:
+            pixels = pixels.transpose(2, 0, 1)
+        first, second, third = pixels.shape
         into = partial(_copy, pixels)
-        yield Frame(run.path, rank, (height, width, channels), pixels.dtype, into)
+        yield Frame(run.path, rank, (first, second, third), pixels.dtype, into)
 
 
 def _copy(pixels: np.ndarray, out: np.ndarray) -> None:

@@ -11,14 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from pvio.batches import BatchBuffers, FrameBatches, count_batches, split_by_shape
+from pvio.batches import FloatBuffers, FrameBatches, count_batches, split_by_shape
 from pvio.errors import UnreadableVideo
-from pvio.frame_runs import Frame, Run, balance_runs, decode_runs, whole_runs
+from pvio.frame_runs import Frame, Run, balance_runs, decode_runs, to_float, whole_runs
 from pvio.image_folders import frame_number, sorted_images
 from pvio.media.index import FrameIndex, load_index
 
@@ -47,8 +48,9 @@ class VideoCollectionDataset(IterableDataset):
             captures in the name, e.g. `r"frame\D*(\d+)"`. Unused for video files.
         transform: applied to every frame last, in the process that reads it.
         channels: "rgb", or "gray" for video files.
-        dtype: "float32", or "uint8" (uint16 for images of 16 bits); batches of these have
-            channels_last memory.
+        dtype: "float32", or "uint8" (uint16 for images of 16 bits). Batches of these have
+            channels_last memory, which is shared with the workers, and used again once nothing
+            refers to it any more.
 
     Attributes:
         video_paths: `paths` as `Path` objects.
@@ -127,7 +129,13 @@ class VideoCollectionDataset(IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for frame in self._frames():
-            picture = frame.as_float() if self.dtype == "float32" else frame.as_integers()
+            pixels = frame.pixels()
+            if self.dtype == "float32":
+                floats = np.empty(pixels.shape, np.float32)
+                to_float(pixels, floats)
+                picture = torch.from_numpy(floats)
+            else:
+                picture = torch.from_numpy(pixels).permute(2, 0, 1)
             yield {
                 "frame": self.transform(picture) if self.transform else picture,
                 "video_path": frame.path,
@@ -153,7 +161,9 @@ class VideoCollectionDataset(IterableDataset):
 
     def _frames(self) -> Iterator[Frame]:
         """The frames of this process."""
-        return decode_runs(self._own_runs(), self._indexes, self.frame_sortings, self.channels)
+        planar = self.dtype == "float32"
+        sources = (self._own_runs(), self._indexes, self.frame_sortings)
+        return decode_runs(*sources, self.channels, planar)
 
     def _own_runs(self) -> list[Run]:
         """What the process that asks has to read: all of it, or its share as a worker."""
@@ -229,7 +239,7 @@ class VideoCollectionDataLoader(DataLoader):
         yields_own = type(dataset).__iter__ is not VideoCollectionDataset.__iter__
         self._whole_batches = is_batched and not yields_own
         self._batch_loader: DataLoader | None = None
-        self._buffers = BatchBuffers()
+        self._buffers = FloatBuffers()
         dataset.assign_workers(n_frame_loading_workers=self.num_workers)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
@@ -276,10 +286,10 @@ class VideoCollectionDataLoader(DataLoader):
             for batch in batches:
                 if "pixels" in batch:
                     if source.dataset.dtype == "float32":
-                        frames = self._buffers.to_float(batch["pixels"], threads)
+                        frames = self._buffers.convert(batch["pixels"], threads)
+                        source.release(batch["pixels"], batch["slot"])
                     else:
-                        frames = self._buffers.copy(batch["pixels"], threads)
-                    source.release(batch)
+                        frames = source.lend(batch["pixels"], batch["slot"])
                 else:
                     frames = batch["frames"]
                 if self.pin_memory and torch.accelerator.is_available():

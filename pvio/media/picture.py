@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import av
@@ -13,6 +14,10 @@ from pvio.media.orientation import Orientation
 
 # Formats whose first plane holds the luma samples as they are, least significant byte first.
 _LUMA_FIRST = re.compile(r"^(yuva?j?4\d\dp(\d+le)?|gray(\d+le)?|nv(12|16|21|24|61|42))$")
+
+
+# Formats that swscale converts to planar RGB as fast as, and bit by bit as, to interleaved RGB.
+_PLANAR_RGB_FROM = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p")
 
 
 def plane_view(frame: av.VideoFrame, number: int) -> np.ndarray:
@@ -37,18 +42,32 @@ class Converter:
         channels: "rgb" or "gray".
         height, width: size of the pictures delivered, upright, in pixels.
         orientation: how coded pictures are turned to be upright.
+        planar: whether pictures are C×H×W instead of H×W×C.
+
+    Attributes:
+        shape: of the pictures delivered.
     """
 
-    def __init__(self, channels: str, height: int, width: int, orientation: Orientation):
-        self.channels = channels
-        self.shape = (height, width, 3 if channels == "rgb" else 1)
+    def __init__(
+        self,
+        channels: str,
+        height: int,
+        width: int,
+        orientation: Orientation,
+        *,
+        planar: bool = False,
+    ):
+        n = 3 if channels == "rgb" else 1
+        self.shape = (n, height, width) if planar else (height, width, n)
+        self._arguments = (channels, height, width, orientation)
+        self._is_rgb, self._planar, self._size = channels == "rgb", planar, (height, width)
         self._orientation = orientation
         self._coded = orientation.upright_size(height, width)
         self._to_format = VideoReformatter()
         self._to_size = VideoReformatter()
 
     def __reduce__(self) -> Any:
-        return Converter, (self.channels, *self.shape[:2], self._orientation)
+        return partial(Converter, planar=self._planar), self._arguments
 
     def __call__(self, picture: av.VideoFrame | np.ndarray) -> np.ndarray:
         """One picture in an array of its own; `into` takes it as it is."""
@@ -60,29 +79,43 @@ class Converter:
         """Write one picture.
 
         Args:
-            picture: a decoded frame, or an upright array H×W×C of uint8.
+            picture: a decoded frame, an upright array H×W×C of uint8, or what this has made.
             out: uint8, `self.shape`, written in place.
         """
         if isinstance(picture, np.ndarray):
-            out[...] = self._resized(picture, self.shape[:2], "rgb24")
-        elif self.channels == "rgb":
-            frame = self._resize_to_rgb(picture)
+            if picture.shape == self.shape:
+                out[...] = picture
+            else:
+                pixels = self._resized(picture, self._size, "rgb24")
+                out[...] = pixels.transpose(2, 0, 1) if self._planar else pixels
+        elif self._is_rgb and self._planar and self._has_fast_planes(picture):
+            frame = self._resize_to_rgb(picture, "gbrp")
+            for plane, number in zip(out, (2, 0, 1), strict=True):
+                plane[...] = self._orientation.apply(plane_view(frame, number))
+        elif self._is_rgb:
+            frame = self._resize_to_rgb(picture, "rgb24")
             rows = np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(frame.height, -1)
             pixels = rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
-            out[...] = self._orientation.apply(pixels)
+            pixels = self._orientation.apply(pixels)
+            out[...] = pixels.transpose(2, 0, 1) if self._planar else pixels
         else:
-            out[:, :, 0] = self._orientation.apply(self._luma(picture))
+            luma = self._orientation.apply(self._luma(picture))
+            out[...] = luma[np.newaxis] if self._planar else luma[:, :, np.newaxis]
 
-    def _resize_to_rgb(self, frame: av.VideoFrame) -> av.VideoFrame:
+    def _has_fast_planes(self, frame: av.VideoFrame) -> bool:
+        # At these widths swscale (FFmpeg 8) leaves the last columns of planar RGB unwritten.
+        is_right = not 0 < frame.width % 16 <= 8
+        same = (frame.height, frame.width) == self._coded
+        return same and is_right and frame.format.name in _PLANAR_RGB_FROM
+
+    def _resize_to_rgb(self, frame: av.VideoFrame, form: str) -> av.VideoFrame:
         height, width = self._coded
         shrinks = height * width < frame.height * frame.width
         same = (frame.height, frame.width) == (height, width)
         method = Interpolation.POINT if same else Interpolation.AREA
         if not same and not shrinks:
             method = Interpolation.BICUBIC
-        return self._to_format.reformat(
-            frame, width, height, "rgb24", interpolation=method, threads=1
-        )
+        return self._to_format.reformat(frame, width, height, form, interpolation=method, threads=1)
 
     def _luma(self, frame: av.VideoFrame) -> np.ndarray:
         if not _LUMA_FIRST.match(frame.format.name):

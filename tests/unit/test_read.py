@@ -22,6 +22,7 @@ from pvio.media.decoded import Decoded, Reader
 from pvio.media.ffmpeg_libraries import environment_for_torchcodec
 from pvio.media.image_reader import ImageFolderReader
 from pvio.media.index import FrameIndex, load_index
+from pvio.media.orientation import Orientation
 from pvio.media.picture import Converter
 from pvio.media.pyav_reader import PyAVReader
 from pvio.media.read import open_reader, read_ranks, sample_pictures, sample_ranks
@@ -429,6 +430,7 @@ import sys
 import av
 import numpy as np
 from pvio.media.index import load_index
+from pvio.media.orientation import Orientation
 from pvio.media.picture import Converter
 from pvio.media.read import open_reader
 for path in sys.argv[2:]:
@@ -542,3 +544,19 @@ def test_a_container_that_cannot_seek_is_read_from_its_start(clip: Clip):
     seen = list(reader.frames(26, 30))
     assert [decoded.rank for decoded in seen] == [26, 27, 28, 29]
     assert {decoded.status for decoded in seen} == {"ok"}
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le"])
+def test_planar_pictures_are_the_same_at_every_width(pix_fmt: str):
+    random = np.random.default_rng(0)
+    for width in range(2, 100, 2):
+        frame = av.VideoFrame(width, 34, pix_fmt)
+        for plane in frame.planes:
+            samples = np.frombuffer(memoryview(plane), np.uint8)
+            samples[:] = random.integers(0, 4 if "10" in pix_fmt else 256, samples.size, np.uint8)
+        for turns in (0, 1):
+            orientation = Orientation(turns)
+            size = orientation.upright_size(34, width)
+            pixels = Converter("rgb", *size, orientation)(frame)
+            planes = Converter("rgb", *size, orientation, planar=True)(frame)
+            assert np.array_equal(planes, pixels.transpose(2, 0, 1)), width
