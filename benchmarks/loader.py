@@ -29,13 +29,13 @@ AIMS = {"float32 RGB": "≥ 8 × peer (1024²), ≥ 5 ×", "uint8 RGB": "≥ 0.5
 def rows(setting: Setting) -> Iterator[Row]:
     for clip in CLIPS:
         frames = 32 if setting.small else 990
-        files = copies(setting, clip, 4, frames)
+        files = copies(setting, clip, 12, frames)
         for kind, options in (
             ("float32 RGB", {}),
             ("uint8 RGB", {"dtype": "uint8"}),
             ("luma", {"dtype": "uint8", "channels": "gray"}),
         ):
-            work = {"limit": partial(ffmpeg_decode_rate, files, 4 * frames)}
+            work = {"limit": partial(ffmpeg_decode_rate, files, len(files) * frames)}
             if kind == "float32 RGB" and "0.1.3" in setting.peers:
                 # The peer is slow: shorter files do.
                 short = copies(setting, clip, 2, 32 if setting.small else 400)

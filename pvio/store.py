@@ -102,7 +102,8 @@ class Store:
             file.seek(0, io.SEEK_END)
             file.write(footer + _FOOTER.pack(len(footer), _MAGIC))
             file.flush()
-            os.fsync(file.fileno())
+            if kind != "index":  # quickly built again, should a power cut take it
+                os.fsync(file.fileno())
 
     def _opened(self, kind: Kind, key: str) -> BinaryIO:
         try:

@@ -192,7 +192,7 @@ def _index_video(path: str) -> FrameIndex:
             stream: Any = container.streams.best("video")
             if stream is None:
                 raise UnreadableVideo(path, "the file has no video stream")
-            packets, timed, lost = read_packets(path, container, stream)
+            packets, timed, lost, first = read_packets(path, container, stream)
             n_corrupt = int(packets["corrupt"].sum())
             damage = container_damage(path, container.format.name, messages, n_corrupt) or lost
             shown = packets[~packets["discard"]]
@@ -202,7 +202,7 @@ def _index_video(path: str) -> FrameIndex:
             pts = shown["pts"][order]
             # Where times do not tell the frames apart, decoding has to start at the first one.
             keyframes = np.flatnonzero(shown["key"][order] & timed)
-            orientation = display_orientation(path, stream.index)
+            orientation = display_orientation(path, stream, first)
             context = stream.codec_context
             height, width = orientation.upright_size(context.height, context.width)
             rate = stream.average_rate or stream.guessed_rate or _rate_of(pts, stream.time_base)

@@ -48,20 +48,36 @@ class Orientation:
         return np.rot90(plane, self.quarter_turns) if self.quarter_turns else plane
 
 
-def display_orientation(path: str, stream_index: int) -> Orientation:
+def display_orientation(path: str, stream: Any, first: list[av.Packet]) -> Orientation:
     """The orientation given by the display matrix of the first decodable picture.
+
+    Args:
+        path: the file.
+        stream: of the file.
+        first: its first packets; decoding goes on behind them if they give no picture.
 
     Raises:
         UnreadableVideo: when the decoder hangs.
     """
-    found = Ahead(_orientations(path, stream_index), 1, _PATIENCE, threading.Event())
     try:
-        return next(iter(found), Orientation())
+        for orientations in (_among(stream, first), _from_start(path, stream.index)):
+            for found in Ahead(orientations, 1, _PATIENCE, threading.Event()):
+                return found
     except Stalled:
         raise UnreadableVideo(path, "its decoder hangs") from None
+    return Orientation()
 
 
-def _orientations(path: str, stream_index: int) -> Generator[Orientation]:
+def _among(stream: Any, packets: list[av.Packet]) -> Generator[Orientation]:
+    stream.codec_context.thread_count = 1
+    with contextlib.suppress(av.error.FFmpegError):
+        for packet in packets:
+            for frame in packet.decode():
+                yield orientation_of(frame)
+                return
+
+
+def _from_start(path: str, stream_index: int) -> Generator[Orientation]:
     with contextlib.suppress(av.error.FFmpegError), av.open(path) as container:
         stream = container.streams[stream_index]
         stream.codec_context.thread_count = 1

@@ -14,6 +14,8 @@ import numpy as np
 from pvio.media.nal import clean_start, length_size
 
 DEFAULT_RATE = 25
+# Enough to decode a picture, also with long reordering.
+_FIRST_PACKETS = 32
 _NO_TIME = np.iinfo(np.int64).min
 _PACKET = [("pts", "<i8"), ("dts", "<i8")]
 _PACKET += [(name, "?") for name in ("key", "unclean", "discard", "corrupt")]
@@ -30,11 +32,13 @@ class Packets(NamedTuple):
             be shown), `corrupt` (incomplete).
         timed: whether a picture's time tells which packet it is of.
         damage: what is wrong with the times or the number of packets, as words.
+        first: the first packets of the table.
     """
 
     table: np.ndarray
     timed: bool
     damage: str
+    first: list[av.Packet]
 
 
 def read_packets(path: str, container: Any, stream: Any) -> Packets:
@@ -45,7 +49,8 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
         container: it, just opened.
         stream: of the container.
     """
-    table, damage = _demuxed(container, stream), ""
+    first: list[av.Packet] = []
+    table, damage = _demuxed(container, stream, first), ""
     form = container.format.name
     if len(table) < sum(1 for entry in stream.index_entries if not entry.is_discard):
         # What was lost has its frames all the same.
@@ -59,7 +64,7 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
     if form in _RAW or (form == "avi" and stream.codec_context.has_b_frames):
         # AVI has decoding times only, which say nothing where frames are reordered.
         table["pts"] = [round(number * step) for number in range(len(table))]
-        return Packets(table, False, damage)
+        return Packets(table, False, damage, first)
     timed = not (table["pts"] == _NO_TIME).any()
     if not timed:
         table["pts"] = fill_times(table["pts"], step)
@@ -67,7 +72,7 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
         timed = False
         damage = damage or f"its times start again at packet {restarts[0]}; they are continued"
         table["pts"] = _continued(table["pts"], restarts, step)
-    return Packets(table, timed and not _is_ambiguous(table["pts"]), damage)
+    return Packets(table, timed and not _is_ambiguous(table["pts"]), damage, first)
 
 
 def avi_positions(stream: Any) -> dict[int, int]:
@@ -149,7 +154,8 @@ def _is_ambiguous(pts: np.ndarray) -> bool:
     return shared and bool((np.diff(pts) < 0).any())
 
 
-def _demuxed(container: Any, stream: Any) -> np.ndarray:
+def _demuxed(container: Any, stream: Any, first: list[av.Packet] | None = None) -> np.ndarray:
+    """One row per packet; the first packets are added to `first`."""
     # The presentation times that FFmpeg gives to packets of AVI files are a guess, for some codecs
     # late by one frame. Where no frame is reordered they are the decoding times.
     decoding = container.format.name == "avi"
@@ -159,6 +165,8 @@ def _demuxed(container: Any, stream: Any) -> np.ndarray:
     rows = []
     for packet in container.demux(stream):
         if packet.size:
+            if first is not None and len(first) < _FIRST_PACKETS:
+                first.append(packet)
             dts = _NO_TIME if packet.dts is None else packet.dts
             pts = dts if decoding or packet.pts is None else packet.pts
             clean = clean_start(bytes(packet), codec, size) if packet.is_keyframe else None

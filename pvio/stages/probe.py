@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 from pvio.collection import Source, find_sources
 from pvio.config import Settings
@@ -12,13 +15,18 @@ from pvio.media.index import index_key, load_index
 from pvio.progress import ProgressReport
 from pvio.store import Store, StoreError
 
+# Threads that look indexes up; more than cores, to hide the latency of a network.
+_LOOKUP_THREADS = 8
+# New videos from which on starting processes pays.
+_WORTH_PROCESSES = 100
+
 
 def probe(settings: Settings, threads: int = 1) -> list[ProbedVideo]:
     """Probe the collection of the settings.
 
     Args:
         settings: `videos` and `cache` matter.
-        threads: videos looked at at the same time.
+        threads: videos indexed at the same time.
 
     Returns:
         One row per video, in the order of their paths; unreadable ones say why.
@@ -28,15 +36,40 @@ def probe(settings: Settings, threads: int = 1) -> list[ProbedVideo]:
     """
     sources = find_sources(settings.videos)
     store = Store(settings.cache)
-    with (
-        ProgressReport("probe", len(sources), "videos") as progress,
-        ThreadPoolExecutor(threads) as pool,
-    ):
-        rows = []
-        for row in pool.map(lambda source: probe_source(source, store), sources):
-            rows.append(row)
-            progress.advance(1)
-    return rows
+    rows: dict[Source, ProbedVideo] = {}
+    with ProgressReport("probe", len(sources), "videos") as progress:
+        with ThreadPoolExecutor(max(threads, _LOOKUP_THREADS)) as pool:
+            for source, row in zip(
+                sources, pool.map(partial(_known, store=store), sources), strict=True
+            ):
+                if row is not None:
+                    rows[source] = row
+                    progress.advance(1)
+        new = [source for source in sources if source not in rows]
+        with _pool(threads, len(new)) as pool:
+            found = pool.map(partial(probe_source, store=store), new, chunksize=8)
+            for source, row in zip(new, found, strict=True):
+                rows[source] = row
+                progress.advance(1)
+    return [rows[source] for source in sources]
+
+
+def _pool(threads: int, n: int) -> Executor:
+    """Processes where there is enough to do: indexing a small file is more Python than waiting."""
+    if threads > 1 and n > _WORTH_PROCESSES:
+        return ProcessPoolExecutor(threads, multiprocessing.get_context("spawn"))
+    return ThreadPoolExecutor(threads)
+
+
+def _known(source: Source, store: Store) -> ProbedVideo | None:
+    """The row of a video whose index is in the store, and of one that is not there at all."""
+    try:
+        key = index_key(source)
+        return _row(source, key, store.info("index", key))
+    except StoreError:
+        return None
+    except UnreadableVideo as error:
+        return _unreadable(source, error)
 
 
 def probe_source(source: Source, store: Store) -> ProbedVideo:
@@ -49,9 +82,15 @@ def probe_source(source: Source, store: Store) -> ProbedVideo:
             load_index(source, store)
             facts = store.info("index", key)
     except UnreadableVideo as error:
-        return ProbedVideo(
-            source.name, source.path, source.is_image_folder, "unreadable", error.reason
-        )
+        return _unreadable(source, error)
+    return _row(source, key, facts)
+
+
+def _unreadable(source: Source, error: UnreadableVideo) -> ProbedVideo:
+    return ProbedVideo(source.name, source.path, source.is_image_folder, "unreadable", error.reason)
+
+
+def _row(source: Source, key: str, facts: dict[str, Any]) -> ProbedVideo:
     numerator, _, denominator = facts["rate"].partition("/")
     return ProbedVideo(
         name=source.name,
