@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -47,7 +47,7 @@ class Ahead(Generic[Item]):
         """Whether the thread is still busy with an item."""
         return self._thread.is_alive()
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Generator[Item]:
         self._thread.start()
         farewell = _FAREWELL
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Generator, Iterator
@@ -50,9 +51,10 @@ class GuardedReader:
         if self._reader is not None:
             frames = self._ahead(_generator(self._reader, start, stop))
             try:
-                for decoded in frames:
-                    yield decoded
-                    expected = decoded.rank + 1
+                with contextlib.closing(iter(frames)) as each:
+                    for decoded in each:
+                        yield decoded
+                        expected = decoded.rank + 1
                 return
             except Stalled:
                 log.warning(

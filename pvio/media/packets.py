@@ -17,7 +17,7 @@ DEFAULT_RATE = 25
 # Enough to decode a picture, also with long reordering.
 _FIRST_PACKETS = 32
 _NO_TIME = np.iinfo(np.int64).min
-_PACKET = [("pts", "<i8"), ("dts", "<i8")]
+_PACKET = [("pts", "<i8"), ("dts", "<i8"), ("pos", "<i8")]
 _PACKET += [(name, "?") for name in ("key", "unclean", "discard", "corrupt")]
 # Raw streams have no times at all.
 _RAW = ("h264", "hevc", "m4v", "mpegvideo", "obu")
@@ -27,9 +27,9 @@ class Packets(NamedTuple):
     """What is known of a stream without decoding it.
 
     Attributes:
-        table: one row per packet: `pts`, `dts` in units of the stream's time base, `key` (decoding
-            can start here), `unclean` (but the decoder misses what is before), `discard` (not to
-            be shown), `corrupt` (incomplete).
+        table: one row per packet: `pts`, `dts` in units of the stream's time base, `pos` (in the
+            file, -1 where it is not known), `key` (decoding can start here), `unclean` (but the
+            decoder misses what is before), `discard` (not to be shown), `corrupt` (incomplete).
         timed: whether a picture's time tells which packet it is of.
         damage: what is wrong with the times or the number of packets, as words.
         first: the first packets of the table.
@@ -55,7 +55,7 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
     if len(table) < sum(1 for entry in stream.index_entries if not entry.is_discard):
         # What was lost has its frames all the same.
         if form == "avi":
-            table = _avi_table(stream)
+            table = _avi_table(stream, table)
             damage = "packets that its index lists are lost"
         else:
             table = _demuxed_beyond_end(path, stream)
@@ -171,18 +171,24 @@ def _demuxed(container: Any, stream: Any, first: list[av.Packet] | None = None) 
             pts = dts if decoding or packet.pts is None else packet.pts
             clean = clean_start(bytes(packet), codec, size) if packet.is_keyframe else None
             key = (clean is not None, clean is False)
-            rows.append((pts, dts, *key, packet.is_discard, packet.is_corrupt))
+            pos = -1 if packet.pos is None else packet.pos
+            rows.append((pts, dts, pos, *key, packet.is_discard, packet.is_corrupt))
     return np.array(rows, dtype=_PACKET)
 
 
-def _avi_table(stream: Any) -> np.ndarray:
-    """The packets by the file's own index."""
-    rows = [
-        (entry.timestamp, entry.timestamp, entry.is_keyframe, False, False, False)
-        for entry in stream.index_entries
-        if entry.size
-    ]
-    return np.array(rows, dtype=_PACKET)
+def _avi_table(stream: Any, found: np.ndarray) -> np.ndarray:
+    """The packets by the file's own index; those that were not found are no keyframes."""
+    table = np.zeros(sum(entry.size > 0 for entry in stream.index_entries), _PACKET)
+    table["pos"] = list(avi_positions(stream))
+    table["pts"] = [entry.timestamp for entry in stream.index_entries if entry.size]
+    table["dts"] = table["pts"]
+    by_position = {int(row["pos"]): row for row in found}
+    for row in table:
+        packet = by_position.get(int(row["pos"]))
+        if packet is not None:
+            for flag in ("key", "unclean", "corrupt"):
+                row[flag] = packet[flag]
+    return table
 
 
 def _demuxed_beyond_end(path: str, stream: Any) -> np.ndarray:

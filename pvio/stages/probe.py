@@ -47,7 +47,7 @@ def probe(settings: Settings, threads: int = 1) -> list[ProbedVideo]:
                     progress.advance(1)
         new = [source for source in sources if source not in rows]
         with _pool(threads, len(new)) as pool:
-            found = pool.map(partial(probe_source, store=store), new, chunksize=8)
+            found = pool.map(partial(_index, store=store), new, chunksize=8)
             for source, row in zip(new, found, strict=True):
                 rows[source] = row
                 progress.advance(1)
@@ -72,18 +72,14 @@ def _known(source: Source, store: Store) -> ProbedVideo | None:
         return _unreadable(source, error)
 
 
-def probe_source(source: Source, store: Store) -> ProbedVideo:
-    """One row of the table; a video whose index is in the store is not opened."""
+def _index(source: Source, store: Store) -> ProbedVideo:
+    """The row of a video whose index is to be built and stored."""
     try:
+        load_index(source, store)
         key = index_key(source)
-        try:
-            facts = store.info("index", key)
-        except StoreError:
-            load_index(source, store)
-            facts = store.info("index", key)
+        return _row(source, key, store.info("index", key))
     except UnreadableVideo as error:
         return _unreadable(source, error)
-    return _row(source, key, facts)
 
 
 def _unreadable(source: Source, error: UnreadableVideo) -> ProbedVideo:

@@ -182,6 +182,19 @@ def test_a_decoder_that_hangs_once_costs_nothing(clip: Clip, hang: Any):
     reader.close()
 
 
+def test_a_reader_that_is_left_early_goes_on_without_a_sub_process(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pvio.media.guarded.IsolatedFrames", None)
+    reader = guarded(clip("b_frames.mp4"))
+    for start in (0, 12, 5):
+        frames = iter(reader.frames(start, 40))
+        assert next(frames).rank == start
+        del frames
+    assert statuses(reader, 5, 40) == "o" * 35
+    reader.close()
+
+
 def test_a_decoder_that_always_hangs_costs_the_rest_of_the_gop(clip: Clip, hang: Any):
     path = clip("b_frames.mp4")  # keyframes: 0, 12, 24, 36
     hang(path, 17, True)

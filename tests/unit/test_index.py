@@ -114,6 +114,24 @@ def test_a_lost_fragment_is_told(clip: Clip, tmp_path: Path, how: str):
     assert index.damage == f"its container is damaged: {expected}"
 
 
+def test_keyframes_of_a_damaged_avi_are_those_where_decoding_can_start(
+    clip: Clip, tmp_path: Path, ffmpeg: Any
+):
+    path = tmp_path / "a.avi"
+    ffmpeg.run("-v", "error", "-i", clip("intra_refresh.mp4"), "-c", "copy", path)
+    assert load_index(path).keyframes.tolist() == [0]
+    data = bytearray(path.read_bytes())
+    start = data.index(b"movi")
+    for _ in range(16):
+        start = data.index(b"00dc", start + 4)
+    data[start : start + 200] = bytes(200)
+    path.write_bytes(data)
+    index = load_index(path)
+    assert index.damage == "packets that its index lists are lost"
+    assert index.n_frames == 40
+    assert index.keyframes.tolist() == [0]
+
+
 def test_a_lost_chunk_of_an_avi_is_told(clip: Clip, tmp_path: Path):
     data = bytearray(clip("b_frames.avi").read_bytes())
     start = data.index(b"movi")
