@@ -22,12 +22,9 @@ def rows(setting: Setting) -> Iterator[Row]:
         (path,) = copies(setting, clip, 1, 32 if setting.small else 500)
         index = load_index(path)
         for channels in ("gray", "rgb"):
-            work = {
-                "limit": partial(ffmpeg_rate, index),
-                "ours": partial(read_rate, index, channels),
-            }
             what = f"reader, {Path(clip).stem}, {channels}, 1 thread"
-            yield side_by_side(setting, what, "frames/s", "", work)
+            ours, limit = partial(read_rate, index, channels), partial(ffmpeg_rate, index)
+            yield side_by_side(setting, what, "frames/s", "", ours, limit=limit)
 
 
 def ffmpeg_rate(index: FrameIndex) -> float:
