@@ -75,6 +75,12 @@ def input_converter(index: FrameIndex, settings: Settings) -> Converter:
     return Converter(settings.model.channels, height, width, index.orientation)
 
 
+def decoder_beside(device: torch.device, settings: Settings) -> str:
+    """The decoder for a model on a device, as `open_reader` takes it: CUDA decodes on the same."""
+    decoder = settings.resolved_decoder
+    return f"cuda:{device.index or 0}" if decoder == "cuda" else decoder
+
+
 class Engine:
     """A loaded model and the way frames reach it.
 
@@ -88,9 +94,7 @@ class Engine:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.device = choose_device(settings.model.device)
-        self.decoder: str = settings.resolved_decoder
-        if self.decoder == "cuda":
-            self.decoder = f"cuda:{self.device.index or 0}"
+        self.decoder = decoder_beside(self.device, settings)
         self.model = load_model(settings.model, self.device)
         self.transfer = transfer_to(self.device, settings.model)
         self._prepared: str | None = None

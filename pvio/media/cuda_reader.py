@@ -77,7 +77,8 @@ class CudaReader:
         if index.codec in _CODECS and index.pix_fmt in _FORMATS:
             self._on_device = _DeviceReader(index, number)
         else:
-            self._refuse(f"{index.codec} in {index.pix_fmt} is not decoded on CUDA devices")
+            kind = f"{index.codec} in {index.pix_fmt}"
+            self._tell(f"{kind} is not decoded on CUDA devices; PyAV decodes instead")
 
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
         """See `Reader.frames`."""
@@ -86,14 +87,12 @@ class CudaReader:
             try:
                 for decoded in self._on_device.frames(start, stop):
                     if decoded.status != "ok":
-                        _tell(
-                            f"{self.index.path}: some frames are damaged; PyAV decodes from there on"
-                        )
+                        self._tell("some frames are damaged; PyAV decodes from there on")
                         break
                     yield decoded
                     expected = decoded.rank + 1
             except _Refused as refused:
-                self._refuse(str(refused))
+                self._tell(f"{refused}; PyAV decodes instead")
                 self._on_device.close()
                 self._on_device = None
         if expected < stop:
@@ -104,8 +103,8 @@ class CudaReader:
         if self._on_device is not None:
             self._on_device.close()
 
-    def _refuse(self, reason: str) -> None:
-        _tell(f"{self.index.path}: {reason}; PyAV decodes instead")
+    def _tell(self, what: str) -> None:
+        _tell(f"{self.index.path}: {what}")
 
 
 class _DeviceReader(PyAVReader):

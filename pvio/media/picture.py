@@ -112,7 +112,7 @@ class Converter:
 
     def _resize_to_rgb(self, frame: av.VideoFrame, form: str) -> av.VideoFrame:
         if frame.format.name == "nv12":
-            # GPUs hand over NV12, for which swscale rounds otherwise than for the same planes apart.
+            # What GPUs hand over. swscale rounds it otherwise than the same samples in planes.
             is_full = frame.color_range == ColorRange.JPEG
             planes = "yuvj420p" if is_full else "yuv420p"
             frame = self._to_planes.reformat(frame, format=planes, threads=1)
