@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from pvio.media.orientation import Orientation
 
@@ -113,9 +113,7 @@ class Converter:
     def _resize_to_rgb(self, frame: av.VideoFrame, form: str) -> av.VideoFrame:
         if frame.format.name == "nv12":
             # What GPUs hand over. swscale rounds it otherwise than the same samples in planes.
-            is_full = frame.color_range == ColorRange.JPEG
-            planes = "yuvj420p" if is_full else "yuv420p"
-            frame = self._to_planes.reformat(frame, format=planes, threads=1)
+            frame = self._to_planes.reformat(frame, format="yuv420p", threads=1)
         height, width = self._coded
         shrinks = height * width < frame.height * frame.width
         same = (frame.height, frame.width) == (height, width)

@@ -131,6 +131,21 @@ def test_damage_has_the_status_that_pyav_finds(
     assert caplog.text.count("PyAV decodes") == 1
 
 
+def test_a_frame_that_the_device_does_not_deliver_is_decoded_by_pyav(
+    clip: Clip, device: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    index = load_index(clip("b_frames.mp4"))
+    decode = PyAVReader._decode
+
+    def losing(self: PyAVReader, packet: Any) -> list[av.VideoFrame]:
+        lost = index.pts[17] if isinstance(self, cuda_reader._DeviceReader) else None
+        return [frame for frame in decode(self, packet) if frame.pts != lost]
+
+    monkeypatch.setattr(PyAVReader, "_decode", losing)
+    assert_same_rows(index)
+    assert f"{index.path}: some frames are damaged" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["odd_444.mp4", "mpeg4.avi", "ten_bit_444.mp4", "rgb.mkv"])
 def test_what_no_device_decodes_as_the_standard_says_is_left_to_pyav(
     clip: Clip, device: list[str], name: str, caplog: pytest.LogCaptureFixture
