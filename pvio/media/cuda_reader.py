@@ -37,11 +37,11 @@ def device_fault(number: int) -> str:
     """
     with listen() as messages:
         try:
-            av.CodecContext.create("h264", "r", hwaccel=_on_device(number))
-        except (av.error.FFmpegError, NotImplementedError) as error:
+            context = av.CodecContext.create("h264", "r", hwaccel=_on_device(number))
+        except av.error.FFmpegError as error:
             said = [text.strip() for level, _, text in messages if level <= av.logging.ERROR]
             return said[0] if said else str(error)
-    return ""
+    return "" if context.is_hwaccel else "PyAV's FFmpeg is built without CUDA"
 
 
 def open_cuda(index: FrameIndex, number: int) -> CudaReader | PyAVReader:

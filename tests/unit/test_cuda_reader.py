@@ -288,6 +288,11 @@ def test_the_doctor_says_why_no_device_decodes():
     assert f"decoder: cuda cannot open a device ({device_fault(0)})" in diagnose()[1]
 
 
+def test_an_ffmpeg_without_cuda_is_a_fault(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cuda_reader, "_on_device", lambda number: None)
+    assert "without CUDA" in device_fault.__wrapped__(0)
+
+
 @needs_no_device
 def test_the_fault_of_a_device_names_ffmpegs_reason():
     assert "cuda" in device_fault(0).lower()
