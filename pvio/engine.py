@@ -21,6 +21,7 @@ from pvio.media.read import sample_pictures
 from pvio.models.contract import BASE_COLUMNS, FRAMES_OUTPUT, HasPrepare, VideoInfo
 from pvio.models.loading import choose_device, load_model
 from pvio.predictions import SegmentTable
+from pvio.transfer import Sent, Transfer, transfer_to
 
 # Batches decoded ahead of the model. A job's memory is bounded by this many batches of uint8
 # pictures, one more in the making, one at the model, and one batch in the model's dtype.
@@ -35,13 +36,15 @@ class Batch(NamedTuple):
 
     Attributes:
         ranks: of the frames that have a picture to trust.
-        pixels: uint8, N×H×W×C, one picture for each of `ranks`, in a buffer that is used again.
+        sent: one picture for each of `ranks`, on its way to the model; None without any.
+        buffer: where the pictures lie; it is used again.
         status: of every frame of the batch, by rank.
         decode_seconds: spent on reading and converting.
     """
 
     ranks: list[int]
-    pixels: np.ndarray
+    sent: Sent | None
+    buffer: np.ndarray
     status: dict[int, str]
     decode_seconds: float
 
@@ -72,6 +75,12 @@ def input_converter(index: FrameIndex, settings: Settings) -> Converter:
     return Converter(settings.model.channels, height, width, index.orientation)
 
 
+def decoder_beside(device: torch.device, settings: Settings) -> str:
+    """The decoder for a model on a device, as `open_reader` takes it: CUDA decodes on the same."""
+    decoder = settings.resolved_decoder
+    return f"cuda:{device.index or 0}" if decoder == "cuda" else decoder
+
+
 class Engine:
     """A loaded model and the way frames reach it.
 
@@ -85,18 +94,10 @@ class Engine:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.device = choose_device(settings.model.device)
-        self.decoder = settings.resolved_decoder
+        self.decoder = decoder_beside(self.device, settings)
         self.model = load_model(settings.model, self.device)
+        self.transfer = transfer_to(self.device, settings.model)
         self._prepared: str | None = None
-        self._input: torch.Tensor | None = None
-        normalize = settings.model.normalize
-        self._scale: tuple[torch.Tensor, torch.Tensor] | None = None
-        if normalize is not None:
-            mean, std = (
-                torch.tensor(normalize[name], device=self.device).view(-1, 1, 1)
-                for name in ("mean", "std")
-            )
-            self._scale = mean, std
 
     def run(
         self,
@@ -130,11 +131,11 @@ class Engine:
                 for rank, status in batch.status.items():
                     result.table.set_status(rank, status)
                 frames = None
-                if batch.ranks:
+                if batch.sent is not None:
                     # Only now: a video without a single good picture cannot be looked at.
                     self._prepare(index)
                     at = time.perf_counter()
-                    outputs = self._call(batch)
+                    outputs = self._call(batch.ranks, batch.sent)
                     inferring += time.perf_counter() - at
                     frames = outputs.pop(FRAMES_OUTPUT, None)
                     result.table.add(batch.ranks, outputs)
@@ -166,7 +167,7 @@ class Engine:
         size = min(self.settings.model.batch_size, stop - start)
         free: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
         for _ in range(BATCHES_AHEAD + 2):
-            free.put(np.empty((size, *converter.shape), np.uint8))
+            free.put(self.transfer.buffer((size, *converter.shape)))
         ready: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
 
         def decode() -> None:
@@ -176,7 +177,8 @@ class Engine:
                     buffer = free.get()
                     if buffer is None:
                         return
-                    ready.put(_fill(frames, first, min(first + size, stop), buffer, converter))
+                    last = min(first + size, stop)
+                    ready.put(_fill(frames, first, last, buffer, converter, self.transfer))
                 ready.put(None)
             except BaseException as error:
                 ready.put(error)
@@ -188,7 +190,9 @@ class Engine:
                 if isinstance(batch, BaseException):
                     raise batch
                 yield batch
-                free.put(batch.pixels.base if batch.pixels.base is not None else batch.pixels)
+                if batch.sent is not None:
+                    self.transfer.done_with(batch.sent)
+                free.put(batch.buffer)
         finally:
             reader.cancel()
             free.put(None)
@@ -196,46 +200,24 @@ class Engine:
                 # The decoder stops at the next free buffer that is None; give it all it may take.
                 free.put(None)
                 thread.join(0.1)
+            self.transfer.finish()
 
-    def _call(self, batch: Batch) -> dict[str, np.ndarray]:
-        where = f"frames {batch.ranks[0]} to {batch.ranks[-1]}"
+    def _call(self, ranks: list[int], sent: Sent) -> dict[str, np.ndarray]:
+        where = f"frames {ranks[0]} to {ranks[-1]}"
         try:
-            frames = self._to_input(batch.pixels)
+            frames = self.transfer.receive(sent)
             with torch.inference_mode(), self._autocast():
                 returned = self.model(frames)
         except Exception as error:
             raise ModelError(
                 f"the model failed on {where}: {type(error).__name__}: {error}"
             ) from error
-        return _outputs(returned, len(batch.ranks), where)
+        return _outputs(returned, len(ranks), where)
 
     def _autocast(self) -> torch.autocast:
         wanted = self.settings.model.precision
         dtype = torch.bfloat16 if wanted == "float32" else getattr(torch, wanted)
         return torch.autocast(self.device.type, dtype, enabled=wanted != "float32")
-
-    def _to_input(self, pixels: np.ndarray) -> torch.Tensor:
-        """B×C×H×W on the device, in channels_last memory that the next call reuses."""
-        source = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        if self.device.type == "cuda":
-            source = source.pin_memory().to(self.device, non_blocking=True)
-        if self.settings.model.dtype == "uint8":
-            return source
-        if self._input is None or self._input.shape[1:] != source.shape[1:]:
-            self._input = None
-        if self._input is None or len(self._input) < len(source):
-            self._input = torch.empty_like(
-                source, dtype=torch.float32, memory_format=torch.channels_last
-            )
-        frames = self._input[: len(source)]
-        for target, picture in zip(frames, source, strict=True):
-            # Picture by picture, so that the second pass finds the first one's result in cache.
-            target.copy_(picture)
-            target.div_(255)
-            if self._scale is not None:
-                mean, std = self._scale
-                target.sub_(mean).div_(std)
-        return frames
 
     def _hand_over(self, batch: Batch, frames: np.ndarray | None, sink: FramesSink) -> None:
         if batch.ranks and frames is None:
@@ -294,7 +276,12 @@ def as_pictures(frames: np.ndarray) -> np.ndarray:
 
 
 def _fill(
-    frames: Iterator[Any], first: int, stop: int, buffer: np.ndarray, converter: Converter
+    frames: Iterator[Any],
+    first: int,
+    stop: int,
+    buffer: np.ndarray,
+    converter: Converter,
+    transfer: Transfer,
 ) -> Batch:
     began = time.perf_counter()
     ranks: list[int] = []
@@ -306,7 +293,8 @@ def _fill(
             ranks.append(decoded.rank)
         if decoded.rank == stop - 1:
             break
-    return Batch(ranks, buffer[: len(ranks)], status, time.perf_counter() - began)
+    sent = transfer.send(buffer[: len(ranks)]) if ranks else None
+    return Batch(ranks, sent, buffer, status, time.perf_counter() - began)
 
 
 def _outputs(returned: Any, n: int, where: str) -> dict[str, np.ndarray]:

@@ -422,7 +422,7 @@ def test_decoding_stays_a_bounded_number_of_batches_ahead(
 
 @pytest.mark.parametrize(
     ("decoder", "expected"),
-    [("auto", "pyav"), ("pyav", "pyav"), ("torchcodec", "torchcodec")],
+    [("auto", "pyav"), ("pyav", "pyav"), ("torchcodec", "torchcodec"), ("cuda", "cuda")],
 )
 def test_auto_means_pyav(decoder: str, expected: str):
     settings: Settings = parse_settings({"decoder": decoder, "model": {"channels": "rgb"}})
