@@ -1,12 +1,14 @@
-"""Inference on one segment: decode, batch, run the model, collect; decoding overlaps the model."""
+"""Inference on one segment: decode, batch, run the model, collect, write; all at the same time."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 
 from pvio.config import Settings
 from pvio.errors import ModelError
+from pvio.media.behind import Behind
 from pvio.media.guarded import GuardedReader
 from pvio.media.index import FrameIndex
 from pvio.media.picture import Converter
@@ -26,6 +29,8 @@ from pvio.transfer import Sent, Transfer, transfer_to
 # Batches decoded ahead of the model. A job's memory is bounded by this many batches of uint8
 # pictures, one more in the making, one at the model, and one batch in the model's dtype.
 BATCHES_AHEAD = 2
+# Batches of pictures the model returned that wait to be written, while another one is.
+BATCHES_BEHIND = 1
 
 Progress = Callable[[int], None]
 FramesSink = Callable[[int, np.ndarray | None], None]
@@ -47,6 +52,20 @@ class Batch(NamedTuple):
     buffer: np.ndarray
     status: dict[int, str]
     decode_seconds: float
+
+
+class Returned(NamedTuple):
+    """Pictures that the model returned for a batch.
+
+    Attributes:
+        ranks: of all frames of the batch.
+        with_picture: those that the model saw.
+        frames: one picture for each of these, B×C×H×W; None when the model returned none.
+    """
+
+    ranks: list[int]
+    with_picture: list[int]
+    frames: np.ndarray | None
 
 
 @dataclass
@@ -115,7 +134,8 @@ class Engine:
             start, stop: ranks; batches are counted from `start`.
             progress: called with the number of frames done since the last call.
             frames_sink: takes every frame in order as (rank, uint8 picture H×W×C the model
-                returned under `frames`, or None for a frame without a picture).
+                returned under `frames`, or None for a frame without a picture); called in a
+                thread of its own.
 
         Raises:
             ModelError: when the model raises or breaks the contract; names the frames.
@@ -123,9 +143,14 @@ class Engine:
         began = time.perf_counter()
         converter = input_converter(index, self.settings)
         reader = GuardedReader(index, self.decoder, self.settings.decoder_timeout, converter)
-        try:
-            result = SegmentResult(SegmentTable(index, start, stop))
-            decoding = inferring = 0.0
+        result = SegmentResult(SegmentTable(index, start, stop))
+        decoding = inferring = 0.0
+        with contextlib.ExitStack() as stack:
+            stack.callback(reader.close)
+            behind: Behind[Returned] | None = None
+            if frames_sink is not None:
+                hand_over = partial(_hand_over, sink=frames_sink)
+                behind = stack.enter_context(Behind(hand_over, BATCHES_BEHIND))
             for batch in self._batches(reader, converter, start, stop):
                 decoding += batch.decode_seconds
                 for rank, status in batch.status.items():
@@ -139,11 +164,9 @@ class Engine:
                     inferring += time.perf_counter() - at
                     frames = outputs.pop(FRAMES_OUTPUT, None)
                     result.table.add(batch.ranks, outputs)
-                if frames_sink is not None:
-                    self._hand_over(batch, frames, frames_sink)
+                if behind is not None:
+                    behind.put(Returned(list(batch.status), batch.ranks, frames))
                 progress(len(batch.status))
-        finally:
-            reader.close()
         result.given_up = reader.given_up
         total = time.perf_counter() - began
         result.seconds = {"total": total, "decode": decoding, "model": inferring}
@@ -219,18 +242,6 @@ class Engine:
         dtype = torch.bfloat16 if wanted == "float32" else getattr(torch, wanted)
         return torch.autocast(self.device.type, dtype, enabled=wanted != "float32")
 
-    def _hand_over(self, batch: Batch, frames: np.ndarray | None, sink: FramesSink) -> None:
-        if batch.ranks and frames is None:
-            raise ModelError(
-                "output.video is 'frames', but the model returned no output named 'frames' "
-                "(B×C×H×W, uint8 or float in [0, 1])"
-            )
-        pictures = dict(
-            zip(batch.ranks, [] if frames is None else as_pictures(frames), strict=True)
-        )
-        for rank in batch.status:
-            sink(rank, pictures.get(rank))
-
 
 def video_info(index: FrameIndex, settings: Settings) -> VideoInfo:
     """What `prepare` gets to see."""
@@ -295,6 +306,18 @@ def _fill(
             break
     sent = transfer.send(buffer[: len(ranks)]) if ranks else None
     return Batch(ranks, sent, buffer, status, time.perf_counter() - began)
+
+
+def _hand_over(returned: Returned, sink: FramesSink) -> None:
+    if returned.with_picture and returned.frames is None:
+        raise ModelError(
+            "output.video is 'frames', but the model returned no output named 'frames' "
+            "(B×C×H×W, uint8 or float in [0, 1])"
+        )
+    made: Iterable[np.ndarray] = () if returned.frames is None else as_pictures(returned.frames)
+    pictures = dict(zip(returned.with_picture, made, strict=True))
+    for rank in returned.ranks:
+        sink(rank, pictures.get(rank))
 
 
 def _outputs(returned: Any, n: int, where: str) -> dict[str, np.ndarray]:

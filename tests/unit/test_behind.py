@@ -52,9 +52,13 @@ def refuse_three(number: int) -> None:
 
 
 def test_what_the_consumer_raises_comes_back():
-    with pytest.raises(ValueError, match="not three"), Behind(refuse_three, depth=1) as behind:
-        for number in range(100):
-            behind.put(number)
+    def put_all() -> None:
+        with Behind(refuse_three, depth=1) as behind:
+            for number in range(100):
+                behind.put(number)
+
+    with pytest.raises(ValueError, match="not three"):
+        put_all()
 
 
 def test_what_the_consumer_raises_last_comes_back():

@@ -394,6 +394,37 @@ def test_a_model_without_frames_cannot_fill_a_video(engine: Any, index: FrameInd
         engine("mean").run(index, 0, 40, frames_sink=lambda rank, picture: None)
 
 
+def test_the_model_goes_on_while_pictures_are_written(engine: Any, index: FrameIndex):
+    went_on = threading.Event()
+    model = engine("inverted", batch_size=10)
+    calls = 0
+
+    def inverted(frames: torch.Tensor) -> dict[str, torch.Tensor]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            went_on.set()
+        return {"frames": 1 - frames}
+
+    model.model = inverted
+    overlapped: list[bool] = []
+
+    def write(rank: int, picture: np.ndarray | None) -> None:
+        if rank == 0:
+            overlapped.append(went_on.wait(10))
+
+    model.run(index, 0, 40, frames_sink=write)
+    assert overlapped == [True]
+
+
+def test_what_the_writer_raises_comes_back(engine: Any, index: FrameIndex):
+    def full(rank: int, picture: np.ndarray | None) -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        engine("inverted").run(index, 0, 40, frames_sink=full)
+
+
 def test_decoding_stays_a_bounded_number_of_batches_ahead(
     engine: Any, index: FrameIndex, monkeypatch: pytest.MonkeyPatch
 ):
