@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from pvio.collection import Source
 from pvio.config import Settings
-from pvio.cost import Kind, load_costs
+from pvio.cost import load_costs, works
 from pvio.errors import UnreadableVideo
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo
 from pvio.media.index import FrameIndex, load_index, unpack_index
+from pvio.models.entry import model_fingerprint
 from pvio.plan import cut_segments, shard_segments
 from pvio.store import Store, StoreError
 
@@ -19,26 +20,25 @@ def make_plan(videos: Sequence[ProbedVideo], settings: Settings, n_shards: int) 
 
     Args:
         videos: what `probe` returned.
-        settings: `segment_frames`, `model.size` and `cache` matter.
+        settings: `segment_frames` and `cache` matter; for the costs `model`, `decoder`, `output`.
         n_shards: number of infer and of encode jobs.
     """
     store = Store(settings.cache)
     costs = load_costs(settings.cache)
+    infer, encode = works(settings, model_fingerprint(settings.model))
     segments = []
     for number, video in enumerate(videos):
         if video.status != "ok":
             continue
         index = stored_index(video, store)
-        facts = (video.codec, video.height, video.width, settings.model.size)
-        infer, encode = Kind("infer", *facts), Kind("encode", *facts)
         for segment in cut_segments(index, settings.segment_frames, number):
+            span = (segment.start, segment.stop)
             segments.append(
                 PlannedSegment(
-                    video=number,
-                    start=segment.start,
-                    stop=segment.stop,
-                    infer_seconds=round(costs.seconds(infer, segment.n_frames), 6),
-                    encode_seconds=round(costs.seconds(encode, segment.n_frames), 6),
+                    number,
+                    *span,
+                    infer_seconds=round(costs.seconds(infer, video, *span), 6),
+                    encode_seconds=round(costs.seconds(encode, video, *span), 6),
                 )
             )
     return Plan(
