@@ -1,7 +1,7 @@
 """Predicted seconds of inference and encoding, the weights of the LPT plan.
 
-A fixed table says how costs grow with pixels and with bytes. Every run keeps, for each kind of work
-on each kind of video, by what factor the table was off; the next plan multiplies by it.
+A fixed table says what frames of a codec and size cost. Every run keeps, for each kind of work on
+each kind of video, by what factor the table was off; the next plan multiplies by it.
 """
 
 from __future__ import annotations
@@ -25,24 +25,23 @@ MOST_KINDS = 5000
 # What earlier runs found counts as if found on no more frames: machines and libraries change.
 MEMORY_FRAMES = 20_000
 
-# Nanoseconds on one core of a 2020s server, 4:2:0 8 bit, to decode a pixel and a byte: clips of
-# each codec in two qualities, one thread.
-DECODE_NS = {
-    "h264": (1.0, 85.0),
-    "hevc": (1.3, 105.0),
-    "av1": (0.8, 70.0),
-    "vp9": (0.9, 90.0),
-    "vp8": (0.7, 70.0),
-    "mpeg4": (0.7, 9.0),
-    "mjpeg": (0.9, 11.0),
-    "images": (25.0, 0.0),
+# Nanoseconds per pixel on one core of a 2020s server, 4:2:0 8 bit: clips of each codec decoded with
+# one thread, at usual bit rates.
+DECODE_NS_PER_PIXEL = {
+    "h264": 1.8,
+    "hevc": 2.4,
+    "av1": 1.5,
+    "vp9": 1.8,
+    "vp8": 1.4,
+    "mpeg4": 1.2,
+    "mjpeg": 3.0,
+    "images": 25.0,
 }
-OTHER_CODEC_NS = (1.0, 70.0)
-MODEL_NS_PER_PIXEL = 8.0
-# x264 at preset medium; other presets scale all videos alike.
-ENCODE_NS_PER_PIXEL = 45.0
-ENCODE_NS_PER_BYTE = 0.0
-SECONDS_PER_FRAME = 1e-4
+OTHER_CODEC_NS_PER_PIXEL = 2.0
+# The built-in tracker, and x264 at preset medium; all videos alike when it is something else.
+MODEL_NS_PER_PIXEL = 1.5
+ENCODE_NS_PER_PIXEL = 17.0
+SECONDS_PER_FRAME = {"infer": 0.6e-3, "encode": 2e-3}
 
 
 class Work(NamedTuple):
@@ -61,14 +60,12 @@ class Work(NamedTuple):
     def by_table(self, video: ProbedVideo) -> float:
         """Seconds a frame of the video by the fixed table."""
         pixels = video.height * video.width
-        n_bytes = video.n_bytes / max(1, video.n_frames)
-        per_pixel, per_byte = DECODE_NS.get(video.codec, OTHER_CODEC_NS)
-        work = pixels * per_pixel + n_bytes * per_byte
+        work = pixels * DECODE_NS_PER_PIXEL.get(video.codec, OTHER_CODEC_NS_PER_PIXEL)
         if self.stage == "infer":
             work += (self.size[0] * self.size[1] if self.size else pixels) * MODEL_NS_PER_PIXEL
         else:
-            work += pixels * ENCODE_NS_PER_PIXEL + n_bytes * ENCODE_NS_PER_BYTE
-        return SECONDS_PER_FRAME + work * 1e-9
+            work += pixels * ENCODE_NS_PER_PIXEL
+        return SECONDS_PER_FRAME[self.stage] + work * 1e-9
 
 
 def works(settings: Settings, model: str) -> tuple[Work, Work]:

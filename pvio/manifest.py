@@ -25,7 +25,6 @@ class ProbedVideo:
         index_key: key of its frame index in the store.
         digest: identifies its content.
         n_frames, height, width, rate, duration, codec, pix_fmt: facts; duration in seconds.
-        n_bytes: size of the file; 0 for a folder of images.
         damage: what is wrong with its container, though it can be read; "" when nothing is.
     """
 
@@ -43,7 +42,6 @@ class ProbedVideo:
     duration: float = 0.0
     codec: str = ""
     pix_fmt: str = ""
-    n_bytes: int = 0
     damage: str = ""
 
 

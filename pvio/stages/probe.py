@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -102,13 +101,5 @@ def _row(source: Source, key: str, facts: dict[str, Any]) -> ProbedVideo:
         duration=facts["duration"],
         codec=facts["codec"],
         pix_fmt=facts["pix_fmt"],
-        n_bytes=_n_bytes(source),
         damage=facts["damage"],
     )
-
-
-def _n_bytes(source: Source) -> int:
-    try:
-        return 0 if source.is_image_folder else os.path.getsize(source.path)
-    except OSError:
-        return 0  # Gone since it was indexed: whoever reads it will say so.
