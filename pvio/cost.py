@@ -208,15 +208,17 @@ def _kind(work: Work, video: ProbedVideo) -> Kind:
 def _factors(segments: list[Measured]) -> Factors:
     """Of segments of one kind.
 
-    The median, by frames: the first segment of a job, which pays for imports, does not matter much.
+    Frames count by the median, so that the first segment of a job, which pays for imports, does not
+    matter much; and where no `prepare` ran, since decoding goes on beside it.
     """
-    units = [(each, each.work.by_table(each.video)) for each in segments]
+    unit = segments[0].work.by_table(segments[0].video)
     frames = sorted(
-        ((each.seconds - each.prepare) / each.n_frames / unit, each.n_frames)
-        for each, unit in units
+        ((each.seconds - each.prepare) / each.n_frames, each.n_frames)
+        for each in [each for each in segments if not each.prepare] or segments
     )
-    n_frames = sum(n for _, n in frames)
     passed = itertools.accumulate(n for _, n in frames)
-    frame = next(f for (f, _), n in zip(frames, passed, strict=True) if 2 * n >= n_frames)
-    prepares = [each.prepare / unit for each, unit in units if each.prepare]
-    return Factors(frame, statistics.median(prepares) if prepares else 0.0, n_frames)
+    half = sum(n for _, n in frames) / 2
+    frame = next(f for (f, _), n in zip(frames, passed, strict=True) if n >= half)
+    prepares = [max(0.0, e.seconds - frame * e.n_frames) for e in segments if e.prepare]
+    prepare = statistics.median(prepares) if prepares else 0.0
+    return Factors(frame / unit, prepare / unit, sum(each.n_frames for each in segments))
