@@ -104,7 +104,7 @@ class Factors(NamedTuple):
 
     Attributes:
         frame: each frame.
-        prepare: what the first segment of a video takes beside its frames.
+        prepare: what the first segment of a video in a job takes beside its frames.
         n_frames: frames they were measured on.
     """
 
@@ -141,11 +141,17 @@ class Costs:
         self._known = dict(known or {})
         self._guessed: dict[Kind, Factors] = {}
 
-    def seconds(self, work: Work, video: ProbedVideo, start: int, stop: int) -> float:
-        """Predicted seconds of one core for the frames `[start, stop)`."""
+    def seconds(self, work: Work, video: ProbedVideo, n_frames: int, first: bool) -> float:
+        """Predicted seconds of one core for a segment.
+
+        Args:
+            work, video: what is done with frames of what.
+            n_frames: of the segment.
+            first: whether it is the first of its video in a job, for which the model prepares.
+        """
         kind = _kind(work, video)
         factors = self._known.get(kind) or self._guess(kind)
-        units = (stop - start) * factors.frame + (factors.prepare if start == 0 else 0.0)
+        units = n_frames * factors.frame + (factors.prepare if first else 0.0)
         return units * work.by_table(video)
 
     def learn(self, found: Iterable[Measured]) -> None:

@@ -11,7 +11,11 @@ import pytest
 from pvio.config import parse_settings
 from pvio.cost import Costs, Measured, Work, load_costs, works
 from pvio.manifest import ProbedVideo, SegmentReceipt
+from pvio.models.entry import model_fingerprint
+from pvio.stages.plan import make_plan
+from pvio.stages.probe import probe
 
+SAMPLE = Path(__file__).parents[2] / "samples" / "dark_on_bright.mp4"
 SQUARE = ProbedVideo("a", "a.mp4", codec="h264", height=384, width=384)
 LARGE = ProbedVideo("b", "b.mp4", codec="hevc", height=768, width=768)
 INFER = Work("infer", "one model", None)
@@ -20,7 +24,7 @@ ENCODE = Work("encode", "x264", None)
 
 
 def by_table(work: Work, video: ProbedVideo, n_frames: int) -> float:
-    return Costs().seconds(work, video, 0, n_frames)
+    return Costs().seconds(work, video, n_frames, False)
 
 
 def learned(*found: Measured) -> Costs:
@@ -35,21 +39,21 @@ def test_seconds_are_those_of_the_median_frame() -> None:
         Measured(INFER, SQUARE, 10, 5.0),
         Measured(INFER, SQUARE, 20, 4.0),
     )
-    assert costs.seconds(INFER, SQUARE, 300, 1300) == pytest.approx(10.0)
+    assert costs.seconds(INFER, SQUARE, 1000, False) == pytest.approx(10.0)
 
 
-def test_the_first_segment_of_a_video_is_predicted_to_prepare_the_model() -> None:
+def test_the_first_segment_that_a_job_has_of_a_video_is_predicted_to_prepare_the_model() -> None:
     costs = learned(
         Measured(INFER, SQUARE, 100, 3.0, prepare=1.9),
         Measured(INFER, SQUARE, 100, 1.0),
     )
-    assert costs.seconds(INFER, SQUARE, 0, 200) == pytest.approx(4.0)
-    assert costs.seconds(INFER, SQUARE, 100, 300) == pytest.approx(2.0)
+    assert costs.seconds(INFER, SQUARE, 200, True) == pytest.approx(4.0)
+    assert costs.seconds(INFER, SQUARE, 200, False) == pytest.approx(2.0)
 
 
 def test_videos_of_one_segment_tell_prepare_from_frames() -> None:
     costs = learned(Measured(INFER, SQUARE, 100, 3.0, prepare=2.0))
-    assert costs.seconds(INFER, SQUARE, 0, 200) == pytest.approx(4.0)
+    assert costs.seconds(INFER, SQUARE, 200, True) == pytest.approx(4.0)
 
 
 def test_another_video_is_scaled_by_the_same_work_before_other_work() -> None:
@@ -57,32 +61,32 @@ def test_another_video_is_scaled_by_the_same_work_before_other_work() -> None:
         Measured(INFER, SQUARE, 100, 3 * by_table(INFER, SQUARE, 100)),
         Measured(OTHER_MODEL, LARGE, 100, 50 * by_table(OTHER_MODEL, LARGE, 100)),
     )
-    assert costs.seconds(INFER, LARGE, 0, 10) == pytest.approx(3 * by_table(INFER, LARGE, 10))
+    assert costs.seconds(INFER, LARGE, 10, False) == pytest.approx(3 * by_table(INFER, LARGE, 10))
 
 
 def test_a_new_model_is_scaled_by_others_and_encoding_is_not() -> None:
     costs = learned(Measured(INFER, SQUARE, 100, 3 * by_table(INFER, SQUARE, 100)))
-    assert costs.seconds(OTHER_MODEL, SQUARE, 0, 10) == pytest.approx(
+    assert costs.seconds(OTHER_MODEL, SQUARE, 10, False) == pytest.approx(
         3 * by_table(INFER, SQUARE, 10)
     )
-    assert costs.seconds(ENCODE, SQUARE, 0, 10) == pytest.approx(by_table(ENCODE, SQUARE, 10))
+    assert costs.seconds(ENCODE, SQUARE, 10, False) == pytest.approx(by_table(ENCODE, SQUARE, 10))
 
 
 def test_a_small_run_changes_little_of_what_a_large_one_found() -> None:
     costs = learned(Measured(INFER, SQUARE, 9900, 99.0))
     costs.learn([Measured(INFER, SQUARE, 100, 2.0)])
-    assert costs.seconds(INFER, SQUARE, 0, 100) == pytest.approx(1.01)
+    assert costs.seconds(INFER, SQUARE, 100, False) == pytest.approx(1.01)
 
 
 def test_a_large_run_outweighs_all_that_was_before() -> None:
     costs = learned(Measured(INFER, SQUARE, 10_000_000, 200_000.0))
     costs.learn([Measured(INFER, SQUARE, 1_000_000, 10_000.0)])
-    assert costs.seconds(INFER, SQUARE, 0, 100) == pytest.approx(1.0, rel=0.05)
+    assert costs.seconds(INFER, SQUARE, 100, False) == pytest.approx(1.0, rel=0.05)
 
 
 def test_costs_are_kept_in_the_cache(tmp_path: Path) -> None:
     learned(Measured(INFER, SQUARE, 100, 3.0, prepare=2.0)).save(str(tmp_path))
-    assert load_costs(str(tmp_path)).seconds(INFER, SQUARE, 0, 200) == pytest.approx(4.0)
+    assert load_costs(str(tmp_path)).seconds(INFER, SQUARE, 200, True) == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +102,20 @@ def test_costs_are_kept_in_the_cache(tmp_path: Path) -> None:
 )
 def test_costs_in_another_form_are_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "costs.json").write_text(content)
-    found = load_costs(str(tmp_path)).seconds(INFER, SQUARE, 0, 9)
+    found = load_costs(str(tmp_path)).seconds(INFER, SQUARE, 9, False)
     assert found == pytest.approx(by_table(INFER, SQUARE, 9))
+
+
+def test_every_shard_is_predicted_to_prepare_once_for_a_video(tmp_path: Path) -> None:
+    settings = parse_settings(
+        {"videos": [str(SAMPLE)], "segment_frames": 100, "cache": str(tmp_path)}
+    )
+    videos = probe(settings)
+    infer, _ = works(settings, model_fingerprint(settings.model))
+    learned(Measured(infer, videos[0], 100, 3.0, prepare=2.0)).save(settings.cache)
+    for n_shards, seconds in ((1, [3.0, 1.0]), (2, [3.0, 3.0])):
+        plan = make_plan(videos, settings, n_shards)
+        assert [segment.infer_seconds for segment in plan.segments] == pytest.approx(seconds)
 
 
 def keys(fingerprint: str = "a model", **settings: Any) -> tuple[str, str]:
