@@ -44,7 +44,7 @@ def test_seconds_are_those_of_the_median_frame() -> None:
 
 def test_the_first_segment_that_a_job_has_of_a_video_is_predicted_to_prepare_the_model() -> None:
     costs = learned(
-        Measured(INFER, SQUARE, 100, 3.0, prepare=1.9),
+        Measured(INFER, SQUARE, 100, 3.0, prepare=2.5),
         Measured(INFER, SQUARE, 100, 1.0),
     )
     assert costs.seconds(INFER, SQUARE, 200, True) == pytest.approx(4.0)
