@@ -74,7 +74,8 @@ class SegmentResult:
 
     Attributes:
         table: the rows.
-        seconds: total, and spent on decoding and in the model.
+        seconds: total, and spent on decoding and in the model; cost, and the part of it in the
+            model's `prepare`, see `SegmentReceipt.cost`.
         given_up: why frames were given up, as words; "" when none were.
     """
 
@@ -116,6 +117,8 @@ class Engine:
         self.decoder = decoder_beside(self.device, settings)
         self.model = load_model(settings.model, self.device)
         self.transfer = transfer_to(self.device, settings.model)
+        # Of the CPU, whatever else the machine does; a CUDA device works on no such clock.
+        self._clock = time.perf_counter if self.device.type == "cuda" else time.process_time
         self._prepared: str | None = None
 
     def run(
@@ -140,11 +143,11 @@ class Engine:
         Raises:
             ModelError: when the model raises or breaks the contract; names the frames.
         """
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), self._clock()
         converter = input_converter(index, self.settings)
         reader = GuardedReader(index, self.decoder, self.settings.decoder_timeout, converter)
         result = SegmentResult(SegmentTable(index, start, stop))
-        decoding = inferring = 0.0
+        decoding = inferring = preparing = 0.0
         with contextlib.ExitStack() as stack:
             stack.callback(reader.close)
             behind: Behind[Returned] | None = None
@@ -158,7 +161,7 @@ class Engine:
                 frames = None
                 if batch.sent is not None:
                     # Only now: a video without a single good picture cannot be looked at.
-                    self._prepare(index)
+                    preparing += self._prepare(index)
                     at = time.perf_counter()
                     outputs = self._call(batch.ranks, batch.sent)
                     inferring += time.perf_counter() - at
@@ -169,19 +172,31 @@ class Engine:
                 progress(len(batch.status))
         result.given_up = reader.given_up
         total = time.perf_counter() - began
-        result.seconds = {"total": total, "decode": decoding, "model": inferring}
+        result.seconds = {
+            "total": total,
+            "decode": decoding,
+            "model": inferring,
+            "cost": self._clock() - spent,
+            "prepare": preparing,
+        }
         return result
 
-    def _prepare(self, index: FrameIndex) -> None:
-        """Let the model look at the video, once for all of its segments in this process."""
+    def _prepare(self, index: FrameIndex) -> float:
+        """Let the model look at the video, once for all of its segments in this process.
+
+        Returns:
+            The seconds this took, by the clock of costs.
+        """
         if not isinstance(self.model, HasPrepare) or self._prepared == index.digest:
-            return
+            return 0.0
+        began = self._clock()
         self._prepared = None
         try:
             self.model.prepare(video_info(index, self.settings))
         except Exception as error:
             raise ModelError(f"the model's prepare() failed: {error!r}") from error
         self._prepared = index.digest
+        return self._clock() - began
 
     def _batches(
         self, reader: GuardedReader, converter: Converter, start: int, stop: int
