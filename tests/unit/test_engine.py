@@ -367,7 +367,7 @@ def test_progress_counts_every_frame(engine: Any, index: FrameIndex):
 
 def test_seconds_are_told(engine: Any, index: FrameIndex):
     seconds = engine("mean").run(index, 0, 40).facts()["seconds"]
-    assert set(seconds) == {"total", "decode", "model"}
+    assert set(seconds) == {"total", "decode", "model", "cost", "prepare"}
     assert all(value >= 0 for value in seconds.values())
 
 
