@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from itertools import groupby
@@ -20,6 +21,8 @@ from pvio.media.index import FrameIndex
 if TYPE_CHECKING:
     from pvio.loader import VideoCollectionDataset
 
+# Batches that the user may hold without a copy.
+_MOST_LENT = 256
 # Worker (None: the main process), epoch, and number of the memory that a batch lies in.
 Slot = tuple[int | None, int, int]
 
@@ -58,6 +61,11 @@ class FrameBatches(IterableDataset):
         self._slots: list[torch.Tensor] = []
         self._free: list[int] = []
         self._mapped: dict[tuple[int, int], Any] = {}
+        self._n_lent = 0
+        # By worker: what came back, for `pass_on`.
+        self._returned: dict[int | None, deque[Slot]] = {
+            worker: deque() for worker in (None, *range(n_workers))
+        }
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         batches = self._transformed() if self.dataset.transform else self._pixels()
@@ -73,12 +81,33 @@ class FrameBatches(IterableDataset):
     def lend(self, pixels: torch.Tensor, slot: Slot) -> torch.Tensor:
         """In the main process: B×C×H×W of B×H×W×C, without a copy.
 
-        The memory is written to again once nothing refers to it any more.
+        The memory is written to again once nothing refers to it any more. When very many batches
+        are held, further ones are copies: each that is lent takes a file descriptor.
         """
+        if self._n_lent >= _MOST_LENT:
+            copied = pixels.clone()
+            self.release(pixels, slot)
+            return copied.permute(0, 3, 1, 2)
         self._keep_mapped(pixels, slot)
         array = pixels.numpy()[...]  # lives as long as a tensor that uses its memory
-        weakref.finalize(array, self._give_back, slot).atexit = False
+        self._n_lent += 1
+        weakref.finalize(array, self._get_back, slot).atexit = False
         return torch.from_numpy(array).permute(0, 3, 1, 2)
+
+    def pass_on(self, worker: int | None) -> None:
+        """In the main process, once a batch of a worker is done with: let it have memory again.
+
+        Not more than it takes up: it looks for memory with every batch, and the pipe to it holds a
+        limited number of messages.
+        """
+        returned = self._returned[worker]
+        for _ in range(min(2, len(returned))):
+            self._give_back(returned.popleft())
+
+    def _get_back(self, slot: Slot) -> None:
+        """A batch that was lent is free. Called from anywhere, by the garbage collector as well."""
+        self._n_lent -= 1
+        self._returned[slot[0]].append(slot)
 
     def _keep_mapped(self, pixels: torch.Tensor, slot: Slot) -> None:
         worker, _, number = slot
@@ -179,7 +208,7 @@ class FloatBuffers:
             (memory, user)
             for memory, user in self._arrays
             if user() is not None or memory.size >= size
-        ][: self._KEPT]
+        ][-self._KEPT :]
         for i, (memory, user) in enumerate(self._arrays):
             if user() is None and memory.size >= size:
                 del self._arrays[i]
@@ -205,6 +234,7 @@ def count_batches(
             min(run.stop, n_frames[run.path]) - run.start,
         )
         for run in runs
+        if n_frames[run.path]
     ]
     lengths = (sum(n for _, n in same) for _, same in groupby(sizes, key=lambda item: item[0]))
     return sum(n // batch_size if drop_last else math.ceil(n / batch_size) for n in lengths)

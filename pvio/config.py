@@ -303,6 +303,8 @@ def _explain(fault: Any) -> str:
         return f"{key}: expected a section of keys such as {example}, got {value!r}"
     field = section.model_fields.get(str(keys[-1])) if keys else None
     message = fault["msg"].removeprefix("Value error, ")
+    if not keys:  # it concerns several keys, and names them
+        return message
     shown = "" if isinstance(value, dict) and not field else f", got {value!r}"
     meaning = f" ({field.description})" if field is not None and field.description else ""
     return f"{key}: {message[0].lower() + message[1:]}{shown}{meaning}"

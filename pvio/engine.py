@@ -204,19 +204,20 @@ class Engine:
         """Batches, decoded ahead in a thread; a batch's buffer is valid until the next one."""
         size = min(self.settings.model.batch_size, stop - start)
         free: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
-        for _ in range(BATCHES_AHEAD + 2):
-            free.put(self.transfer.buffer((size, *converter.shape)))
+        for buffer in self.transfer.buffers(BATCHES_AHEAD + 2, (size, *converter.shape)):
+            free.put(buffer)
         ready: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
 
         def decode() -> None:
             try:
-                frames = reader.frames(start, stop)
-                for first in range(start, stop, size):
-                    buffer = free.get()
-                    if buffer is None:
-                        return
-                    last = min(first + size, stop)
-                    ready.put(_fill(frames, first, last, buffer, converter, self.transfer))
+                # Closed here, in any case: nothing may decode on when the reader is closed.
+                with contextlib.closing(reader.frames(start, stop)) as frames:
+                    for first in range(start, stop, size):
+                        buffer = free.get()
+                        if buffer is None:
+                            return
+                        last = min(first + size, stop)
+                        ready.put(_fill(frames, first, last, buffer, converter, self.transfer))
                 ready.put(None)
             except BaseException as error:
                 ready.put(error)

@@ -135,7 +135,7 @@ def decode_runs(
             else:
                 yield from _pictures(run, indexes.get(run.path), channels, planar, lost)
         except (UnreadableVideo, OSError) as error:
-            logger.warning("%s: not read to its end and skipped: %s", run.path, error)
+            logger.warning("%s; not read to its end", error)
         finally:
             lost.report()
 

@@ -169,7 +169,8 @@ class VideoCollectionDataset(IterableDataset):
         """What the process that asks has to read: all of it, or its share as a worker."""
         worker = get_worker_info()
         if worker is None:
-            return whole_runs(self.video_paths)
+            n_frames = self.n_frames_lookup or {}
+            return whole_runs(path for path in self.video_paths if n_frames.get(path, 1))
         return self._runs_of_worker(worker.id)
 
     def _runs_of_worker(self, worker: int) -> list[Run]:
@@ -299,7 +300,9 @@ class VideoCollectionDataLoader(DataLoader):
                     "video_paths": batch["video_paths"],
                     "frame_indices": batch["frame_indices"],
                 }
+                worker = batch["slot"][0] if "slot" in batch else None
                 del frames, batch  # so that the memory is free once the caller lets go of it
+                source.pass_on(worker)
 
     def _new_batch_loader(self) -> DataLoader:
         assert isinstance(self.dataset, VideoCollectionDataset)

@@ -30,8 +30,8 @@ def transfer_to(device: torch.device, settings: ModelSettings) -> Transfer:
 class Transfer:
     """To a model on the CPU: nothing is copied.
 
-    The thread that decodes takes a `buffer`, fills it and `send`s it. The thread of the model
-    `receive`s the batch; once the batch is `done_with`, its buffer may be filled again.
+    The thread that decodes takes one of the `buffers`, fills it and `send`s it. The thread of the
+    model `receive`s the batch; once the batch is `done_with`, its buffer may be filled again.
 
     Args:
         device: of the model.
@@ -42,6 +42,7 @@ class Transfer:
         self._device = device
         self._is_float = settings.dtype == "float32"
         self._input: torch.Tensor | None = None
+        self._buffers: list[np.ndarray] = []
         self._scale: tuple[torch.Tensor, torch.Tensor] | None = None
         if settings.normalize is not None:
             mean, std = (
@@ -50,15 +51,24 @@ class Transfer:
             )
             self._scale = mean, std
 
-    def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Memory for a batch: uint8, N×H×W×C."""
+    def buffers(self, n: int, shape: tuple[int, ...]) -> list[np.ndarray]:
+        """Memory for `n` batches: uint8, N×H×W×C; the same again when it is asked for again.
+
+        Fresh memory would cost as much as the conversion: the kernel has to clear every page of it.
+        """
+        if len(self._buffers) != n or self._buffers[0].shape != shape:
+            self._buffers = []  # freed before as much is taken
+            self._buffers = [self._memory(shape) for _ in range(n)]
+        return self._buffers
+
+    def _memory(self, shape: tuple[int, ...]) -> np.ndarray:
         return np.empty(shape, np.uint8)
 
     def send(self, pixels: np.ndarray) -> Sent:
         """Start a batch on its way.
 
         Args:
-            pixels: uint8, B×H×W×C, the filled part of a `buffer`; not to be written to before the
+            pixels: uint8, B×H×W×C, the filled part of a buffer; not to be written to before the
                 batch is `done_with`.
         """
         return Sent(torch.from_numpy(pixels).permute(0, 3, 1, 2), None)
@@ -105,9 +115,9 @@ class Transfer:
 class CudaTransfer(Transfer):
     """To a model on a CUDA device: the copy of a batch overlaps the model on the batch before.
 
-    Buffers are pinned memory, so that the device copies from them by itself. PyTorch keeps such
-    memory for the buffers of the next segment. Copies run on a stream of their own, which the
-    thread that decodes feeds; the model's stream waits for the copy of its batch and no other.
+    Buffers are pinned memory, so that the device copies from them by itself. Copies run on a stream
+    of their own, which the thread that decodes feeds; the model's stream waits for the copy of its
+    batch and no other.
 
     Args:
         device, settings: see `Transfer`.
@@ -121,7 +131,7 @@ class CudaTransfer(Transfer):
         # CUDA multiplies by the reciprocal of a plain number, which is not the exact quotient.
         self._full = torch.tensor(255.0, device=device)
 
-    def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _memory(self, shape: tuple[int, ...]) -> np.ndarray:
         pinned = self._device.type == "cuda"
         return torch.empty(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
 

@@ -45,8 +45,8 @@ class GuardedReader:
         self._cancelled = threading.Event()
         self._reader: Reader | None = open_reader(index, decoder)
 
-    def frames(self, start: int, stop: int) -> Iterator[Decoded]:
-        """See `Reader.frames`."""
+    def frames(self, start: int, stop: int) -> Generator[Decoded]:
+        """See `Reader.frames`. To be closed, or used up, before the reader is closed."""
         expected = start
         if self._reader is not None:
             frames = self._ahead(_generator(self._reader, start, stop))

@@ -105,8 +105,9 @@ class Converter:
             out[...] = luma[np.newaxis] if self._planar else luma[:, :, np.newaxis]
 
     def _has_fast_planes(self, frame: av.VideoFrame) -> bool:
-        # At these widths swscale (FFmpeg 8) leaves the last columns of planar RGB unwritten.
-        is_right = not 0 < frame.width % 16 <= 8
+        # swscale (FFmpeg 8) leaves the last columns of planar RGB unwritten at some widths, and
+        # takes another path, with other values, at odd heights.
+        is_right = not 0 < frame.width % 16 <= 8 and frame.height % 2 == 0
         same = (frame.height, frame.width) == self._coded
         return same and is_right and frame.format.name in _PLANAR_RGB_FROM
 

@@ -75,7 +75,7 @@ def work_through(
     finished = _finished(store, entries, patience)
     checked: set[int] = set()
     receipts: list[SegmentReceipt] = []
-    failures: list[str] = []
+    failures: dict[str, list[str]] = {}
     todo = [n for n, facts in zip(numbers, finished, strict=True) if facts is None]
     total = sum(plan.segments[n].stop - plan.segments[n].start for n in todo)
     log.info(
@@ -103,11 +103,11 @@ def work_through(
                     continue
                 except PvioError as error:
                     log.error("%s: %s", name, error, exc_info=error.__cause__)
-                    failures.append(f"{name}: {error}")
+                    failures.setdefault(str(error), []).append(name)
                     continue
                 except Exception as error:
                     log.exception("%s failed", name)
-                    failures.append(f"{name}: {type(error).__name__}: {error}")
+                    failures.setdefault(f"{type(error).__name__}: {error}", []).append(name)
                     continue
                 log.info("%s: done in %.1f s", name, facts["seconds"]["total"])
             receipts.append(
@@ -121,9 +121,14 @@ def work_through(
                 )
             )
     if failures:
+        n_failed = sum(map(len, failures.values()))
+        lines = [
+            f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
+            for reason, names in failures.items()
+        ]
         raise FailedSegments(
-            f"{len(failures)} of {len(numbers)} segments of {stage} {shard} failed, the others are "
-            "finished and kept:\n  " + "\n  ".join(failures)
+            f"{n_failed} of {len(numbers)} segments of {stage} {shard} failed, the others are "
+            "finished and kept:\n  " + "\n  ".join(lines)
         )
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
 

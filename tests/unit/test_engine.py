@@ -301,6 +301,26 @@ def test_an_exception_while_decoding_reaches_the_caller(
     assert decoding_threads() == []
 
 
+def test_an_exception_on_the_way_to_the_model_leaves_no_thread(clip: Clip, engine: Any):
+    index = load_index(clip("b_frames.mp4"))
+    model = engine("mean", batch_size=2)
+    sends = 0
+    send = model.transfer.send
+
+    def failing(pixels: np.ndarray) -> Any:
+        nonlocal sends
+        sends += 1
+        if sends % 3 == 0:
+            raise MemoryError("the device is full")
+        return send(pixels)
+
+    model.transfer.send = failing
+    for _ in range(20):
+        with pytest.raises(MemoryError, match="the device is full"):
+            model.run(index, 0, 40)
+    assert not [t for t in threading.enumerate() if t.name in ("pvio-decode", "pvio-ahead")]
+
+
 def test_prepare_sees_every_video_once(engine: Any, index: FrameIndex, clip: Clip):
     model = engine("Prepared")
     for start in (0, 12, 24):

@@ -1,6 +1,8 @@
 import logging
 import multiprocessing
+import os
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from pvio.batches import FloatBuffers
 from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
 from pvio.video_io import read_frames_from_video, write_frames_to_video
 
@@ -468,6 +471,33 @@ def test_integers_are_those_that_the_floats_are_made_of(videos, channels, n_work
         assert frame.dtype == torch.uint8
         assert frame.shape == ({"rgb": 3, "gray": 1}[channels], 32, 48)
         assert torch.equal(frame.float() / 255, floats[key])
+
+
+def test_very_many_integer_batches_may_be_held(tmp_path):
+    path = make_video(tmp_path / "v.mp4", 400)
+    dataset = VideoCollectionDataset([path], dtype="uint8")
+    before = len(os.listdir("/proc/self/fd"))
+    held = [batch["frames"] for batch in VideoCollectionDataLoader(dataset, num_workers=1)]
+    assert len(os.listdir("/proc/self/fd")) - before < 300
+    expected = read_frames_from_video(path)[0]
+    assert all(
+        np.array_equal(frames[0].permute(1, 2, 0).numpy(), picture)
+        for frames, picture in zip(held, expected, strict=True)
+    )
+
+
+def test_memory_of_floats_is_used_again_while_some_batches_are_held():
+    buffers = FloatBuffers()
+    pixels = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
+    with ThreadPoolExecutor(1) as threads:
+        held = [buffers.convert(pixels, threads) for _ in range(5)]
+        places = set()
+        for _ in range(10):
+            batch = buffers.convert(pixels, threads)
+            places.add(batch.data_ptr())
+            del batch
+    assert len(places) == 1
+    assert len({batch.data_ptr() for batch in held}) == 5
 
 
 def test_gray_is_the_luma_plane(videos):

@@ -106,7 +106,7 @@ def pixels(settings: ModelSettings, n: int = 5) -> np.ndarray:
 
 
 def received(transfer: Transfer, pictures: np.ndarray) -> torch.Tensor:
-    buffer = transfer.buffer((len(pictures) + 2, *pictures.shape[1:]))
+    buffer = transfer.buffers(1, (len(pictures) + 2, *pictures.shape[1:]))[0]
     buffer[: len(pictures)] = pictures
     return transfer.receive(transfer.send(buffer[: len(pictures)]))
 
@@ -148,9 +148,16 @@ def test_memory_of_floats_is_used_again(kind: str, cuda: FakeCuda):
     assert received(transfer, pixels(settings, 9)).shape == (9, 3, 16, 16)
 
 
+def test_memory_of_pictures_is_used_again_by_the_next_segment():
+    transfer = Transfer(CPU, SETTINGS["rgb"])
+    first = [buffer.ctypes.data for buffer in transfer.buffers(3, (4, 16, 16, 3))]
+    assert [buffer.ctypes.data for buffer in transfer.buffers(3, (4, 16, 16, 3))] == first
+    assert transfer.buffers(3, (5, 16, 16, 3))[0].shape == (5, 16, 16, 3)
+
+
 def test_bytes_reach_a_model_on_the_cpu_without_a_copy():
     transfer = Transfer(CPU, SETTINGS["uint8"])
-    buffer = transfer.buffer((4, 16, 16, 3))
+    (buffer,) = transfer.buffers(1, (4, 16, 16, 3))
     assert transfer.receive(transfer.send(buffer)).data_ptr() == buffer.ctypes.data
 
 
