@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pvio.codecs import CODECS, CodecName
 from pvio.errors import ConfigError
 
 ENTRY_PATTERN = re.compile(r"^(?P<where>.+?):(?P<name>[A-Za-z_][A-Za-z0-9_.]*)$")
@@ -107,19 +108,47 @@ class OutputSettings(Section):
         description="none; overlay: the source with the model's drawing; "
         "frames: the pictures the model returns under the key 'frames'",
     )
-    codec: Literal["libx264"] = Field(default="libx264", description="FFmpeg encoder")
+    codec: CodecName = Field(default="libx264", description="FFmpeg's encoder")
     crf: int = Field(default=18, ge=0, le=51, description="quality: 0 lossless ... 51 worst")
-    preset: Literal[
-        "ultrafast",
-        "superfast",
-        "veryfast",
-        "faster",
-        "fast",
-        "medium",
-        "slow",
-        "slower",
-        "veryslow",
-    ] = Field(default="medium", description="encoder speed against file size")
+    preset: str = Field(default="medium", description="encoder speed against file size")
+    pix_fmt: str = Field(
+        default="auto",
+        description="auto: plays widely; source: the source's own; or an FFmpeg name like yuv420p",
+    )
+    options: dict[str, str | int | float] = Field(
+        default_factory=dict, description="more options of the encoder, by FFmpeg's names"
+    )
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _plain_options(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name, option in value.items():
+                if isinstance(option, bool) or not isinstance(option, str | int | float):
+                    raise ValueError(f"expected text or a number for '{name}'")
+        return value
+
+    @property
+    def suffix(self) -> Literal[".mp4", ".mkv"]:
+        """Ending of the videos, with its dot."""
+        return CODECS[self.codec].suffix
+
+    @model_validator(mode="after")
+    def _codec_takes_it(self) -> OutputSettings:
+        codec = CODECS[self.codec]
+        if codec.presets and self.preset not in codec.presets:
+            known = ", ".join(codec.presets)
+            raise ValueError(f"preset '{self.preset}' is none of {self.codec}'s: {known}")
+        if self.pix_fmt not in ("auto", "source", *codec.pixel_formats):
+            known = ", ".join(codec.pixel_formats)
+            raise ValueError(
+                f"pix_fmt '{self.pix_fmt}' does not go with {self.codec}; it takes auto, source, "
+                f"{known}"
+            )
+        taken = sorted({"crf", "preset", "pix_fmt"} & self.options.keys())
+        if taken:
+            raise ValueError(f"options: '{taken[0]}' has a key of its own, output.{taken[0]}")
+        return self
 
 
 class Settings(Section):

@@ -112,36 +112,32 @@ class Painter:
             ModelError: when the model's `draw` raises.
         """
         from pvio.media.draw import Canvas
-        from pvio.media.encode import (
-            PlanarConverter,
-            SegmentEncoder,
-            matrix_name,
-            output_color,
-            output_pixel_format,
-        )
+        from pvio.media.encode import SegmentEncoder
         from pvio.media.guarded import GuardedReader
+        from pvio.media.output_format import output_format
+        from pvio.media.planes import PlanarConverter, empty_planes
 
-        color = output_color(index)
-        full_range = color[0] == 2
-        pixel_format = output_pixel_format(index.height, index.width)
-        converter = PlanarConverter(pixel_format, index.orientation, color)
+        output = output_format(index, self._settings.output)
+        look: dict[str, Any] = {
+            "bit_depth": output.bit_depth,
+            "full_range": output.full_range,
+            "matrix": output.matrix,
+        }
+        converter = PlanarConverter(output, index.orientation)
         reader = GuardedReader(index, "pyav", self._settings.decoder_timeout, converter)
-        last: list[np.ndarray] | None = None
+        last = empty_planes(output)
         try:
-            with SegmentEncoder(file, index, start, self._settings.output) as encoder:
+            with SegmentEncoder(file, output, self._settings.output) as encoder:
                 for decoded, row in zip(reader.frames(start, stop), rows, strict=True):
                     good = decoded.status in ("ok", "suspect")
                     if good:
-                        planes = last = converter(decoded.picture)
-                    else:
-                        planes = last or _black(index, pixel_format, full_range)
-                    drawn = [plane.copy() for plane in planes] if last is planes else planes
-                    canvas = Canvas(drawn, full_range=full_range, matrix=matrix_name(color))
+                        last = converter(decoded.picture)
+                    canvas = Canvas(encoder.lay(last), **look)
                     if good:
                         self._draw_row(canvas, row)
                     if decoded.status != "ok":
                         _mark(canvas, decoded.status)
-                    encoder.write(drawn)
+                    encoder.encode(int(index.pts[decoded.rank]))
                     progress(1)
         finally:
             reader.close()
@@ -172,10 +168,3 @@ def _mark(canvas: Any, status: str) -> None:
     size = max(10, canvas.height // 20)
     canvas.box(0, 0, canvas.width - 1, canvas.height - 1, color="red", width=4)
     canvas.text(8, 8, status, color="white", size=size, background="red")
-
-
-def _black(index: FrameIndex, pixel_format: str, full_range: bool) -> list[np.ndarray]:
-    height, width = index.height, index.width
-    small = (height // 2, width // 2) if pixel_format == "yuv420p" else (height, width)
-    luma = np.full((height, width), 0 if full_range else 16, np.uint8)
-    return [luma, np.full(small, 128, np.uint8), np.full(small, 128, np.uint8)]
