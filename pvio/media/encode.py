@@ -48,7 +48,8 @@ class SegmentEncoder:
     ):
         self.output = output
         self.name: CodecName = settings.codec
-        self._last_pts = -(2**62)
+        self._first_pts: int | None = None
+        self._last_pts = -1
         self._frame = _blank(output)
         try:
             self._open(file, settings, threads)
@@ -57,8 +58,8 @@ class SegmentEncoder:
             if other is None:
                 raise
             say_once(
-                f"{self.name} cannot be used here, {other} takes its place, without the options of "
-                f"output.options ({error.__cause__})"
+                f"{error}. {other} takes its place in this job, at the same crf and without "
+                "output.options"
             )
             self.name = other
             self._open(file, settings, threads)
@@ -80,9 +81,12 @@ class SegmentEncoder:
 
         Args:
             pts: time stamp in units of the output's time base. The exact ones are set when
-                segments are joined; here they move up where the one before is not less.
+                segments are joined; here they count from the segment's first frame, and move up
+                where the one before is not less.
         """
-        self._last_pts = max(int(pts), self._last_pts + 1)
+        if self._first_pts is None:  # NUT has none below 0
+            self._first_pts = pts
+        self._last_pts = max(pts - self._first_pts, self._last_pts + 1)
         self._frame.pts, self._frame.time_base = self._last_pts, self.output.time_base
         self._mux(self._frame)
 
@@ -119,10 +123,10 @@ class SegmentEncoder:
             try:
                 context.open()
             except av.error.FFmpegError as error:
-                said = "; ".join(text.strip() for level, _, text in messages if level <= 16)
+                said = [text.strip() for level, _, text in messages if level <= av.logging.ERROR]
                 raise EncodeError(
-                    f"{output.source}: {self.name} cannot be opened for {output.width}×"
-                    f"{output.height} {output.pixel_format}: {said or error}"
+                    f"{self.name} does not open for {output.width}×{output.height} "
+                    f"{output.pixel_format}: {'; '.join(said) or error.strerror}"
                 ) from error
         faults = [f"unknown option {name}" for name in context.options]
         faults += [text.strip() for _, _, text in messages if text.startswith(_PASSED_OVER)]

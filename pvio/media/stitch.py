@@ -21,8 +21,6 @@ Segment = tuple[int, int, bytes | BinaryIO]
 
 # FFmpeg writes Matroska in milliseconds and has no option for less (libavformat/matroskaenc.c).
 _MATROSKA_UNIT = Fraction(1, 1000)
-_MATROSKA = (".mkv", ".mka", ".webm")
-_MP4 = (".mp4", ".m4v", ".mov")
 
 
 def join_segments(
@@ -105,11 +103,11 @@ def container_times(
     Returns:
         int64 time stamps, and the seconds per unit of these.
     """
-    if not str(path).lower().endswith(_MATROSKA):
+    if not _is_matroska(path):
         return strictly_ascending(pts), time_base
     scale = time_base / _MATROSKA_UNIT
-    rounded = [(2 * int(each) * scale.numerator + scale.denominator) for each in pts]
-    units = np.array([each // (2 * scale.denominator) for each in rounded], np.int64)
+    num, den = scale.numerator, scale.denominator
+    units = np.array([(2 * int(each) * num + den) // (2 * den) for each in pts], np.int64)
     return strictly_ascending(units), _MATROSKA_UNIT
 
 
@@ -188,14 +186,14 @@ def _add_video(
     context.color_range, context.colorspace = color[0], color[1]
     context.color_primaries, context.color_trc = color[2], color[3]
     context.sample_aspect_ratio = upright_aspect(index)
-    if context.name in ("hevc", "libx265") and str(path).lower().endswith(_MP4):
+    if context.name in ("hevc", "libx265") and not _is_matroska(path):
         context.codec_tag = "hvc1"  # Safari plays no other
     video.time_base = unit
     return video
 
 
 def _muxer_options(index: FrameIndex, path: str | os.PathLike[str]) -> dict[str, str]:
-    if not str(path).lower().endswith(_MP4):
+    if _is_matroska(path):
         return {"avoid_negative_ts": "disabled"}
     # The index at the front, and a clock in which the edit list holds the start exactly.
     clock = index.time_base.denominator
@@ -215,10 +213,10 @@ class _Clock:
 
     def __init__(self, index: FrameIndex, path: str | os.PathLike[str]):
         self.pts, self.unit = container_times(index.pts, index.time_base, path)
-        if self.unit == _MATROSKA_UNIT and len(self.pts) and self.pts[0] < 0:
+        if self.pts[0] < 0:
             raise EncodeError(
-                f"{index.path}: it begins before 0, which Matroska cannot hold; take another "
-                "output.codec than ffv1"
+                f"{index.path}: its frames begin before 0, at {float(self.pts[0] * self.unit):g} s, "
+                "which neither MP4 nor Matroska can show"
             )
         last = max(1, round(1 / (index.rate * self.unit)))
         self.durations = np.append(np.diff(self.pts), last)
@@ -249,6 +247,10 @@ def _retimed(
                 f"than the {depth} frame(s) it declares"
             )
         yield packet
+
+
+def _is_matroska(path: str | os.PathLike[str]) -> bool:
+    return os.fspath(path).lower().endswith(".mkv")
 
 
 def _seconds(packet: Any) -> float:
