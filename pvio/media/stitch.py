@@ -73,7 +73,9 @@ def join_segments(
                     pending = next(sound, None)
                 if found != first:
                     raise EncodeError(f"{name} {_difference(found, first)}")
-                for packet in _retimed(source, stream, start, stop, clock, name):
+                for packet in _retimed(
+                    source, stream, start, stop, clock, found.reorder_depth, name
+                ):
                     packet.stream = video
                     # Interleaved by time, as players expect.
                     at = _seconds(packet)
@@ -214,9 +216,10 @@ class _Clock:
     def __init__(self, index: FrameIndex, path: str | os.PathLike[str]):
         self.pts, self.unit = container_times(index.pts, index.time_base, path)
         if self.pts[0] < 0:
+            begin = float(self.pts[0] * self.unit)
             raise EncodeError(
-                f"{index.path}: its frames begin before 0, at {float(self.pts[0] * self.unit):g} s, "
-                "which neither MP4 nor Matroska can show"
+                f"{index.path}: its frames begin before 0, at {begin:g} s, which "
+                "neither MP4 nor Matroska can show"
             )
         last = max(1, round(1 / (index.rate * self.unit)))
         self.durations = np.append(np.diff(self.pts), last)
@@ -230,12 +233,11 @@ class _Clock:
 
 
 def _retimed(
-    source: Any, stream: Any, start: int, stop: int, clock: _Clock, name: str
+    source: Any, stream: Any, start: int, stop: int, clock: _Clock, depth: int, name: str
 ) -> Iterator[Any]:
     packets = [packet for packet in source.demux(stream) if packet.size]
     if len(packets) != stop - start:
         raise EncodeError(f"{name} were encoded as {len(packets)} frames instead of {stop - start}")
-    depth = stream.codec_context.reorder_depth
     ranks = np.argsort(np.argsort([packet.pts for packet in packets])) + start
     for position, (packet, rank) in enumerate(zip(packets, ranks, strict=True), start):
         packet.pts, packet.dts = int(clock.pts[rank]), clock.dts(position, depth)

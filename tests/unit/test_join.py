@@ -1,9 +1,12 @@
-"""Joined segments: one video with the source's times, sound, words and chapters, or an error."""
+"""Joined segments: one video with the source's times, or an error that names the segment."""
 
 from __future__ import annotations
 
+import io
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +14,20 @@ import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from encoding import encoded
+from clips import B_FRAMES
+from clips import source as moving_picture
+from encoding import encoded, reencode
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pvio.errors import EncodeError
+from pvio.media import stitch
+from pvio.media.frames_output import FramesWriter
 from pvio.media.index import load_index
-from pvio.media.stitch import join_segments, strictly_ascending
+from pvio.media.stitch import container_times, join_segments, strictly_ascending
 from pvio.store import replacing
 
 Clip = Callable[[str], Path]
-
-
-def test_audio_packets_are_copied_with_their_times(clip: Clip, reencoded: Any, ffmpeg: Any):
-    source = clip("audio.mp4")
-    assert ffmpeg.packets(reencoded(source), "0:a:0") == ffmpeg.packets(source, "0:a:0")
-
-
-def test_audio_that_the_container_cannot_hold_is_left_out(
-    tmp_path: Path, reencoded: Any, ffmpeg: Any
-):
-    source = tmp_path / "pcm.avi"
-    ffmpeg.run(
-        *("-v", "error", "-f", "lavfi", "-i", "sine=duration=0.4"),
-        *("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25", "-frames:v", 10),
-        *("-c:v", "mpeg4", "-c:a", "adpcm_ima_wav", source),
-    )
-    text = ffmpeg.describe(reencoded(source))
-    assert "Video: h264" in text
-    assert "Audio" not in text
 
 
 @pytest.mark.parametrize(
@@ -97,3 +85,95 @@ def test_repeated_times_are_pulled_apart(times: list[int]):
 @given(st.sets(st.integers(-50, 50), min_size=1).map(sorted))
 def test_ascending_times_stay(times: list[int]):
     assert strictly_ascending(np.array(times)).tolist() == times
+
+
+def test_segments_of_different_encoders_are_an_error_that_names_them(
+    clip: Clip, settings_for: Any, tmp_path: Path
+):
+    index = load_index(clip("b_frames.mp4"))
+    parts = encoded(index, settings_for(codec="libx264"))
+    start, stop, payload = parts[2]
+    # As a machine with a GPU would have marked it; the name has the same length.
+    parts[2] = (start, stop, payload.replace(b"\x07libx264", b"\x07h264_nv"))
+    expected = f"frames {start} to {stop - 1} were encoded by h264_nv, those before by libx264"
+    with pytest.raises(EncodeError, match=expected):
+        join_segments(parts, index, tmp_path / "out.mp4")
+
+
+@pytest.mark.parametrize(
+    ("other", "shown"),
+    [
+        ({"pix_fmt": "yuv444p"}, "h264 yuv444p 96×64, those before as h264 yuv420p 96×64"),
+        ({"pix_fmt": "yuv420p10le"}, "h264 yuv420p10le 96×64"),
+    ],
+    ids=str,
+)
+def test_segments_of_another_format_are_an_error_that_names_them(
+    clip: Clip, other: Any, shown: str, settings_for: Any, tmp_path: Path
+):
+    index = load_index(clip("b_frames.mp4"))
+    parts = encoded(index, settings_for())
+    parts[1] = encoded(index, settings_for(**other))[1]
+    with pytest.raises(EncodeError, match=f"frames 12 to 23 were encoded as {shown}"):
+        join_segments(parts, index, tmp_path / "out.mp4")
+
+
+def test_a_segment_of_another_size_is_an_error(clip: Clip, settings_for: Any, tmp_path: Path):
+    index = load_index(clip("b_frames.mp4"))
+    settings = settings_for()
+    parts = encoded(index, settings)
+    file = io.BytesIO()
+    with FramesWriter(file, index, 12, settings.output) as writer:
+        for rank in range(12, 24):
+            writer.write(rank, np.zeros((32, 48, 3), np.uint8))
+    parts[1] = (12, 24, file.getvalue())
+    with pytest.raises(EncodeError, match="frames 12 to 23 were encoded as h264 yuv420p 48×32"):
+        join_segments(parts, index, tmp_path / "out.mp4")
+
+
+def test_an_encoder_that_reorders_more_than_it_declares_is_an_error(
+    clip: Clip, settings_for: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    index = load_index(clip("b_frames.mp4"))
+    parts = encoded(index, settings_for(crf=23, preset="medium"))
+    monkeypatch.setattr(
+        stitch, "_parameters", lambda s, true=stitch._parameters: replace(true(s), reorder_depth=0)
+    )
+    with pytest.raises(EncodeError, match=r"frames 0 to 11: frame \d+ is decoded after"):
+        join_segments(parts, index, tmp_path / "out.mp4")
+
+
+@given(
+    st.sets(st.integers(0, 10**9), min_size=1).map(sorted),
+    st.sampled_from([Fraction(1, 90_000), Fraction(1, 15_360), Fraction(1001, 30_000)]),
+)
+def test_matroska_times_are_the_nearest_milliseconds(pts: list[int], time_base: Fraction):
+    found, unit = container_times(np.array(pts), time_base, "a.mkv")
+    assert unit == Fraction(1, 1000)
+    assert (np.diff(found) > 0).all()
+    true = [each * time_base for each in pts]
+    # Further off only where they had to be pulled apart.
+    for k, (at, exact) in enumerate(zip(found.tolist(), true, strict=True)):
+        pushed = k > 0 and at == found[k - 1] + 1
+        assert abs(at * unit - exact) <= unit / 2 or pushed
+
+
+def test_times_that_are_no_milliseconds_are_rounded_in_matroska(
+    clip: Clip, tmp_path: Path, settings_for: Any, ffmpeg: Any
+):
+    source = tmp_path / "ntsc.mp4"
+    ffmpeg.run("-v", "error", *moving_picture("30000/1001"), *B_FRAMES, source)
+    path = reencode(source, settings_for(codec="ffv1"), tmp_path / "a.mkv")
+    off = [a - b for a, b in zip(ffmpeg.times(path), ffmpeg.times(source), strict=True)]
+    assert max(map(abs, off)) <= Fraction(1, 2000)
+    assert any(off)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "ffv1"])
+def test_a_start_before_zero_is_an_error_that_says_so(
+    clip: Clip, codec: str, settings_for: Any, tmp_path: Path
+):
+    index = load_index(clip("negative_start.mkv"))
+    parts = encoded(index, settings_for(codec=codec))
+    with pytest.raises(EncodeError, match=r"begin before 0, at -0\.5 s"):
+        join_segments(parts, index, tmp_path / "out.mp4")
