@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pvio.codecs import CODECS, CodecName
 from pvio.errors import ConfigError
@@ -119,6 +127,23 @@ class OutputSettings(Section):
         default_factory=dict, description="more options of the encoder, by FFmpeg's names"
     )
 
+    @field_validator("preset")
+    @classmethod
+    def _preset_of_codec(cls, value: str, info: ValidationInfo) -> str:
+        codec = info.data.get("codec", "ffv1")  # absent where it is a fault itself
+        if CODECS[codec].presets and value not in CODECS[codec].presets:
+            raise ValueError(f"{codec} has {', '.join(CODECS[codec].presets)}")
+        return value
+
+    @field_validator("pix_fmt")
+    @classmethod
+    def _format_of_codec(cls, value: str, info: ValidationInfo) -> str:
+        codec = info.data.get("codec")
+        if codec and value not in ("auto", "source", *CODECS[codec].pixel_formats):
+            known = ", ".join(CODECS[codec].pixel_formats)
+            raise ValueError(f"{codec} takes auto, source, {known}")
+        return value
+
     @field_validator("options", mode="before")
     @classmethod
     def _plain_options(cls, value: Any) -> Any:
@@ -126,29 +151,14 @@ class OutputSettings(Section):
             for name, option in value.items():
                 if isinstance(option, bool) or not isinstance(option, str | int | float):
                     raise ValueError(f"expected text or a number for '{name}'")
+                if name in ("crf", "preset", "pix_fmt"):
+                    raise ValueError(f"'{name}' has a key of its own, output.{name}")
         return value
 
     @property
     def suffix(self) -> Literal[".mp4", ".mkv"]:
         """Ending of the videos, with its dot."""
         return CODECS[self.codec].suffix
-
-    @model_validator(mode="after")
-    def _codec_takes_it(self) -> OutputSettings:
-        codec = CODECS[self.codec]
-        if codec.presets and self.preset not in codec.presets:
-            known = ", ".join(codec.presets)
-            raise ValueError(f"preset '{self.preset}' is none of {self.codec}'s: {known}")
-        if self.pix_fmt not in ("auto", "source", *codec.pixel_formats):
-            known = ", ".join(codec.pixel_formats)
-            raise ValueError(
-                f"pix_fmt '{self.pix_fmt}' does not go with {self.codec}; it takes auto, source, "
-                f"{known}"
-            )
-        taken = sorted({"crf", "preset", "pix_fmt"} & self.options.keys())
-        if taken:
-            raise ValueError(f"options: '{taken[0]}' has a key of its own, output.{taken[0]}")
-        return self
 
 
 class Settings(Section):
