@@ -156,12 +156,15 @@ def _parameters(stream: Any) -> _Parameters:
 
 
 def _difference(found: _Parameters, first: _Parameters) -> str:
+    again = (
+        "remove the folder 'video' in the cache and run again with --forcerun encode (infer with "
+        "output.video: frames)"
+    )
     if found.encoder != first.encoder:
         return (
             f"were encoded by {found.encoder}, those before by {first.encoder}, which do not join. "
-            "Set output.codec to an encoder that works on every machine that encodes, such as "
-            "libx264; or remove the folder video in the cache and run all jobs where the one you "
-            "want works"
+            "Set output.codec to an encoder that works on every machine, such as libx264; or, "
+            f"where all machines have the same, {again}"
         )
     kinds = [
         f"{each.codec} {each.pixel_format} {each.size[0]}×{each.size[1]}" for each in (found, first)
@@ -170,7 +173,7 @@ def _difference(found: _Parameters, first: _Parameters) -> str:
         return f"were encoded as {kinds[0]}, those before as {kinds[1]}"
     return (
         "were encoded with other parameters than the frames before, maybe by another version of "
-        "the encoder; remove the folder video in the cache and run again"
+        f"the encoder; {again}"
     )
 
 
