@@ -11,6 +11,7 @@ import numpy as np
 
 from pvio.errors import UnreadableVideo
 from pvio.media.complaints import listen, tell_of_damage
+from pvio.media.container import open_container
 from pvio.media.decoded import Decoded, Status
 from pvio.media.index import FrameIndex
 from pvio.media.nal import clean_start, is_damaged, length_size
@@ -226,7 +227,7 @@ class PyAVReader:
             self.close()
         try:
             if self._container is None:
-                self._container = av.open(self.index.path)
+                self._container = open_container(self.index.path)
                 stream = self._container.streams[self.index.stream_index]
                 if self.index.container == "avi":
                     positions = avi_positions(stream)

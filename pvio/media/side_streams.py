@@ -6,8 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import av
-
+from pvio.media.container import open_container
 from pvio.media.index import FrameIndex
 
 log = logging.getLogger(__name__)
@@ -26,14 +25,17 @@ def copy_metadata(index: FrameIndex, output: Any) -> None:
         index: of the source.
         output: open container, to which the video stream has been added.
     """
-    with av.open(index.path) as source:
+    with open_container(index.path) as source:
         kept = {
-            key: value
+            key: _readable(value)
             for key, value in source.metadata.items()
             if key.lower() not in _OF_THE_FILE and not key.lower().startswith("duration")
         }
         output.metadata.update(kept)
         chapters = source.chapters()
+        for chapter in chapters:
+            words = chapter["metadata"]
+            chapter["metadata"] = {key: _readable(value) for key, value in words.items()}
         if chapters:
             output.set_chapters(chapters)
         _describe(source.streams[index.stream_index], output.streams.video[0])
@@ -46,7 +48,7 @@ def audio_packets(index: FrameIndex, output: Any) -> Iterator[Any]:
     """
     if not index.n_audio_streams:
         return iter(())
-    source = av.open(index.path)
+    source = open_container(index.path)
     streams: dict[int, Any] = {}
     for stream in source.streams.audio:
         codec = stream.codec_context.name if stream.codec_context else "unknown codec"
@@ -58,6 +60,7 @@ def audio_packets(index: FrameIndex, output: Any) -> Iterator[Any]:
             continue
         streams[stream.index] = output.add_stream_from_template(stream)
         _describe(stream, streams[stream.index])
+        streams[stream.index].disposition = stream.disposition
 
     def packets() -> Iterator[Any]:
         with source:
@@ -70,8 +73,20 @@ def audio_packets(index: FrameIndex, output: Any) -> Iterator[Any]:
     return packets()
 
 
+def _readable(text: str) -> str:
+    """Text that is no UTF-8 is mostly Latin-1, as in AVI files."""
+    raw = text.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
 def _describe(source: Any, target: Any) -> None:
     target.metadata.update(
-        {key: value for key, value in source.metadata.items() if key.lower() in _OF_A_STREAM}
+        {
+            key: _readable(value)
+            for key, value in source.metadata.items()
+            if key.lower() in _OF_A_STREAM
+        }
     )
-    target.disposition = source.disposition

@@ -13,6 +13,7 @@ import av
 import numpy as np
 
 from pvio.errors import EncodeError
+from pvio.media.container import open_container
 from pvio.media.index import FrameIndex
 from pvio.media.output_format import output_color, upright_aspect
 from pvio.media.side_streams import audio_packets, copy_metadata
@@ -123,7 +124,7 @@ def strictly_ascending(pts: np.ndarray) -> np.ndarray:
 
 def shown_times(path: str | os.PathLike[str]) -> list[Fraction]:
     """When the frames of a video are shown, in seconds, ascending."""
-    with av.open(os.fspath(path)) as container:
+    with open_container(os.fspath(path)) as container:
         stream = container.streams.video[0]
         unit = stream.time_base or Fraction(1)
         return sorted(

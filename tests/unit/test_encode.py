@@ -249,9 +249,10 @@ def colour_tags(text: str) -> str:
 
     The limited range is not told from none, since x264 writes it beside other tags only.
     """
-    match = re.search(r"Video: .*? yuvj?4\d\dp\d*(?:le)?\((.*?)(?:, )?(?:progressive)?\)", text)
+    match = re.search(r"Video: .*?, yuvj?4\d\dp\d*(?:le)?(?:\(([^)]*)\))?,", text)
     assert match is not None, text
-    return "" if match[1] == "tv" else match[1]
+    tags = [tag for tag in (match[1] or "").split(", ") if tag != "progressive"]
+    return "" if tags == ["tv"] else ", ".join(tags)
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "ffv1"])
@@ -313,8 +314,11 @@ def test_progress_counts_every_frame(clip: Clip, settings_for: Any):
 @pytest.fixture
 def half_lost(clip: Clip, tmp_path: Path) -> FrameIndex:
     """A clip whose second half is lost since it was indexed."""
-    path = tmp_path / "half.mkv"
-    path.write_bytes(clip("matroska.mkv").read_bytes())
+    return halved(clip("matroska.mkv"), tmp_path / "half.mkv")
+
+
+def halved(source: Path, path: Path) -> FrameIndex:
+    path.write_bytes(source.read_bytes())
     index = load_index(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     return index
@@ -354,3 +358,18 @@ def test_a_segment_without_any_picture_is_black(
     join_segments(encoded(half_lost, settings_for(), 12), half_lost, path)
     # 16 is black in the limited range, ITU-R BT.601.
     assert (ffmpeg.luma(path, 64, 96)[-1][INSIDE] == 16).all()
+
+
+def test_rows_without_a_picture_are_repeated_and_black_in_ten_bits_too(
+    clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any
+):
+    index = halved(clip("hevc_main10.mkv"), tmp_path / "half.mkv")
+    path = tmp_path / "out.mp4"
+    join_segments(encoded(index, settings_for(), 1000), index, path)
+    found = ffmpeg.luma(path, 64, 96, "yuv420p10le")
+    assert len(found) == 40
+    assert np.array_equal(found[-1][INSIDE], found[-2][INSIDE])
+    assert found[-1][INSIDE].max() > 255
+    join_segments(encoded(index, settings_for(), 12), index, path)
+    found = ffmpeg.luma(path, 64, 96, "yuv420p10le")
+    assert (found[-1][INSIDE] == 64).all()

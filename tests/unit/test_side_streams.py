@@ -10,6 +10,9 @@ from typing import Any
 
 import av
 import pytest
+from clips import B_FRAMES, TONE
+from clips import source as moving_picture
+from encoding import reencode
 
 Clip = Callable[[str], Path]
 
@@ -96,3 +99,32 @@ def test_all_audio_streams_are_copied_with_language_and_disposition(
     assert "(fra)" in lines[1]
     assert "(default)" in lines[1]
     assert "(comment)" in lines[1]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "ffv1"])
+def test_audio_of_every_container_is_copied(
+    tmp_path: Path, codec: str, settings_for: Any, ffmpeg: Any
+):
+    source = tmp_path / "opus.webm"
+    ffmpeg.run("-v", "error", *TONE, *moving_picture(), "-c:v", "libvpx", "-g", "12", source)
+    settings = settings_for(codec=codec)
+    made = reencode(source, settings, tmp_path / f"a{settings.output.suffix}")
+    assert ffmpeg.packets(made, "0:a:0") == ffmpeg.packets(source, "0:a:0")
+
+
+def test_sound_of_a_transport_stream_stays_the_same(tmp_path: Path, settings_for: Any, ffmpeg: Any):
+    source = tmp_path / "a.ts"
+    ffmpeg.run("-v", "error", *TONE, *moving_picture(), *B_FRAMES, "-c:a", "aac", source)
+    made = reencode(source, settings_for(), tmp_path / "a.mp4")
+    # MP4 has no ADTS headers in front of the packets.
+    sound = ["-map", "0:a:0", "-f", "s16le", "-"]
+    assert ffmpeg.run("-i", made, *sound).stdout == ffmpeg.run("-i", source, *sound).stdout
+
+
+def test_a_title_that_is_no_utf_8_is_copied(tmp_path: Path, settings_for: Any, ffmpeg: Any):
+    source = tmp_path / "a.avi"
+    title = ["-metadata", "title=M..use"]
+    ffmpeg.run("-v", "error", *moving_picture(), "-c:v", "mpeg4", "-g", "12", *title, source)
+    source.write_bytes(source.read_bytes().replace(b"M..use", "Mäüse".encode("latin-1") + b"!"))
+    made = reencode(source, settings_for(), tmp_path / "a.mp4")
+    assert words_of(ffmpeg, made)["title"] == "Mäüse!"
