@@ -57,7 +57,7 @@ class PlanarConverter:
         if isinstance(frame, list):
             return frame
         name = frame.format.name
-        if _GRAY.match(name):
+        if _GRAY.match(name) and _is_full(frame) == self._output.full_range:
             luma = self._orientation.apply(plane_view(frame, 0))
             planes = empty_planes(self._output)
             planes[0] = _with_depth(luma, bit_depth(name), self._output)
@@ -70,7 +70,7 @@ class PlanarConverter:
     def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
         output, from_rgb = self._output, is_rgb(frame.format.name)
         full = FULL if output.full_range else LIMITED
-        as_full = from_rgb or is_gray(frame.format.name)
+        as_full = from_rgb or (is_gray(frame.format.name) and _is_full(frame))
         return self._reformatter.reformat(
             frame,
             format=output.pixel_format,
@@ -123,6 +123,11 @@ def empty_planes(output: OutputFormat) -> list[np.ndarray]:
     return [
         np.full(shape, value, dtype) for shape, value in zip(output.shapes, values, strict=True)
     ]
+
+
+def _is_full(gray: av.VideoFrame) -> bool:
+    """The range of a gray frame: full unless it says otherwise, as FFmpeg takes it."""
+    return gray.color_range != LIMITED
 
 
 def _matrix(output: OutputFormat) -> int:

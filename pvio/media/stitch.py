@@ -15,7 +15,7 @@ import numpy as np
 from pvio.errors import EncodeError
 from pvio.media.container import open_container
 from pvio.media.index import FrameIndex
-from pvio.media.output_format import output_color, upright_aspect
+from pvio.media.output_format import output_color
 from pvio.media.side_streams import audio_packets, copy_metadata
 
 Segment = tuple[int, int, bytes | BinaryIO]
@@ -191,7 +191,6 @@ def _add_video(
     color = output_color(index)
     context.color_range, context.colorspace = color[0], color[1]
     context.color_primaries, context.color_trc = color[2], color[3]
-    context.sample_aspect_ratio = upright_aspect(index)
     if context.name in ("hevc", "libx265") and not _is_matroska(path):
         context.codec_tag = "hvc1"  # Safari plays no other
     video.time_base = unit

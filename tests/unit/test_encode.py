@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from clips import B_FRAMES
@@ -164,6 +165,27 @@ def test_gray_gets_neutral_chroma(clip: Clip, settings_for: Any, tmp_path: Path,
     made = reencode(clip("ffv1_gray16.mkv"), settings_for(), tmp_path / "a.mp4")
     raw = np.frombuffer(ffmpeg.decode(made, "yuv420p10le"), "<u2").reshape(40, -1)
     assert (raw[:, 64 * 96 :] == 512).all()
+
+
+def test_gray_looks_the_same(clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any):
+    source = clip("ffv1_gray16.mkv")
+    made = reencode(source, settings_for(), tmp_path / "a.mp4")
+    difference = ffmpeg.rgb(made, 64, 96).astype(int) - ffmpeg.rgb(source, 64, 96)
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_keep_their_grays(channels: int, settings_for: Any, tmp_path: Path, ffmpeg: Any):
+    ramp = np.tile(np.linspace(0, 255, 96).astype(np.uint8), (64, 1))
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        pixels = ramp if channels == 1 else np.stack([ramp] * 3, axis=2)
+        iio.imwrite(tmp_path / f"images/{number}.png", pixels)
+    made = reencode(tmp_path / "images", settings_for(), tmp_path / "a.mp4")
+    assert "yuv420p(tv, bt709" in ffmpeg.describe(made)
+    shown = ffmpeg.rgb(made, 64, 96).astype(int)
+    assert len(shown) == 3
+    assert np.abs(shown - ramp[..., np.newaxis]).max() <= 2
 
 
 @pytest.mark.parametrize(

@@ -177,3 +177,10 @@ def test_a_start_before_zero_is_an_error_that_says_so(
     parts = encoded(index, settings_for(codec=codec))
     with pytest.raises(EncodeError, match=r"begin before 0, at -0\.5 s"):
         join_segments(parts, index, tmp_path / "out.mp4")
+
+
+def test_segments_do_not_depend_on_where_the_clock_begins(clip: Clip, settings_for: Any):
+    settings = settings_for(crf=23, preset="medium")
+    late, plain = (load_index(clip(name)) for name in ("late_start.mp4", "b_frames.mp4"))
+    assert late.pts[0] > plain.pts[0]
+    assert encoded(late, settings) == encoded(plain, settings)
