@@ -15,7 +15,7 @@ from pvio.config import parse_settings
 from pvio.errors import EncodeError
 from pvio.media.encoder_options import encoder_options
 from pvio.media.index import load_index
-from pvio.media.output_format import say_once
+from pvio.media.output_format import output_format, say_once
 
 Clip = Callable[[str], Path]
 
@@ -144,3 +144,14 @@ def test_without_a_gpu_another_encoder_takes_over_and_says_so_once(
         pytest.skip("there is a GPU")
     assert found == encoded(index, settings_for(codec=stands_in, crf=23, preset=preset))
     assert [f"{stands_in} takes its place" in message for message in caplog.messages] == [True]
+
+
+def test_another_format_than_the_one_asked_for_is_logged(
+    clip: Clip, settings_for: Any, caplog: pytest.LogCaptureFixture
+):
+    say_once.cache_clear()
+    output = settings_for(pix_fmt="yuv420p").output
+    for _ in range(2):
+        output_format(load_index(clip("odd_444.mp4")), output)
+    (message,) = caplog.messages
+    assert "yuv444p, since yuv420p does not go with 97×65 pixels" in message
