@@ -62,9 +62,9 @@ def join_segments(
                 raise EncodeError(f"{name} follow the frames up to {expected - 1}")
             expected = stop
             file = io.BytesIO(payload) if isinstance(payload, bytes) else payload
-            with av.open(file) as source:
+            found, ranks = _survey(file, start, stop, name)
+            with open_container(file) as source:
                 stream = source.streams.video[0]
-                found = _parameters(stream)
                 if first is None:
                     first = found
                     video = _add_video(target, stream, index, clock.unit, path)
@@ -74,9 +74,9 @@ def join_segments(
                     pending = next(sound, None)
                 if found != first:
                     raise EncodeError(f"{name} {_difference(found, first)}")
-                for packet in _retimed(
-                    source, stream, start, stop, clock, found.reorder_depth, name
-                ):
+                packets = (packet for packet in source.demux(stream) if packet.size)
+                for position, (packet, rank) in enumerate(zip(packets, ranks, strict=True), start):
+                    _retime(packet, position, rank, clock, first.reorder_depth, name)
                     packet.stream = video
                     # Interleaved by time, as players expect.
                     at = _seconds(packet)
@@ -235,23 +235,30 @@ class _Clock:
         return int(self.pts[0]) - self._step * (depth - position)
 
 
-def _retimed(
-    source: Any, stream: Any, start: int, stop: int, clock: _Clock, depth: int, name: str
-) -> Iterator[Any]:
-    packets = [packet for packet in source.demux(stream) if packet.size]
-    if len(packets) != stop - start:
-        raise EncodeError(f"{name} were encoded as {len(packets)} frames instead of {stop - start}")
-    ranks = np.argsort(np.argsort([packet.pts for packet in packets])) + start
-    for position, (packet, rank) in enumerate(zip(packets, ranks, strict=True), start):
-        packet.pts, packet.dts = int(clock.pts[rank]), clock.dts(position, depth)
-        packet.duration = int(clock.durations[rank])
-        packet.time_base = clock.unit
-        if packet.dts > packet.pts:
-            raise EncodeError(
-                f"{name}: frame {rank} is decoded after it is shown; the encoder reorders more "
-                f"than the {depth} frame(s) it declares"
-            )
-        yield packet
+def _survey(file: BinaryIO, start: int, stop: int, name: str) -> tuple[_Parameters, list[int]]:
+    """Parameters of a segment, and the ranks of its frames in the order of its packets.
+
+    Packets are not kept: a video that was encoded in one piece may be larger than the memory.
+    """
+    with open_container(file) as source:
+        stream = source.streams.video[0]
+        found = _parameters(stream)
+        pts = [int(packet.pts or 0) for packet in source.demux(stream) if packet.size]
+    file.seek(0)
+    if len(pts) != stop - start:
+        raise EncodeError(f"{name} were encoded as {len(pts)} frames instead of {stop - start}")
+    return found, (np.argsort(np.argsort(pts)) + start).tolist()
+
+
+def _retime(packet: Any, position: int, rank: int, clock: _Clock, depth: int, name: str) -> None:
+    packet.pts, packet.dts = int(clock.pts[rank]), clock.dts(position, depth)
+    packet.duration = int(clock.durations[rank])
+    packet.time_base = clock.unit
+    if packet.dts > packet.pts:
+        raise EncodeError(
+            f"{name}: frame {rank} is decoded after it is shown; the encoder reorders more than "
+            f"the {depth} frame(s) it declares"
+        )
 
 
 def _is_matroska(path: str | os.PathLike[str]) -> bool:

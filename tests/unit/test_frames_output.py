@@ -89,3 +89,17 @@ def test_a_segment_without_any_returned_picture_is_black(
     found = ffmpeg.rgb(path, 64, 96)
     assert len(found) == 40
     assert found.max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("codec", "stored"), [("libx264", "yuv420p("), ("libx265", "yuv420p("), ("ffv1", "yuv444p")]
+)
+def test_returned_pictures_are_stored_in_eight_bits(
+    clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any, codec: str, stored: str
+):
+    index = load_index(clip("ten_bit.mp4"))
+    settings = settings_for(codec=codec)
+    picture = np.full((64, 96, 3), (200, 60, 30), np.uint8)
+    path = written([picture] * 40, index, settings, tmp_path / f"a{settings.output.suffix}")
+    assert stored in ffmpeg.describe(path)
+    assert np.abs(ffmpeg.rgb(path, 64, 96).astype(int) - picture).max() <= 4
