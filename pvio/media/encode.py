@@ -55,7 +55,7 @@ class SegmentEncoder:
             self._open(file, settings, threads)
         except EncodeError as error:
             other = stand_in(self.name)
-            if other is None:
+            if other is None or error.__cause__ is None:  # it opens, but not with these options
                 raise
             say_once(
                 f"{error}. {other} takes its place in this job, at the same crf and without "

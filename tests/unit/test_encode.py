@@ -100,6 +100,8 @@ REAL = [
     ("robot_560x320_audio.mp4", "yuv420p"),
     ("tc_discard_first_keyframe.mp4", "yuv420p"),
     ("tc_h265_video.mp4", "yuv420p"),
+    ("tc_nasa_13013_rotated.mp4", "yuv420p"),
+    ("tc_bt709_full_range.mp4", "yuvj420p"),
     ("tc_test_non_zero_start.mp4", "yuv420p"),
     ("tc_testsrc2_odd_width_444.mp4", "yuv444p"),
     ("tc_testsrc2_odd_height_and_width_444_10bit.mp4", "yuv444p10le"),

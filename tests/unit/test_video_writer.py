@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import imageio.v3 as iio
 import numpy as np
 import pytest
 
@@ -219,3 +220,22 @@ def test_arguments_that_do_not_go_together_are_errors(
 def test_a_writer_outside_of_a_block_says_how_it_is_used(tmp_path: Path):
     with pytest.raises(EncodeError, match="'with' block"):
         VideoWriter(tmp_path / "a.mp4", rate=25).write(np.zeros((64, 96, 3), np.uint8))
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "ffv1"])
+def test_a_video_may_have_a_single_frame(codec: Any, tmp_path: Path, ffmpeg: Any):
+    path = tmp_path / "a.mkv"
+    with VideoWriter(path, rate=25, codec=codec, preset="medium") as writer:
+        writer.write(np.full((64, 96), 100, np.uint8))
+    assert ffmpeg.times(path) == [0]
+
+
+def test_a_folder_of_images_may_be_the_source(tmp_path: Path, ffmpeg: Any):
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        iio.imwrite(tmp_path / f"images/{number}.png", np.zeros((48, 64, 3), np.uint8))
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, like=tmp_path / "images", **LOSSLESS) as writer:
+        for _ in range(3):
+            writer.write(np.zeros((48, 64, 3), np.uint8))
+    assert ffmpeg.times(path) == [Fraction(k, 25) for k in range(3)]
