@@ -29,7 +29,6 @@ class Codec:
         suffix: ending of the videos, which chooses the container.
         takes_odd: whether chroma planes of odd pictures may be rounded up.
         stand_in: encoder of the same format for machines without its hardware; "" for none.
-        canonical: FFmpeg's name of the format.
     """
 
     presets: tuple[str, ...]
@@ -37,18 +36,17 @@ class Codec:
     suffix: Literal[".mp4", ".mkv"]
     takes_odd: bool
     stand_in: Literal["", "libx264", "libx265"]
-    canonical: Literal["h264", "hevc", "ffv1"]
 
 
 CODECS: dict[CodecName, Codec] = {
-    "libx264": Codec(_X26_PRESETS, _formats(8, 10), ".mp4", False, "", "h264"),
-    "libx265": Codec(_X26_PRESETS, _formats(8, 10, 12), ".mp4", False, "", "hevc"),
-    "ffv1": Codec((), _formats(8, 9, 10, 12, 14, 16), ".mkv", True, "", "ffv1"),
-    "h264_nvenc": Codec(_NVENC_PRESETS, ("yuv420p", "yuv444p"), ".mp4", False, "libx264", "h264"),
+    "libx264": Codec(_X26_PRESETS, _formats(8, 10), ".mp4", False, ""),
+    "libx265": Codec(_X26_PRESETS, _formats(8, 10, 12), ".mp4", False, ""),
+    "ffv1": Codec((), _formats(8, 9, 10, 12, 14, 16), ".mkv", True, ""),
+    "h264_nvenc": Codec(_NVENC_PRESETS, ("yuv420p", "yuv444p"), ".mp4", False, "libx264"),
     "hevc_nvenc": Codec(
         _NVENC_PRESETS,
         ("yuv420p", "yuv420p10le", "yuv444p", "yuv444p10le"),
-        *(".mp4", False, "libx265", "hevc"),
+        *(".mp4", False, "libx265"),
     ),
 }
 

@@ -9,11 +9,11 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
-from pvio.codecs import CodecName
+from pvio.codecs import CODECS, CodecName
 from pvio.config import OutputSettings
 from pvio.errors import EncodeError
 from pvio.media.complaints import listen
-from pvio.media.encoder_options import encoder_options, stand_in
+from pvio.media.encoder_options import encoder_options
 from pvio.media.output_format import OutputFormat, say_once
 from pvio.media.picture import plane_view
 
@@ -54,8 +54,8 @@ class SegmentEncoder:
         try:
             self._open(file, settings, threads)
         except EncodeError as error:
-            other = stand_in(self.name)
-            if other is None or error.__cause__ is None:  # it opens, but not with these options
+            other = CODECS[self.name].stand_in
+            if not other or error.__cause__ is None:  # it opens, but not with these options
                 raise
             say_once(
                 f"{error}. {other} takes its place in this job, at the same crf and without "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from pvio.codecs import CODECS, PRESET_OF_STAND_IN, CodecName
+from pvio.codecs import PRESET_OF_STAND_IN, CodecName
 from pvio.config import OutputSettings
 
 # Options that are lists of options themselves; those of a user are added to ours.
@@ -24,12 +24,14 @@ def encoder_options(name: CodecName, settings: OutputSettings, threads: int) -> 
     options: dict[str, str] = {}
     inner: dict[str, str] = {}
     lossless = settings.crf == 0
-    preset = settings.preset if name == settings.codec else stand_in_preset(settings.preset)
+    preset = settings.preset
+    if name != settings.codec:
+        preset = PRESET_OF_STAND_IN.get(preset, preset)
     if name == "libx264":
-        options = {"preset": preset, **_quality("qp" if lossless else "crf", settings.crf)}
+        options = {"preset": preset, "qp" if lossless else "crf": str(settings.crf)}
         inner = _repeatable()
     elif name == "libx265":
-        options = {"preset": preset, **({} if lossless else _quality("crf", settings.crf))}
+        options = {"preset": preset, **({} if lossless else {"crf": str(settings.crf)})}
         # Only what closed GOPs refer to is in their segment.
         inner = {"log-level": "error", "open-gop": "0", **({"lossless": "1"} if lossless else {})}
         if threads == 1:
@@ -40,7 +42,7 @@ def encoder_options(name: CodecName, settings: OutputSettings, threads: int) -> 
     elif lossless:
         options = {"preset": preset, "tune": "lossless", "rc": "constqp", "qp": "0"}
     else:
-        options = {"preset": preset, "rc": "vbr", **_quality("cq", settings.crf)}
+        options = {"preset": preset, "rc": "vbr", "cq": str(settings.crf)}
     users = {key: str(value) for key, value in settings.options.items()}
     if name != settings.codec:
         users = {}
@@ -49,20 +51,6 @@ def encoder_options(name: CodecName, settings: OutputSettings, threads: int) -> 
         ours = ":".join(f"{option}={value}" for option, value in inner.items())
         users[key] = ":".join(filter(None, [ours, users.get(key, "")]))
     return options | users
-
-
-def stand_in_preset(preset: str) -> str:
-    """The preset of x264 and x265 that NVENC's stands for."""
-    return PRESET_OF_STAND_IN.get(preset, preset)
-
-
-def stand_in(name: CodecName) -> CodecName | None:
-    """The encoder to take where the hardware of this one is absent."""
-    return CODECS[name].stand_in or None
-
-
-def _quality(option: str, value: int) -> dict[str, str]:
-    return {option: str(value)}
 
 
 @functools.cache

@@ -11,15 +11,8 @@ from pvio.config import OutputSettings
 from pvio.errors import EncodeError
 from pvio.media.encode import SegmentEncoder
 from pvio.media.index import FrameIndex
-from pvio.media.output_format import OutputFormat, output_format
+from pvio.media.output_format import output_format
 from pvio.media.planes import RgbConverter, empty_planes
-
-
-def frames_format(
-    index: FrameIndex, settings: OutputSettings, size: tuple[int, int]
-) -> OutputFormat:
-    """Format of a video of returned pictures, whose (height, width) is `size`."""
-    return output_format(index, settings, size, depth=8)
 
 
 class FramesWriter:
@@ -78,7 +71,7 @@ class FramesWriter:
         self._encoder.close()
 
     def _open(self, height: int, width: int) -> None:
-        output = frames_format(self._index, self._settings, (height, width))
+        output = output_format(self._index, self._settings, (height, width), depth=8)
         self._encoder = SegmentEncoder(self._file, output, self._settings)
         self._convert = RgbConverter(output)
         black = empty_planes(output)

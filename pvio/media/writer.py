@@ -99,6 +99,7 @@ class VideoWriter:
         self._n = 0
         self._resources = contextlib.ExitStack()
         self._file: Any = None
+        self._planar: dict[Orientation, PlanarConverter] = {}
         self._encoder: SegmentEncoder | None = None
 
     def write(self, picture: Picture) -> None:
@@ -130,7 +131,9 @@ class VideoWriter:
                 f"{output.height}×{output.width}"
             )
         if isinstance(picture, av.VideoFrame):
-            planes = PlanarConverter(output, turned)(picture)
+            if turned not in self._planar:
+                self._planar[turned] = PlanarConverter(output, turned)
+            planes = self._planar[turned](picture)
         elif isinstance(picture, list):
             _check_planes(picture, output)
             planes = picture
