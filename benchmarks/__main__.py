@@ -16,7 +16,7 @@ from benchmarks import loader, probe, reading, workflow
 from benchmarks.measure import HEADER, Setting
 
 GROUPS = {"reading": reading, "loader": loader, "probe": probe, "workflow": workflow}
-PEERS = ("0.1.3",)
+PEERS = ("0.1.3", "0.1.9")
 
 
 def main() -> None:

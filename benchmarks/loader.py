@@ -21,28 +21,42 @@ from benchmarks.measure import (
 )
 from pvio.media.ffmpeg_libraries import environment_for_torchcodec
 
-CLIPS = ("fly_arena_1024.mp4", "fly_pair_384.mp4", "made_640x480.mp4", "mouse_396x406.mp4")
+MIX = ("fly_pair_384.mp4", "made_640x480.mp4")
+CLIPS = (("fly_arena_1024.mp4",), *((clip,) for clip in MIX), ("mouse_396x406.mp4",), MIX)
+KINDS: dict[str, dict[str, str]] = {
+    "float32 RGB": {},
+    "uint8 RGB": {"dtype": "uint8"},
+    "luma": {"dtype": "uint8", "channels": "gray"},
+}
 AIMS = {"float32 RGB": "≥ 8 × peer (1024²), ≥ 5 ×", "uint8 RGB": "≥ 0.5 × limit",
         "luma": "≥ 0.9 × limit"}  # fmt: skip
 
 
 def rows(setting: Setting) -> Iterator[Row]:
-    for clip in CLIPS:
-        frames = 32 if setting.small else 990
-        files = copies(setting, clip, 12, frames)
-        for kind, options in (
-            ("float32 RGB", {}),
-            ("uint8 RGB", {"dtype": "uint8"}),
-            ("luma", {"dtype": "uint8", "channels": "gray"}),
-        ):
-            work = {"limit": partial(ffmpeg_decode_rate, files, len(files) * frames)}
-            if kind == "float32 RGB" and "0.1.3" in setting.peers:
-                # The peer is slow: shorter files do.
-                short = copies(setting, clip, 2, 32 if setting.small else 400)
-                work["peer"] = partial(load, short, {}, setting.peers["0.1.3"])
-            work["ours"] = partial(load, files, options, REPOSITORY)
-            what = f"loader, {Path(clip).stem}, {kind}, {CORES} workers"
-            yield side_by_side(setting, what, "frames/s", AIMS[kind], work)
+    frames = 32 if setting.small else 990
+    for clips in CLIPS:
+        name = " and ".join(Path(clip).stem for clip in clips)
+        for kind, options in KINDS.items():
+            files = mixed(setting, clips, 12 if kind == "luma" else 6, frames)
+            what = f"loader, {name}, {kind}, {CORES} workers"
+            ours = partial(load, files, options, REPOSITORY)
+            if kind == "float32 RGB":
+                # The peers are slow: fewer and shorter files do.
+                few = mixed(setting, clips, 2 * len(clips), 32 if setting.small else 250)
+                peers = {
+                    version: partial(load, few, {}, folder)
+                    for version, folder in setting.peers.items()
+                }
+                yield side_by_side(setting, what, "frames/s", AIMS[kind], ours, peers=peers)
+            else:
+                limit = partial(ffmpeg_decode_rate, files, len(files) * frames)
+                yield side_by_side(setting, what, "frames/s", AIMS[kind], ours, limit=limit)
+
+
+def mixed(setting: Setting, clips: tuple[str, ...], n: int, frames: int) -> list[Path]:
+    """Copies of the clips, `n` in all, in turn."""
+    each = [copies(setting, clip, n // len(clips), frames) for clip in clips]
+    return [file for group in zip(*each, strict=True) for file in group]
 
 
 def load(files: list[Path], options: dict[str, str], package: Path) -> float:

@@ -3,17 +3,23 @@
 python loader_run.py BATCH_SIZE WORKERS JSON_OPTIONS FILE ...
 """
 
+import importlib.util
 import json
 import sys
 import time
 
 
 def main() -> None:
-    from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
-
     batch_size, n_workers, options = int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
-    dataset = VideoCollectionDataset(sys.argv[4:], **options)
-    loader = VideoCollectionDataLoader(dataset, batch_size=batch_size, num_workers=n_workers)
+    how = {"batch_size": batch_size, "num_workers": n_workers}
+    if importlib.util.find_spec("pvio.torch_tools"):  # 0.1.9 has other names
+        from pvio.torch_tools import SimpleVideoCollectionLoader
+
+        loader = SimpleVideoCollectionLoader(sys.argv[4:], **how)
+    else:
+        from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
+
+        loader = VideoCollectionDataLoader(VideoCollectionDataset(sys.argv[4:], **options), **how)
     began = time.perf_counter()
     n = 0
     for batch in loader:

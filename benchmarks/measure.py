@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -44,28 +45,33 @@ class Row:
 
     Attributes:
         what: is measured.
-        unit: of the three values.
-        peer, limit, ours: medians; None where there is none.
-        to_peer, to_limit: medians of the rounds' ratios.
+        unit: of the values.
+        ours: median of the rounds.
+        limit: the same of what cannot be beaten; None where there is none.
+        to_limit: median of the rounds' ratios ours / limit.
+        peers: the same two numbers of every peer by name; None for one that fails.
         aim: what is to be reached, as words.
     """
 
     what: str
     unit: str
     ours: float
-    peer: float | None = None
     limit: float | None = None
-    to_peer: float | None = None
     to_limit: float | None = None
+    peers: dict[str, tuple[float, float] | None] = field(default_factory=dict)
     aim: str = ""
 
     def __str__(self) -> str:
-        def text(value: float | None, form: str = "{:.3g}") -> str:
-            return "-" if value is None else form.format(value)
+        def of_peers(number: int) -> str:
+            texts = (
+                f"{'fails' if pair is None else _text(pair[number])} ({name})"
+                for name, pair in self.peers.items()
+            )
+            return ", ".join(texts) or "-"
 
         return (
-            f"| {self.what} | {self.unit} | {text(self.peer)} | {text(self.limit)} "
-            f"| {text(self.ours)} | {text(self.to_peer)} | {text(self.to_limit)} | {self.aim} |"
+            f"| {self.what} | {self.unit} | {of_peers(0)} | {_text(self.limit)} "
+            f"| {_text(self.ours)} | {of_peers(1)} | {_text(self.to_limit)} | {self.aim} |"
         )
 
 
@@ -75,27 +81,50 @@ HEADER = (
 )
 
 
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
 def side_by_side(
-    setting: Setting, what: str, unit: str, aim: str, work: Mapping[str, Callable[[], float]]
+    setting: Setting,
+    what: str,
+    unit: str,
+    aim: str,
+    ours: Callable[[], float],
+    *,
+    limit: Callable[[], float] | None = None,
+    peers: Mapping[str, Callable[[], float]] | None = None,
 ) -> Row:
-    """Measure "ours", and "peer" and "limit" where they are given, in turn, round by round."""
-    values: dict[str, list[float]] = {name: [] for name in work}
+    """Measure all of them in turn, round by round."""
+    others = {**({"limit": limit} if limit else {}), **(peers or {})}
+    values: dict[str, list[float]] = {name: [] for name in others}
+    found: list[float] = []
+    failed: set[str] = set()
     for _ in range(setting.rounds):
-        for name, measure in work.items():
-            values[name].append(measure())
-    medians = {name: statistics.median(found) for name, found in values.items()}
+        found.append(ours())
+        for name in others.keys() - failed:
+            try:
+                values[name].append(others[name]())
+            except RuntimeError:
+                if name == "limit":
+                    raise
+                failed.add(name)
 
-    def ratio(name: str) -> float | None:
-        if name not in values:
+    def beside(name: str) -> tuple[float, float] | None:
+        if name in failed:
             return None
-        return statistics.median(
-            a / b for a, b in zip(values["ours"], values[name], strict=True) if b
-        )
+        ratios = [a / b for a, b in zip(found, values[name], strict=True)]
+        return statistics.median(values[name]), statistics.median(ratios)
 
+    of_limit = beside("limit") if limit else None
     return Row(
-        what, unit, medians["ours"], medians.get("peer"), medians.get("limit"),
-        ratio("peer"), ratio("limit"), aim,
-    )  # fmt: skip
+        what,
+        unit,
+        statistics.median(found),
+        *(of_limit or (None, None)),
+        peers={name: beside(name) for name in peers or {}},
+        aim=aim,
+    )
 
 
 def seconds(command: list[str], cwd: Path | None = None, **environment: str) -> float:
@@ -130,15 +159,14 @@ def ffmpeg(*arguments: object) -> None:
 
 def ffmpeg_decode_rate(files: list[Path], n_frames: int) -> float:
     """Frames a second of FFmpeg decoding to nothing, one thread and process per core."""
+
+    def decode(file: Path) -> None:
+        command = [FFMPEG, "-v", "error", "-threads", "1", "-i", str(file), "-an", "-f", "null"]
+        subprocess.run([*command, "-"], check=True)
+
     began = time.perf_counter()
-    waiting = list(files)
-    running: list[subprocess.Popen[bytes]] = []
-    while waiting or running:
-        while waiting and len(running) < CORES:
-            command = [FFMPEG, "-v", "error", "-threads", "1", "-i", str(waiting.pop()), "-an"]
-            running.append(subprocess.Popen([*command, "-f", "null", "-"]))
-        running[0].wait()
-        running = [process for process in running if process.poll() is None]
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(decode, files))
     return n_frames / (time.perf_counter() - began)
 
 

@@ -58,17 +58,21 @@ def rows(setting: Setting) -> Iterator[Row]:
     n = 20 if setting.small else 10_000
     folder, cache = small_files(setting.folder, n), setting.folder / "probe-cache"
     out = setting.folder / "probe.json"
-    work = {"ours": lambda: probe(folder, cache, True, out) / n}
+    peers = {}
     if "0.1.3" in setting.peers:
         environment = environment_for_torchcodec() or dict(os.environ)
         files = sorted(folder.iterdir())[:10]
-        work["peer"] = partial(
+        peers["0.1.3"] = partial(
             printed_number,
             python("-P", "-c", PEER, *files),
             PYTHONPATH=str(setting.peers["0.1.3"]),
             LD_LIBRARY_PATH=environment.get("LD_LIBRARY_PATH", ""),
         )
-    row = side_by_side(setting, f"probe, {n} files, cold", "s/file", "peer / ours ≥ 100", work)
-    yield row
+
+    def cold() -> float:
+        return probe(folder, cache, True, out) / n
+
+    what = f"probe, {n} files, cold"
+    yield side_by_side(setting, what, "s/file", "peer / ours ≥ 100", cold, peers=peers)
     warm = partial(probe, folder, cache, False, out)
-    yield side_by_side(setting, f"probe, {n} files, warm", "s", "< 3 s", {"ours": warm})
+    yield side_by_side(setting, f"probe, {n} files, warm", "s", "< 3 s", warm)

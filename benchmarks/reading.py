@@ -1,7 +1,8 @@
-"""One reader in one thread beside FFmpeg decoding to nothing."""
+"""One reader in one thread beside FFmpeg decoding to nothing, and beside torchcodec."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -9,11 +10,34 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import FFMPEG, Row, Setting, copies, seconds, side_by_side
+from benchmarks.measure import (
+    FFMPEG,
+    Row,
+    Setting,
+    copies,
+    printed_number,
+    python,
+    seconds,
+    side_by_side,
+)
+from pvio.media.ffmpeg_libraries import environment_for_torchcodec
 from pvio.media.index import FrameIndex, load_index
 from pvio.media.picture import Converter
 from pvio.media.read import open_reader
 
+TORCHCODEC = """
+import sys, time
+import torch
+from torchcodec.decoders import VideoDecoder
+
+torch.set_num_threads(1)
+decoder = VideoDecoder(sys.argv[1], num_ffmpeg_threads=1, dimension_order="NHWC")
+n = len(decoder)
+began = time.perf_counter()
+for start in range(0, n, 32):
+    decoder.get_frames_in_range(start, min(start + 32, n))
+print("RESULT", n / (time.perf_counter() - began))
+"""
 CLIPS = ("fly_arena_1024.mp4", "fly_pair_384.mp4", "mouse_396x406.mp4")
 
 
@@ -22,17 +46,21 @@ def rows(setting: Setting) -> Iterator[Row]:
         (path,) = copies(setting, clip, 1, 32 if setting.small else 500)
         index = load_index(path)
         for channels in ("gray", "rgb"):
-            work = {
-                "limit": partial(ffmpeg_rate, index),
-                "ours": partial(read_rate, index, channels),
-            }
             what = f"reader, {Path(clip).stem}, {channels}, 1 thread"
-            yield side_by_side(setting, what, "frames/s", "", work)
+            ours, limit = partial(read_rate, index, channels), partial(ffmpeg_rate, index)
+            peers = {"torchcodec": partial(torchcodec_rate, path)} if channels == "rgb" else {}
+            yield side_by_side(setting, what, "frames/s", "", ours, limit=limit, peers=peers)
 
 
 def ffmpeg_rate(index: FrameIndex) -> float:
     command = [FFMPEG, "-v", "error", "-threads", "1", "-i", index.path, "-an"]
     return index.n_frames / seconds([*command, "-f", "null", "-"])
+
+
+def torchcodec_rate(path: Path) -> float:
+    environment = environment_for_torchcodec() or dict(os.environ)
+    libraries = environment.get("LD_LIBRARY_PATH", "")
+    return printed_number(python("-c", TORCHCODEC, path), LD_LIBRARY_PATH=libraries)
 
 
 def read_rate(index: FrameIndex, channels: str) -> float:

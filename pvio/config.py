@@ -178,7 +178,7 @@ class Settings(Section):
     on_damaged: Literal["mark", "fail"] = Field(
         default="mark", description="mark damaged rows and videos, or also fail at the very end"
     )
-    decoder: Literal["auto", "pyav", "torchcodec"] = Field(
+    decoder: Literal["auto", "pyav", "torchcodec", "cuda"] = Field(
         default="auto", description="auto: PyAV, which reports damage most exactly"
     )
     decoder_timeout: float = Field(
@@ -214,7 +214,7 @@ class Settings(Section):
         return os.path.expanduser(value)
 
     @property
-    def resolved_decoder(self) -> Literal["pyav", "torchcodec"]:
+    def resolved_decoder(self) -> Literal["pyav", "torchcodec", "cuda"]:
         """The decoder that `auto` stands for."""
         return "pyav" if self.decoder == "auto" else self.decoder
 

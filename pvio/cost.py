@@ -1,127 +1,230 @@
-"""Predicted seconds of decoding, inference and encoding, the weights of the LPT plan.
+"""Predicted seconds of inference and encoding, the weights of the LPT plan.
 
-Every run keeps what its segments took, as seconds per frame by stage, codec and frame sizes. The
-next plan predicts with that. What was never measured is taken from a fixed table, scaled by how
-far the table was off elsewhere.
+A fixed table says what frames of a codec and size cost. Every run keeps, for each kind of work on
+each kind of video, by what factor the table was off; the next plan multiplies by it.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pvio.store import write_json
+from pvio.config import Settings
+from pvio.manifest import ProbedVideo
+from pvio.store import make_key, write_json
 
 Stage = Literal["infer", "encode"]
-Size = tuple[int, int]
 
 COSTS_FILE = "costs.json"
+# Older kinds are forgotten: a model under development is another one with every change.
+MOST_KINDS = 5000
+# What earlier runs found counts as if found on no more frames: machines and libraries change.
+MEMORY_FRAMES = 20_000
 
-# Nanoseconds per pixel on one core of a 2020s server, 4:2:0 8 bit, measured by decoding the test
-# clips of each codec with one thread.
+# Nanoseconds per pixel on one core of a 2020s server, 4:2:0 8 bit: clips of each codec decoded with
+# one thread, at usual bit rates.
 DECODE_NS_PER_PIXEL = {
-    "h264": 5.0,
-    "hevc": 6.0,
-    "av1": 6.0,
-    "vp9": 4.0,
-    "vp8": 4.0,
-    "mpeg4": 3.0,
-    "mjpeg": 6.0,
+    "h264": 1.8,
+    "hevc": 2.4,
+    "av1": 1.5,
+    "vp9": 1.8,
+    "vp8": 1.4,
+    "mpeg4": 1.2,
+    "mjpeg": 3.0,
     "images": 25.0,
 }
-OTHER_CODEC_NS_PER_PIXEL = 6.0
-MODEL_NS_PER_PIXEL = 8.0
-# x264 at preset medium; other presets scale all videos alike.
-ENCODE_NS_PER_PIXEL = 45.0
-SECONDS_PER_FRAME = 1e-4
+OTHER_CODEC_NS_PER_PIXEL = 2.0
+# The built-in tracker, and x264 at preset medium; all videos alike when it is something else.
+MODEL_NS_PER_PIXEL = 1.5
+ENCODE_NS_PER_PIXEL = 17.0
+SECONDS_PER_FRAME = {"infer": 0.6e-3, "encode": 2e-3}
 
 
-class Kind(NamedTuple):
-    """Frames that cost the same.
+class Work(NamedTuple):
+    """What a stage does with frames.
 
     Attributes:
-        stage: what is done with them.
-        codec: FFmpeg's name.
-        height, width: of the upright picture in pixels.
+        stage: of the workflow.
+        key: digest of the settings and of the model that its cost depends on.
         size: (height, width) the model gets; None for the video's own.
     """
 
     stage: Stage
-    codec: str
-    height: int
-    width: int
-    size: Size | None
+    key: str
+    size: tuple[int, int] | None
 
-    @property
-    def name(self) -> str:
-        to = f" to {self.size[0]}x{self.size[1]}" if self.size and self.stage == "infer" else ""
-        return f"{self.stage} {self.codec} {self.height}x{self.width}{to}"
-
-    @property
-    def by_table(self) -> float:
-        """Seconds per frame by the fixed table."""
-        pixels = self.height * self.width
-        work = pixels * DECODE_NS_PER_PIXEL.get(self.codec, OTHER_CODEC_NS_PER_PIXEL)
+    def by_table(self, video: ProbedVideo) -> float:
+        """Seconds a frame of the video by the fixed table."""
+        pixels = video.height * video.width
+        work = pixels * DECODE_NS_PER_PIXEL.get(video.codec, OTHER_CODEC_NS_PER_PIXEL)
         if self.stage == "infer":
             work += (self.size[0] * self.size[1] if self.size else pixels) * MODEL_NS_PER_PIXEL
         else:
             work += pixels * ENCODE_NS_PER_PIXEL
-        return SECONDS_PER_FRAME + work * 1e-9
+        return SECONDS_PER_FRAME[self.stage] + work * 1e-9
+
+
+def works(settings: Settings, model: str) -> tuple[Work, Work]:
+    """What infer and what encode do under the settings.
+
+    Args:
+        settings: `model`, `decoder` and `output` matter.
+        model: `model_fingerprint` of the settings.
+    """
+    output = settings.output.model_dump(mode="json")
+    inputs = settings.model.model_dump(mode="json", exclude={"entry", "args", "weights", "device"})
+    infer = make_key(
+        model=model,
+        inputs=inputs,
+        device=settings.model.device.partition(":")[0],
+        decoder=settings.resolved_decoder,
+        output=output if settings.output.video == "frames" else None,
+    )
+    # What a model draws costs little beside encoding, so that kinds of encoding outlive the model.
+    encode = make_key(output=output)
+    return Work("infer", infer, settings.model.size), Work("encode", encode, None)
+
+
+class Kind(NamedTuple):
+    """Work of one key on videos of one codec and size: frames that cost alike."""
+
+    stage: Stage
+    work: str
+    codec: str
+    height: int
+    width: int
+
+
+class Factors(NamedTuple):
+    """Measured seconds of a kind, in units of what a frame takes by the table.
+
+    Attributes:
+        frame: each frame.
+        prepare: what the first segment of a video in a job takes beside its frames.
+        n_frames: frames they were measured on.
+    """
+
+    frame: float
+    prepare: float
+    n_frames: int
 
 
 class Measured(NamedTuple):
-    """Seconds per frame of a kind: as measured, and by the table."""
+    """What a segment took.
 
+    Attributes:
+        work, video: what was done with the frames of what.
+        n_frames: of the segment.
+        seconds: of one core; see `SegmentReceipt.cost`.
+        prepare: the part of them in the model's `prepare`.
+    """
+
+    work: Work
+    video: ProbedVideo
+    n_frames: int
     seconds: float
-    by_table: float
+    prepare: float = 0.0
 
 
 class Costs:
     """Predicts seconds.
 
     Args:
-        measured: what earlier runs found, by `Kind.name`.
+        known: what earlier runs found.
     """
 
-    def __init__(self, measured: Mapping[str, Measured] | None = None):
-        self._measured = dict(measured or {})
+    def __init__(self, known: Mapping[Kind, Factors] | None = None):
+        self._known = dict(known or {})
+        self._guessed: dict[Kind, Factors] = {}
 
-    def seconds(self, kind: Kind, n_frames: int) -> float:
-        """Predicted seconds of one core for frames of a kind."""
-        known = self._measured.get(kind.name)
-        if known is not None:
-            return n_frames * known.seconds
-        ratios = [
-            each.seconds / each.by_table
-            for name, each in self._measured.items()
-            if name.startswith(kind.stage)
-        ]
-        return n_frames * kind.by_table * (statistics.median(ratios) if ratios else 1.0)
-
-    def learn(self, found: Iterable[tuple[Kind, int, float]]) -> None:
-        """Take over what was measured.
+    def seconds(self, work: Work, video: ProbedVideo, n_frames: int, first: bool) -> float:
+        """Predicted seconds of one core for a segment.
 
         Args:
-            found: kind, number of frames and seconds of segments.
+            work, video: what is done with frames of what.
+            n_frames: of the segment.
+            first: whether it is the first of its video in a job, for which the model prepares.
         """
-        by_kind: dict[Kind, list[float]] = {}
-        for kind, n_frames, seconds in found:
-            by_kind.setdefault(kind, []).append(seconds / n_frames)
-        for kind, each in by_kind.items():
-            self._measured[kind.name] = Measured(statistics.median(each), kind.by_table)
+        kind = _kind(work, video)
+        factors = self._known.get(kind) or self._guess(kind)
+        units = n_frames * factors.frame + (factors.prepare if first else 0.0)
+        return units * work.by_table(video)
+
+    def learn(self, found: Iterable[Measured]) -> None:
+        """Refine the costs by what segments took, frame by frame of equal weight."""
+        by_kind: dict[Kind, list[Measured]] = {}
+        for each in found:
+            by_kind.setdefault(_kind(each.work, each.video), []).append(each)
+        self._guessed.clear()
+        for kind, segments in by_kind.items():
+            new = _factors(segments)
+            # Behind all others: the kinds that were met last are kept the longest.
+            old = self._known.pop(kind, Factors(0.0, 0.0, 0))
+            share = new.n_frames / (new.n_frames + min(old.n_frames, MEMORY_FRAMES))
+            self._known[kind] = Factors(
+                old.frame + share * (new.frame - old.frame),
+                old.prepare + share * (new.prepare - old.prepare),
+                old.n_frames + new.n_frames,
+            )
 
     def save(self, cache: str) -> None:
         """Keep them in the folder of the store for the next plan."""
-        write_json(Path(cache) / COSTS_FILE, self._measured)
+        last = list(self._known.items())[-MOST_KINDS:]
+        rows = [kind._asdict() | factors._asdict() for kind, factors in last]
+        write_json(Path(cache) / COSTS_FILE, rows)
+
+    def _guess(self, kind: Kind) -> Factors:
+        """Of what was measured, the nearest: the same work on other videos, or the stage."""
+        if kind not in self._guessed:
+            stage = [(k, factors) for k, factors in self._known.items() if k.stage == kind.stage]
+            near = [factors for k, factors in stage if k.work == kind.work]
+            near = near or [factors for _, factors in stage] or [Factors(1.0, 0.0, 0)]
+            self._guessed[kind] = Factors(
+                statistics.median(factors.frame for factors in near),
+                statistics.median(factors.prepare for factors in near),
+                0,
+            )
+        return self._guessed[kind]
 
 
 def load_costs(cache: str) -> Costs:
     """What earlier runs left in the folder of the store; nothing where that is unreadable."""
     try:
-        data = json.loads((Path(cache) / COSTS_FILE).read_text(encoding="utf-8"))
-        return Costs({name: Measured(*map(float, pair)) for name, pair in data.items()})
-    except (OSError, ValueError, TypeError, AttributeError):
+        rows = json.loads((Path(cache) / COSTS_FILE).read_text(encoding="utf-8"))
+        return Costs(
+            {
+                Kind(*(row[name] for name in Kind._fields)): Factors(
+                    float(row["frame"]), float(row["prepare"]), int(row["n_frames"])
+                )
+                for row in rows
+            }
+        )
+    except (OSError, ValueError, TypeError, KeyError):
         return Costs()
+
+
+def _kind(work: Work, video: ProbedVideo) -> Kind:
+    return Kind(work.stage, work.key, video.codec, video.height, video.width)
+
+
+def _factors(segments: list[Measured]) -> Factors:
+    """Of segments of one kind.
+
+    Frames count by the median, so that the first segment of a job, which pays for imports, does not
+    matter much; and where no `prepare` ran, since decoding goes on beside it.
+    """
+    unit = segments[0].work.by_table(segments[0].video)
+    frames = sorted(
+        ((each.seconds - each.prepare) / each.n_frames, each.n_frames)
+        for each in [each for each in segments if not each.prepare] or segments
+    )
+    passed = itertools.accumulate(n for _, n in frames)
+    half = sum(n for _, n in frames) / 2
+    frame = next(f for (f, _), n in zip(frames, passed, strict=True) if n >= half)
+    prepares = [max(0.0, e.seconds - frame * e.n_frames) for e in segments if e.prepare]
+    prepare = statistics.median(prepares) if prepares else 0.0
+    return Factors(frame / unit, prepare / unit, sum(each.n_frames for each in segments))

@@ -1,12 +1,14 @@
-"""Inference on one segment: decode, batch, run the model, collect; decoding overlaps the model."""
+"""Inference on one segment: decode, batch, run the model, collect, write; all at the same time."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 
 from pvio.config import Settings
 from pvio.errors import ModelError
+from pvio.media.behind import Behind
 from pvio.media.guarded import GuardedReader
 from pvio.media.index import FrameIndex
 from pvio.media.picture import Converter
@@ -21,10 +24,13 @@ from pvio.media.read import sample_pictures
 from pvio.models.contract import BASE_COLUMNS, FRAMES_OUTPUT, HasPrepare, VideoInfo
 from pvio.models.loading import choose_device, load_model
 from pvio.predictions import SegmentTable
+from pvio.transfer import Sent, Transfer, transfer_to
 
 # Batches decoded ahead of the model. A job's memory is bounded by this many batches of uint8
 # pictures, one more in the making, one at the model, and one batch in the model's dtype.
 BATCHES_AHEAD = 2
+# Batches of pictures the model returned that wait to be written, while another one is.
+BATCHES_BEHIND = 1
 
 Progress = Callable[[int], None]
 FramesSink = Callable[[int, np.ndarray | None], None]
@@ -35,15 +41,31 @@ class Batch(NamedTuple):
 
     Attributes:
         ranks: of the frames that have a picture to trust.
-        pixels: uint8, N×H×W×C, one picture for each of `ranks`, in a buffer that is used again.
+        sent: one picture for each of `ranks`, on its way to the model; None without any.
+        buffer: where the pictures lie; it is used again.
         status: of every frame of the batch, by rank.
         decode_seconds: spent on reading and converting.
     """
 
     ranks: list[int]
-    pixels: np.ndarray
+    sent: Sent | None
+    buffer: np.ndarray
     status: dict[int, str]
     decode_seconds: float
+
+
+class Returned(NamedTuple):
+    """Pictures that the model returned for a batch.
+
+    Attributes:
+        ranks: of all frames of the batch.
+        with_picture: those that the model saw.
+        frames: one picture for each of these, B×C×H×W; None when the model returned none.
+    """
+
+    ranks: list[int]
+    with_picture: list[int]
+    frames: np.ndarray | None
 
 
 @dataclass
@@ -52,7 +74,8 @@ class SegmentResult:
 
     Attributes:
         table: the rows.
-        seconds: total, and spent on decoding and in the model.
+        seconds: total, and spent on decoding and in the model; cost, and the part of it in the
+            model's `prepare`, see `SegmentReceipt.cost`.
         given_up: why frames were given up, as words; "" when none were.
     """
 
@@ -72,6 +95,12 @@ def input_converter(index: FrameIndex, settings: Settings) -> Converter:
     return Converter(settings.model.channels, height, width, index.orientation)
 
 
+def decoder_beside(device: torch.device, settings: Settings) -> str:
+    """The decoder for a model on a device, as `open_reader` takes it: CUDA decodes on the same."""
+    decoder = settings.resolved_decoder
+    return f"cuda:{device.index or 0}" if decoder == "cuda" else decoder
+
+
 class Engine:
     """A loaded model and the way frames reach it.
 
@@ -85,18 +114,12 @@ class Engine:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.device = choose_device(settings.model.device)
-        self.decoder = settings.resolved_decoder
+        self.decoder = decoder_beside(self.device, settings)
         self.model = load_model(settings.model, self.device)
+        self.transfer = transfer_to(self.device, settings.model)
+        # Of the CPU, whatever else the machine does; a CUDA device works on no such clock.
+        self._clock = time.perf_counter if self.device.type == "cuda" else time.process_time
         self._prepared: str | None = None
-        self._input: torch.Tensor | None = None
-        normalize = settings.model.normalize
-        self._scale: tuple[torch.Tensor, torch.Tensor] | None = None
-        if normalize is not None:
-            mean, std = (
-                torch.tensor(normalize[name], device=self.device).view(-1, 1, 1)
-                for name in ("mean", "std")
-            )
-            self._scale = mean, std
 
     def run(
         self,
@@ -114,50 +137,66 @@ class Engine:
             start, stop: ranks; batches are counted from `start`.
             progress: called with the number of frames done since the last call.
             frames_sink: takes every frame in order as (rank, uint8 picture H×W×C the model
-                returned under `frames`, or None for a frame without a picture).
+                returned under `frames`, or None for a frame without a picture); called in a
+                thread of its own.
 
         Raises:
             ModelError: when the model raises or breaks the contract; names the frames.
         """
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), self._clock()
         converter = input_converter(index, self.settings)
         reader = GuardedReader(index, self.decoder, self.settings.decoder_timeout, converter)
-        try:
-            result = SegmentResult(SegmentTable(index, start, stop))
-            decoding = inferring = 0.0
+        result = SegmentResult(SegmentTable(index, start, stop))
+        decoding = inferring = preparing = 0.0
+        with contextlib.ExitStack() as stack:
+            stack.callback(reader.close)
+            behind: Behind[Returned] | None = None
+            if frames_sink is not None:
+                hand_over = partial(_hand_over, sink=frames_sink)
+                behind = stack.enter_context(Behind(hand_over, BATCHES_BEHIND))
             for batch in self._batches(reader, converter, start, stop):
                 decoding += batch.decode_seconds
                 for rank, status in batch.status.items():
                     result.table.set_status(rank, status)
                 frames = None
-                if batch.ranks:
+                if batch.sent is not None:
                     # Only now: a video without a single good picture cannot be looked at.
-                    self._prepare(index)
+                    preparing += self._prepare(index)
                     at = time.perf_counter()
-                    outputs = self._call(batch)
+                    outputs = self._call(batch.ranks, batch.sent)
                     inferring += time.perf_counter() - at
                     frames = outputs.pop(FRAMES_OUTPUT, None)
                     result.table.add(batch.ranks, outputs)
-                if frames_sink is not None:
-                    self._hand_over(batch, frames, frames_sink)
+                if behind is not None:
+                    behind.put(Returned(list(batch.status), batch.ranks, frames))
                 progress(len(batch.status))
-        finally:
-            reader.close()
         result.given_up = reader.given_up
         total = time.perf_counter() - began
-        result.seconds = {"total": total, "decode": decoding, "model": inferring}
+        result.seconds = {
+            "total": total,
+            "decode": decoding,
+            "model": inferring,
+            "cost": self._clock() - spent,
+            "prepare": preparing,
+        }
         return result
 
-    def _prepare(self, index: FrameIndex) -> None:
-        """Let the model look at the video, once for all of its segments in this process."""
+    def _prepare(self, index: FrameIndex) -> float:
+        """Let the model look at the video, once for all of its segments in this process.
+
+        Returns:
+            The seconds this took, by the clock of costs.
+        """
         if not isinstance(self.model, HasPrepare) or self._prepared == index.digest:
-            return
+            return 0.0
+        began = self._clock()
         self._prepared = None
         try:
             self.model.prepare(video_info(index, self.settings))
         except Exception as error:
             raise ModelError(f"the model's prepare() failed: {error!r}") from error
         self._prepared = index.digest
+        return self._clock() - began
 
     def _batches(
         self, reader: GuardedReader, converter: Converter, start: int, stop: int
@@ -166,7 +205,7 @@ class Engine:
         size = min(self.settings.model.batch_size, stop - start)
         free: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
         for _ in range(BATCHES_AHEAD + 2):
-            free.put(np.empty((size, *converter.shape), np.uint8))
+            free.put(self.transfer.buffer((size, *converter.shape)))
         ready: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
 
         def decode() -> None:
@@ -176,7 +215,8 @@ class Engine:
                     buffer = free.get()
                     if buffer is None:
                         return
-                    ready.put(_fill(frames, first, min(first + size, stop), buffer, converter))
+                    last = min(first + size, stop)
+                    ready.put(_fill(frames, first, last, buffer, converter, self.transfer))
                 ready.put(None)
             except BaseException as error:
                 ready.put(error)
@@ -188,7 +228,9 @@ class Engine:
                 if isinstance(batch, BaseException):
                     raise batch
                 yield batch
-                free.put(batch.pixels.base if batch.pixels.base is not None else batch.pixels)
+                if batch.sent is not None:
+                    self.transfer.done_with(batch.sent)
+                free.put(batch.buffer)
         finally:
             reader.cancel()
             free.put(None)
@@ -196,58 +238,24 @@ class Engine:
                 # The decoder stops at the next free buffer that is None; give it all it may take.
                 free.put(None)
                 thread.join(0.1)
+            self.transfer.finish()
 
-    def _call(self, batch: Batch) -> dict[str, np.ndarray]:
-        where = f"frames {batch.ranks[0]} to {batch.ranks[-1]}"
+    def _call(self, ranks: list[int], sent: Sent) -> dict[str, np.ndarray]:
+        where = f"frames {ranks[0]} to {ranks[-1]}"
         try:
-            frames = self._to_input(batch.pixels)
+            frames = self.transfer.receive(sent)
             with torch.inference_mode(), self._autocast():
                 returned = self.model(frames)
         except Exception as error:
             raise ModelError(
                 f"the model failed on {where}: {type(error).__name__}: {error}"
             ) from error
-        return _outputs(returned, len(batch.ranks), where)
+        return _outputs(returned, len(ranks), where)
 
     def _autocast(self) -> torch.autocast:
         wanted = self.settings.model.precision
         dtype = torch.bfloat16 if wanted == "float32" else getattr(torch, wanted)
         return torch.autocast(self.device.type, dtype, enabled=wanted != "float32")
-
-    def _to_input(self, pixels: np.ndarray) -> torch.Tensor:
-        """B×C×H×W on the device, in channels_last memory that the next call reuses."""
-        source = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        if self.device.type == "cuda":
-            source = source.pin_memory().to(self.device, non_blocking=True)
-        if self.settings.model.dtype == "uint8":
-            return source
-        if self._input is None or self._input.shape[1:] != source.shape[1:]:
-            self._input = None
-        if self._input is None or len(self._input) < len(source):
-            self._input = torch.empty_like(
-                source, dtype=torch.float32, memory_format=torch.channels_last
-            )
-        frames = self._input[: len(source)]
-        for target, picture in zip(frames, source, strict=True):
-            # Picture by picture, so that the second pass finds the first one's result in cache.
-            target.copy_(picture)
-            target.div_(255)
-            if self._scale is not None:
-                mean, std = self._scale
-                target.sub_(mean).div_(std)
-        return frames
-
-    def _hand_over(self, batch: Batch, frames: np.ndarray | None, sink: FramesSink) -> None:
-        if batch.ranks and frames is None:
-            raise ModelError(
-                "output.video is 'frames', but the model returned no output named 'frames' "
-                "(B×C×H×W, uint8 or float in [0, 1])"
-            )
-        pictures = dict(
-            zip(batch.ranks, [] if frames is None else as_pictures(frames), strict=True)
-        )
-        for rank in batch.status:
-            sink(rank, pictures.get(rank))
 
 
 def video_info(index: FrameIndex, settings: Settings) -> VideoInfo:
@@ -294,7 +302,12 @@ def as_pictures(frames: np.ndarray) -> np.ndarray:
 
 
 def _fill(
-    frames: Iterator[Any], first: int, stop: int, buffer: np.ndarray, converter: Converter
+    frames: Iterator[Any],
+    first: int,
+    stop: int,
+    buffer: np.ndarray,
+    converter: Converter,
+    transfer: Transfer,
 ) -> Batch:
     began = time.perf_counter()
     ranks: list[int] = []
@@ -306,7 +319,20 @@ def _fill(
             ranks.append(decoded.rank)
         if decoded.rank == stop - 1:
             break
-    return Batch(ranks, buffer[: len(ranks)], status, time.perf_counter() - began)
+    sent = transfer.send(buffer[: len(ranks)]) if ranks else None
+    return Batch(ranks, sent, buffer, status, time.perf_counter() - began)
+
+
+def _hand_over(returned: Returned, sink: FramesSink) -> None:
+    if returned.with_picture and returned.frames is None:
+        raise ModelError(
+            "output.video is 'frames', but the model returned no output named 'frames' "
+            "(B×C×H×W, uint8 or float in [0, 1])"
+        )
+    made: Iterable[np.ndarray] = () if returned.frames is None else as_pictures(returned.frames)
+    pictures = dict(zip(returned.with_picture, made, strict=True))
+    for rank in returned.ranks:
+        sink(rank, pictures.get(rank))
 
 
 def _outputs(returned: Any, n: int, where: str) -> dict[str, np.ndarray]:

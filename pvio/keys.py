@@ -7,7 +7,7 @@ from pvio.manifest import PlannedSegment, ProbedVideo
 from pvio.store import make_key
 
 # Raised when the same inputs give other results or another layout than the release before.
-PREDICTIONS_SCHEMA = 2
+PREDICTIONS_SCHEMA = 3
 VIDEO_SCHEMA = 2
 
 

@@ -52,7 +52,7 @@ class PlannedSegment:
     Attributes:
         video: number of the video in `Plan.videos`.
         start, stop: ranks of frames, `[start, stop)`.
-        infer_seconds, encode_seconds: predicted.
+        infer_seconds, encode_seconds: predicted, in the measure of `SegmentReceipt.cost`.
     """
 
     video: int
@@ -87,7 +87,8 @@ class SegmentReceipt:
         key: of its result in the store.
         computed: False when the result was there already.
         status: rows by status (infer only).
-        seconds: measured when it was computed: total, and parts of it.
+        seconds: measured when it was computed: total, and parts of it, in wall time; cost, and the
+            part of it in the model's `prepare`, see `cost`.
         failure: why it has no result: its video can no longer be read.
         given_up: why frames of it were given up: the decoder hung.
     """
@@ -99,6 +100,14 @@ class SegmentReceipt:
     seconds: dict[str, float] = field(default_factory=dict)
     failure: str = ""
     given_up: str = ""
+
+    @property
+    def cost(self) -> float:
+        """Seconds of work: of the CPU, or wall time where a CUDA device did the most of it.
+
+        Other jobs on the machine make wall time longer, but not that of the CPU.
+        """
+        return self.seconds.get("cost", self.seconds.get("total", 0.0))
 
 
 @dataclass(frozen=True)

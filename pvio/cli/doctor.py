@@ -93,7 +93,16 @@ def _device_lines() -> list[str]:
 
     lines = ["Devices", f"  cpu: {os.cpu_count()} cores"]
     for number in range(torch.cuda.device_count()):
-        lines.append(f"  cuda:{number}: {torch.cuda.get_device_name(number)}")
+        name = torch.cuda.get_device_name(number)
+        lines.append(f"  cuda:{number}: {name}, {_decoding(number)}")
     if not torch.cuda.is_available():
-        lines.append("  no CUDA device: device: auto means cpu")
+        lines.append(f"  no CUDA device: device: auto means cpu, {_decoding(0)}")
     return lines
+
+
+def _decoding(number: int) -> str:
+    from pvio.media.cuda_reader import device_fault
+
+    if fault := device_fault(number):
+        return f"decoder: cuda cannot open a device ({fault}) and means pyav"
+    return "can be opened by decoder: cuda"

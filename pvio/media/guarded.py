@@ -29,7 +29,7 @@ class GuardedReader:
 
     Args:
         index: of a video file or an image folder.
-        decoder: "pyav" or "torchcodec".
+        decoder: see `open_reader`.
         limit: seconds to wait for a frame.
         convert: what is done with a picture before it comes over from a sub-process; takes decoded
             pictures and what it made of them itself, so that callers can apply it to all.

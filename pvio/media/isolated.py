@@ -25,7 +25,7 @@ class IsolatedFrames:
 
     Args:
         index: of a video file or an image folder.
-        decoder: "pyav" or "torchcodec".
+        decoder: see `open_reader`.
         start, stop: ranks.
         convert: makes of a picture what shall come over; can be pickled.
     """

@@ -13,8 +13,9 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from pvio.media.orientation import Orientation
 
 # Formats whose first plane holds the luma samples as they are, least significant byte first.
-_LUMA_FIRST = re.compile(r"^(yuva?j?4\d\dp(\d+le)?|gray(\d+le)?|nv(12|16|21|24|61|42))$")
-
+_LUMA_FIRST = re.compile(r"^(yuva?j?4\d\dp(\d+le)?|gray(\d+le)?|nv(12|16|21|24|61|42)|p01[026]le)$")
+# Of these, the ones that keep their samples in the high bits of 16.
+_HIGH_BITS = re.compile(r"^p01[026]le$")
 
 # Formats that swscale converts to planar RGB as fast as, and bit by bit as, to interleaved RGB.
 _PLANAR_RGB_FROM = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p")
@@ -65,6 +66,7 @@ class Converter:
         self._coded = orientation.upright_size(height, width)
         self._to_format = VideoReformatter()
         self._to_size = VideoReformatter()
+        self._to_planes = VideoReformatter()
 
     def __reduce__(self) -> Any:
         return partial(Converter, planar=self._planar), self._arguments
@@ -109,6 +111,9 @@ class Converter:
         return same and is_right and frame.format.name in _PLANAR_RGB_FROM
 
     def _resize_to_rgb(self, frame: av.VideoFrame, form: str) -> av.VideoFrame:
+        if frame.format.name == "nv12":
+            # What GPUs hand over. swscale rounds it otherwise than the same samples in planes.
+            frame = self._to_planes.reformat(frame, format="yuv420p", threads=1)
         height, width = self._coded
         shrinks = height * width < frame.height * frame.width
         same = (frame.height, frame.width) == (height, width)
@@ -122,7 +127,9 @@ class Converter:
             frame = self._to_format.reformat(frame, format="gray", threads=1)
         luma = plane_view(frame, 0)
         if luma.dtype != np.uint8:
-            luma = (luma >> (frame.format.components[0].bits - 8)).astype(np.uint8)
+            is_high = _HIGH_BITS.match(frame.format.name)
+            depth = 16 if is_high else frame.format.components[0].bits
+            luma = (luma >> (depth - 8)).astype(np.uint8)
         return self._resized(luma, self._coded, "gray")
 
     def _resized(self, pixels: np.ndarray, size: tuple[int, int], form: str) -> np.ndarray:

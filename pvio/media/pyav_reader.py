@@ -176,7 +176,7 @@ class PyAVReader:
             trust.expect(packet, starts)
             with listen() as messages:
                 try:
-                    frames = self._decoder.decode(packet)
+                    frames = self._decode(packet)
                 except av.error.FFmpegError:
                     frames, raised = [], True
                 else:
@@ -222,24 +222,32 @@ class PyAVReader:
     def _is_damaged(self, packet: Any) -> bool:
         return self._length_size is not None and is_damaged(bytes(packet), self._length_size)
 
+    def _open(self) -> Any:
+        return open_container(self.index.path)
+
+    def _decoder_for(self, stream: Any) -> Any:
+        name = _DECODERS.get((self.index.codec, self.index.pix_fmt))
+        return av.CodecContext.create(name, "r") if name else stream.codec_context
+
+    def _decode(self, packet: Any) -> list[av.VideoFrame]:
+        return list(self._decoder.decode(packet))
+
     def _seek(self, keyframe: int) -> Any:
         if keyframe == 0:
             self.close()
         try:
             if self._container is None:
-                self._container = open_container(self.index.path)
+                self._container = self._open()
                 stream = self._container.streams[self.index.stream_index]
                 if self.index.container == "avi":
                     positions = avi_positions(stream)
                     self._positions = positions if len(positions) == self.index.n_frames else {}
                     self._is_first = True
-                context = stream.codec_context
-                self._length_size = length_size(self.index.codec, context.extradata)
-                if name := _DECODERS.get((self.index.codec, self.index.pix_fmt)):
-                    context = av.CodecContext.create(name, "r")
-                context.thread_count = 1
-                context.options = _OPTIONS
-                self._decoder = context
+                extradata = stream.codec_context.extradata
+                self._length_size = length_size(self.index.codec, extradata)
+                self._decoder = self._decoder_for(stream)
+                self._decoder.thread_count = 1
+                self._decoder.options = _OPTIONS
             stream = self._container.streams[self.index.stream_index]
         except (OSError, IndexError, av.error.FFmpegError) as error:
             raise UnreadableVideo(self.index.path, f"it could be read before: {error}") from error

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from pvio.media.cuda_reader import open_cuda
 from pvio.media.decoded import Decoded, Reader
 from pvio.media.image_reader import ImageFolderReader
 from pvio.media.index import FrameIndex
@@ -21,8 +22,9 @@ def open_reader(index: FrameIndex, decoder: str = "pyav") -> Reader:
 
     Args:
         index: of a video file or an image folder.
-        decoder: "pyav" or "torchcodec" (RGB arrays; PyAV nevertheless for image folders and where
-            torchcodec is not exact, see `open_torchcodec`).
+        decoder: "pyav"; "torchcodec" (RGB arrays; PyAV nevertheless where torchcodec is not exact,
+            see `open_torchcodec`); or "cuda:N" (device N; PyAV where that cannot, see `open_cuda`).
+            For image folders none of them.
 
     Raises:
         UnreadableVideo: when the file cannot be opened any more.
@@ -36,6 +38,8 @@ def open_reader(index: FrameIndex, decoder: str = "pyav") -> Reader:
         if reader is not None:
             return reader
         log.warning("%s: torchcodec would not be exact; PyAV decodes this file", index.path)
+    if decoder.startswith("cuda"):
+        return open_cuda(index, int(decoder.removeprefix("cuda:")))
     return PyAVReader(index)
 
 

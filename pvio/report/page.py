@@ -1,10 +1,9 @@
-"""Renders the report: a table of videos, the balance of the shards, the speed."""
+"""Renders the report: videos, predicted against measured seconds, the balance of the shards."""
 
 from __future__ import annotations
 
 import csv
 import io
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,13 +11,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import pvio
 from pvio.manifest import Plan, Receipt
+from pvio.report.scatter import median_error, predicted_and_measured, scatter
 
 
 @dataclass(frozen=True)
 class ShardRow:
-    """Balance of one shard: predicted and measured seconds.
+    """Balance of one shard, summed over its segments, whenever they were computed.
 
-    `measured` is the sum over its segments, whenever they were computed; `wall` is this run's job.
+    `predicted` and `measured` are costs, see `SegmentReceipt.cost`; `wall` is wall time.
     """
 
     stage: str
@@ -43,6 +43,8 @@ def render_report(
     """
     videos = list(csv.DictReader(io.StringIO(summary), delimiter="\t", quoting=csv.QUOTE_NONE))
     shards = shard_rows("infer", plan, infer) + shard_rows("encode", plan, encode)
+    costs = {"infer": predicted_and_measured(plan, infer)}
+    costs["encode"] = predicted_and_measured(plan, encode)
     environment = Environment(
         loader=PackageLoader("pvio", "report"), autoescape=True, undefined=StrictUndefined
     )
@@ -54,12 +56,10 @@ def render_report(
         },
         frames=sum(int(video["frames"]) for video in videos),
         shards=shards,
-        longest=max((shard.measured for shard in shards), default=0.0) or 1.0,
+        longest=max((shard.wall for shard in shards), default=0.0) or 1.0,
         speeds={stage: speed(shards, stage) for stage in ("infer", "encode")},
-        errors={
-            "infer": prediction_error(plan, infer),
-            "encode": prediction_error(plan, encode),
-        },
+        errors={stage: median_error(pairs) for stage, pairs in costs.items()},
+        scatter=scatter(costs),
         version=pvio.__version__,
     )
 
@@ -76,33 +76,22 @@ def shard_rows(stage: str, plan: Plan, receipts: Sequence[Receipt]) -> list[Shar
                 segments=len(segments),
                 frames=sum(segment.stop - segment.start for segment in segments),
                 predicted=sum(getattr(segment, f"{stage}_seconds") for segment in segments),
-                measured=sum(done.seconds.get("total", 0.0) for done in receipt.segments),
-                wall=receipt.seconds,
+                measured=sum(done.cost for done in receipt.segments),
+                wall=sum(done.seconds.get("total", 0.0) for done in receipt.segments),
                 computed=sum(done.computed for done in receipt.segments),
             )
         )
     return rows
 
 
-def prediction_error(plan: Plan, receipts: Sequence[Receipt]) -> float | None:
-    """Median over the segments of this run: predicted against measured seconds, as a share."""
-    errors = [
-        abs(getattr(plan.segments[done.segment], f"{receipt.stage}_seconds") / total - 1)
-        for receipt in receipts
-        for done in receipt.segments
-        if done.computed and (total := done.seconds["total"])
-    ]
-    return statistics.median(errors) if errors else None
-
-
 def speed(shards: Sequence[ShardRow], stage: str) -> dict[str, float] | None:
     """Frames a second of a stage: of one job, and of all of them side by side."""
     rows = [row for row in shards if row.stage == stage]
-    total = sum(row.measured for row in rows)
+    total = sum(row.wall for row in rows)
     if not total:
         return None
     frames = sum(row.frames for row in rows)
-    slowest = max(row.measured for row in rows)
+    slowest = max(row.wall for row in rows)
     busy = sum(1 for row in rows if row.segments)
     return {
         "one": frames / total,

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pvio
 from pvio.collection import PRODUCTS_FILE
 from pvio.config import Settings
-from pvio.cost import Kind, load_costs
+from pvio.cost import Measured, load_costs, works
 from pvio.errors import EncodeError, UnreadableVideo
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, write_table
@@ -53,7 +53,7 @@ class SummaryRow:
         ok, suspect, corrupt, missing: rows by status.
         height, width, rate, duration, codec: facts about it.
         segments: number of segments.
-        infer_seconds, encode_seconds: measured seconds of one core.
+        infer_seconds, encode_seconds: measured wall time, summed over its segments.
     """
 
     name: str
@@ -108,28 +108,31 @@ def assemble(
                 progress.advance(1)
     worker.remove_stale()
     worker.save_receipt()
-    _keep_costs(plan, settings, receipts)
+    _keep_costs(plan, settings, worker.model, receipts)
     write_table(Path(results) / "plan.json", plan)
     write_text(Path(results) / "summary.tsv", summary_table(rows))
     return rows
 
 
-def _keep_costs(plan: Plan, settings: Settings, receipts: Iterable[Receipt]) -> None:
+def _keep_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:
     """What the segments that this run computed took is for the next plan to know."""
-    costs = load_costs(settings.cache)
+    infer, encode = works(settings, model)
     found = [
-        (
-            Kind(receipt.stage, video.codec, video.height, video.width, settings.model.size),
+        Measured(
+            infer if receipt.stage == "infer" else encode,
+            plan.videos[segment.video],
             segment.stop - segment.start,
-            done.seconds["total"],
+            done.cost,
+            done.seconds.get("prepare", 0.0),
         )
         for receipt in receipts
         for done in receipt.segments
-        if done.computed
+        # Where a decoder hung, most of the time went into waiting.
+        if done.computed and not done.given_up
         for segment in [plan.segments[done.segment]]
-        for video in [plan.videos[segment.video]]
     ]
     if found:
+        costs = load_costs(settings.cache)
         costs.learn(found)
         costs.save(settings.cache)
 

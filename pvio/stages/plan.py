@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from pvio.collection import Source
 from pvio.config import Settings
-from pvio.cost import Kind, load_costs
+from pvio.cost import Work, load_costs, works
 from pvio.errors import UnreadableVideo
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo
 from pvio.media.index import FrameIndex, load_index, unpack_index
-from pvio.plan import cut_segments, shard_segments
+from pvio.models.entry import model_fingerprint
+from pvio.plan import Segment, cut_segments, shard_segments
 from pvio.store import Store, StoreError
 
 
@@ -19,32 +20,40 @@ def make_plan(videos: Sequence[ProbedVideo], settings: Settings, n_shards: int) 
 
     Args:
         videos: what `probe` returned.
-        settings: `segment_frames`, `model.size` and `cache` matter.
+        settings: `segment_frames` and `cache` matter; for the costs `model`, `decoder`, `output`.
         n_shards: number of infer and of encode jobs.
     """
     store = Store(settings.cache)
     costs = load_costs(settings.cache)
-    segments = []
-    for number, video in enumerate(videos):
-        if video.status != "ok":
-            continue
-        index = stored_index(video, store)
-        facts = (video.codec, video.height, video.width, settings.model.size)
-        infer, encode = Kind("infer", *facts), Kind("encode", *facts)
-        for segment in cut_segments(index, settings.segment_frames, number):
-            segments.append(
-                PlannedSegment(
-                    video=number,
-                    start=segment.start,
-                    stop=segment.stop,
-                    infer_seconds=round(costs.seconds(infer, segment.n_frames), 6),
-                    encode_seconds=round(costs.seconds(encode, segment.n_frames), 6),
-                )
-            )
+    infer, encode = works(settings, model_fingerprint(settings.model))
+    cut = [
+        segment
+        for number, video in enumerate(videos)
+        if video.status == "ok"
+        for segment in cut_segments(stored_index(video, store), settings.segment_frames, number)
+    ]
+
+    def predict(work: Work, segment: Segment, first: bool) -> float:
+        video = videos[segment.video]
+        return round(costs.seconds(work, video, segment.n_frames, first), 6)
+
+    # Each shard with segments of a video prepares for it; that one does is known beforehand.
+    shards = shard_segments([predict(infer, each, each.start == 0) for each in cut], n_shards)
+    firsts = _first_of_videos(cut, shards)
+    segments = [
+        PlannedSegment(
+            each.video,
+            each.start,
+            each.stop,
+            infer_seconds=predict(infer, each, number in firsts),
+            encode_seconds=predict(encode, each, False),
+        )
+        for number, each in enumerate(cut)
+    ]
     return Plan(
         videos=list(videos),
         segments=segments,
-        infer=shard_segments([segment.infer_seconds for segment in segments], n_shards),
+        infer=shards,
         encode=shard_segments([segment.encode_seconds for segment in segments], n_shards),
     )
 
@@ -64,3 +73,14 @@ def stored_index(video: ProbedVideo, store: Store) -> FrameIndex:
                 video.path, "it has changed since it was probed; run the workflow again"
             ) from None
         return index
+
+
+def _first_of_videos(segments: Sequence[Segment], shards: list[list[int]]) -> set[int]:
+    """Numbers of the segments that are the first of their video in their shard."""
+    firsts: set[int] = set()
+    for shard in shards:
+        first: dict[int, int] = {}
+        for number in shard:
+            first.setdefault(segments[number].video, number)
+        firsts.update(first.values())
+    return firsts

@@ -69,7 +69,7 @@ def test_an_unknown_key_far_from_all_is_answered_with_the_known_ones():
 @pytest.mark.parametrize(
     ("data", "key", "value", "allowed"),
     [
-        ({"decoder": "gpu"}, "decoder", "'gpu'", ("auto", "pyav", "torchcodec")),
+        ({"decoder": "gpu"}, "decoder", "'gpu'", ("auto", "pyav", "torchcodec", "cuda")),
         ({"on_damaged": "skip"}, "on_damaged", "'skip'", ("mark", "fail")),
         ({"shards": "many"}, "shards", "'many'", ("auto", "1")),
         ({"shards": 0}, "shards", "0", ("1",)),

@@ -236,7 +236,7 @@ def test_the_example_of_a_setting_is_valid(key: str) -> None:
 def test_the_shown_faults_are_the_messages_of_the_program() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_settings(
-            {"segment_frames": "many", "decoder": "cuda", "model": {"batchsize": 3}},
+            {"segment_frames": "many", "decoder": "gpu", "model": {"batchsize": 3}},
             source="config",
         )
     assert str(caught.value) + "\n" in blocks(page("configuration.md"), "text")

@@ -367,7 +367,7 @@ def test_progress_counts_every_frame(engine: Any, index: FrameIndex):
 
 def test_seconds_are_told(engine: Any, index: FrameIndex):
     seconds = engine("mean").run(index, 0, 40).facts()["seconds"]
-    assert set(seconds) == {"total", "decode", "model"}
+    assert set(seconds) == {"total", "decode", "model", "cost", "prepare"}
     assert all(value >= 0 for value in seconds.values())
 
 
@@ -392,6 +392,37 @@ def test_frames_without_a_picture_are_none_for_the_writer(engine: Any, damaged: 
 def test_a_model_without_frames_cannot_fill_a_video(engine: Any, index: FrameIndex):
     with pytest.raises(ModelError, match="frames"):
         engine("mean").run(index, 0, 40, frames_sink=lambda rank, picture: None)
+
+
+def test_the_model_goes_on_while_pictures_are_written(engine: Any, index: FrameIndex):
+    went_on = threading.Event()
+    model = engine("inverted", batch_size=10)
+    calls = 0
+
+    def inverted(frames: torch.Tensor) -> dict[str, torch.Tensor]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            went_on.set()
+        return {"frames": 1 - frames}
+
+    model.model = inverted
+    overlapped: list[bool] = []
+
+    def write(rank: int, picture: np.ndarray | None) -> None:
+        if rank == 0:
+            overlapped.append(went_on.wait(10))
+
+    model.run(index, 0, 40, frames_sink=write)
+    assert overlapped == [True]
+
+
+def test_what_the_writer_raises_comes_back(engine: Any, index: FrameIndex):
+    def full(rank: int, picture: np.ndarray | None) -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        engine("inverted").run(index, 0, 40, frames_sink=full)
 
 
 def test_decoding_stays_a_bounded_number_of_batches_ahead(
@@ -422,7 +453,7 @@ def test_decoding_stays_a_bounded_number_of_batches_ahead(
 
 @pytest.mark.parametrize(
     ("decoder", "expected"),
-    [("auto", "pyav"), ("pyav", "pyav"), ("torchcodec", "torchcodec")],
+    [("auto", "pyav"), ("pyav", "pyav"), ("torchcodec", "torchcodec"), ("cuda", "cuda")],
 )
 def test_auto_means_pyav(decoder: str, expected: str):
     settings: Settings = parse_settings({"decoder": decoder, "model": {"channels": "rgb"}})

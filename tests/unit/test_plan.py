@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pvio.cost import Costs, Kind, load_costs
 from pvio.media.index import FrameIndex
 from pvio.media.orientation import Orientation
 from pvio.plan import cut_segments, lpt, shard_segments
@@ -31,34 +29,6 @@ def index_with(n_frames: int, keyframes: list[int]) -> FrameIndex:
 def indexes(draw: st.DrawFn) -> FrameIndex:
     n = draw(st.integers(1, 400))
     return index_with(n, sorted({0} | draw(st.sets(st.integers(0, n - 1), max_size=40))))
-
-
-SQUARE = Kind("infer", "h264", 384, 384, None)
-LARGE = Kind("infer", "h264", 768, 768, None)
-
-
-def test_costs_are_what_was_measured_once_it_was():
-    costs = Costs()
-    costs.learn([(SQUARE, 100, 2.0), (SQUARE, 50, 0.5), (SQUARE, 100, 1.0)])
-    assert costs.seconds(SQUARE, 1000) == pytest.approx(10.0)
-
-
-def test_what_was_never_measured_is_scaled_by_what_was():
-    costs = Costs()
-    table = costs.seconds(LARGE, 10)
-    costs.learn([(SQUARE, 100, 3 * costs.seconds(SQUARE, 100))])
-    assert costs.seconds(LARGE, 10) == pytest.approx(3 * table)
-    encode = LARGE._replace(stage="encode")
-    assert costs.seconds(encode, 10) == pytest.approx(10 * encode.by_table)
-
-
-def test_costs_are_kept_in_the_cache(tmp_path: Path):
-    costs = Costs()
-    costs.learn([(SQUARE, 100, 2.0)])
-    costs.save(str(tmp_path))
-    assert load_costs(str(tmp_path)).seconds(SQUARE, 100) == pytest.approx(2.0)
-    (tmp_path / "costs.json").write_text("[1, 2]")
-    assert load_costs(str(tmp_path)).seconds(SQUARE, 1) == pytest.approx(SQUARE.by_table)
 
 
 costs = st.lists(st.integers(0, 20).map(float), max_size=30)

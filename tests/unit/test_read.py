@@ -96,6 +96,32 @@ def test_colours_are_those_ffmpeg_converts(clip: Clip, name: str, ffmpeg: Any):
     assert np.array_equal(decode_all(clip(name), "rgb"), ffmpeg.rgb(clip(name), height, width))
 
 
+@pytest.mark.parametrize(
+    ("name", "form", "pix_fmt"),
+    [
+        ("b_frames.mp4", "nv12", "yuv420p"),
+        ("odd_420.webm", "nv12", "yuv420p"),
+        ("full_range.mp4", "nv12", "yuvj420p"),
+        ("limited_709.mp4", "nv12", "yuv420p"),
+        ("ten_bit.mp4", "p010le", "yuv420p10le"),
+    ],
+)
+def test_frames_as_gpus_hand_them_over_give_the_same_pictures(
+    clip: Clip, name: str, form: str, pix_fmt: str, ffmpeg: Any
+):
+    height, width = (65, 97) if "odd" in name else (64, 96)
+    index = load_index(clip(name))
+    with av.open(index.path) as container:
+        frames = [frame.reformat(format=form) for frame in container.decode(video=0)]
+    luma = ffmpeg.luma(clip(name), height, width, pix_fmt) >> (2 if form == "p010le" else 0)
+    for channels, expected in (
+        ("gray", luma[..., np.newaxis]),
+        ("rgb", ffmpeg.rgb(clip(name), height, width)),
+    ):
+        convert = converter(index, channels)
+        assert np.array_equal(np.stack([convert(frame) for frame in frames]), expected)
+
+
 # Luma weights of red and blue, ITU-R BT.601 and BT.709.
 BT601, BT709 = (0.299, 0.114), (0.2126, 0.0722)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -71,10 +72,28 @@ def test_output_options_encode_again_without_the_model(project: Project) -> None
     output = {"video": "overlay", "preset": "ultrafast"}
     project.run(**settings(output={**output, "crf": 30}))
     small = (project.folder / "results/videos/long.mp4").stat().st_size
-    text = project.run(**settings(output={**output, "crf": 10}))
-    assert "rule infer" not in text
+    project.run(**settings(output={**output, "crf": 10}))
+    assert project.n_computed("infer") == 0
     assert project.n_computed("encode") == 4
     assert (project.folder / "results/videos/long.mp4").stat().st_size > small
+
+
+def test_costs_are_predicted_for_the_model_and_a_plan_in_use_stays(project: Project) -> None:
+    project.run(**settings())
+    rows = json.loads((project.folder / ".pvio/costs.json").read_text())
+    assert {row["stage"] for row in rows} == {"infer"}
+    for row in rows:
+        row["frame"] *= 1000
+    (project.folder / ".pvio/costs.json").write_text(json.dumps(rows))
+    assert "Nothing to be done" in project.run(**settings())
+
+    def predicted() -> float:
+        plan = json.loads((project.folder / "work/plan.json").read_text())
+        return sum(segment["infer_seconds"] for segment in plan["segments"])
+
+    before = predicted()
+    project.run("--until", "plan", **settings(model={**MODEL, "batch_size": 8}))
+    assert predicted() > 10 * before
 
 
 def test_metadata_of_known_videos_is_not_read_again(project: Project, tmp_path: Path) -> None:

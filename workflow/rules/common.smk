@@ -29,7 +29,8 @@ CHECKED = "work/checked" if SETTINGS.on_damaged == "fail" else []
 # are handed over as a file, since a list of videos may be longer than a command line can be; its
 # name tells its content.
 PROBE_SETTINGS = save_settings(SETTINGS, "videos", "cache")
-PLAN_SETTINGS = save_settings(SETTINGS, "cache", "segment_frames", "model.size")
+# All but the first two for the predicted costs, which costs.json refines without a rerun.
+PLAN_SETTINGS = save_settings(SETTINGS, "cache", "segment_frames", "model", "decoder", "output")
 COMPUTED_WITH = ("cache", "model", "decoder", "decoder_timeout")
 INFER_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH)
 ENCODE_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH, "output")

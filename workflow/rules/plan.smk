@@ -16,6 +16,7 @@ rule plan:
     params:
         settings=PLAN_SETTINGS,
         shards=SHARDS,
+        model=MODEL,
         version=PVIO_VERSION,
     message:
         "Spreading segments over {params.shards} shards, longest first"

@@ -1,0 +1,159 @@
+"""Reading with the decoder of a CUDA device (NVDEC), and with PyAV alone where that cannot."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import av
+from av.codec.hwaccel import HWAccel
+
+from pvio.media.complaints import listen
+from pvio.media.container import open_container
+from pvio.media.decoded import Decoded
+from pvio.media.index import FrameIndex
+from pvio.media.pyav_reader import PyAVReader
+
+log = logging.getLogger(__name__)
+
+# What is asked of the device: codecs whose standards fix every bit of the pictures, in formats that
+# come back with the same samples. By FFmpeg's pixel format: that of the device's pictures in main
+# memory.
+_CODECS = ("h264", "hevc", "vp9", "av1")
+_FORMATS = {"yuv420p": "nv12", "yuvj420p": "nv12", "yuv420p10le": "p010le"}
+
+
+class _Refused(Exception):
+    """The device does not decode this stream, or failed at a packet."""
+
+
+@functools.cache
+def device_fault(number: int) -> str:
+    """Why a CUDA device cannot be opened for decoding, as words; "" when it can.
+
+    Args:
+        number: of the device, as CUDA counts those that are visible.
+    """
+    with listen() as messages:
+        try:
+            context = av.CodecContext.create("h264", "r", hwaccel=_on_device(number))
+        except av.error.FFmpegError as error:
+            said = [text.strip() for level, _, text in messages if level <= av.logging.ERROR]
+            return said[0] if said else str(error)
+    return "" if context.is_hwaccel else "PyAV's FFmpeg is built without CUDA"
+
+
+def open_cuda(index: FrameIndex, number: int) -> CudaReader | PyAVReader:
+    """A reader that decodes on a device, or PyAV's where there is no such device.
+
+    Args:
+        index: of a video file.
+        number: of the device.
+    """
+    if fault := device_fault(number):
+        _tell(f"decoder: cuda: device {number} cannot be opened ({fault}); PyAV decodes instead")
+        return PyAVReader(index)
+    return CudaReader(index, number)
+
+
+class CudaReader:
+    """Decodes on a CUDA device; the pictures come to main memory, packets are read as by PyAV.
+
+    The device decodes damaged data to any picture and does not tell. What else gives damage away
+    (packets, time stamps, the bytes of H.264 and HEVC units) is seen. From the first frame on that
+    is not `ok`, or on which the device fails, PyAV decodes the frames that are asked for, so that
+    their status is the one that PyAV finds.
+
+    Args:
+        index: of a video file.
+        number: of the device.
+    """
+
+    def __init__(self, index: FrameIndex, number: int):
+        self.index = index
+        self._on_device: PyAVReader | None = None
+        self._in_software = PyAVReader(index)
+        if index.codec in _CODECS and index.pix_fmt in _FORMATS:
+            self._on_device = _DeviceReader(index, number)
+        else:
+            kind = f"{index.codec} in {index.pix_fmt}"
+            self._tell(f"{kind} is not decoded on CUDA devices; PyAV decodes instead")
+
+    def frames(self, start: int, stop: int) -> Iterator[Decoded]:
+        """See `Reader.frames`."""
+        expected = start
+        if self._on_device is not None:
+            try:
+                for decoded in self._on_device.frames(start, stop):
+                    if decoded.status != "ok":
+                        self._tell("some frames are damaged; PyAV decodes from there on")
+                        break
+                    yield decoded
+                    expected = decoded.rank + 1
+            except _Refused as refused:
+                self._tell(f"{refused}; PyAV decodes instead")
+                self._on_device.close()
+                self._on_device = None
+        if expected < stop:
+            yield from self._in_software.frames(expected, stop)
+
+    def close(self) -> None:
+        self._in_software.close()
+        if self._on_device is not None:
+            self._on_device.close()
+
+    def _tell(self, what: str) -> None:
+        _tell(f"{self.index.path}: {what}")
+
+
+class _DeviceReader(PyAVReader):
+    """As its base, with the pictures of a CUDA device, in NV12 or P010.
+
+    Raises:
+        _Refused: by `frames`, when the device does not decode the stream, or fails.
+    """
+
+    def __init__(self, index: FrameIndex, number: int):
+        super().__init__(index)
+        self._number_of_device = number
+
+    def _open(self) -> Any:
+        try:
+            device = _on_device(self._number_of_device)
+            return open_container(self.index.path, hwaccel=device)
+        except av.error.FFmpegError as error:
+            raise _Refused(f"decoding on the CUDA device failed ({error})") from error
+
+    def _decoder_for(self, stream: Any) -> Any:
+        if self.index.codec != "av1":
+            return stream.codec_context
+        # FFmpeg's choice for AV1, dav1d, knows no devices; its own decoder knows nothing else.
+        try:
+            device = _on_device(self._number_of_device)
+            context = av.CodecContext.create("av1", "r", hwaccel=device)
+        except av.error.FFmpegError as error:
+            raise _Refused(f"decoding on the CUDA device failed ({error})") from error
+        context.extradata = stream.codec_context.extradata
+        return context
+
+    def _decode(self, packet: Any) -> list[av.VideoFrame]:
+        try:
+            frames = super()._decode(packet)
+        except av.error.FFmpegError as error:
+            raise _Refused(f"decoding on the CUDA device failed ({error})") from error
+        # Of what a device cannot decode, FFmpeg hands over pictures made without it.
+        if any(frame.format.name != _FORMATS[self.index.pix_fmt] for frame in frames):
+            raise _Refused(f"this {self.index.codec} stream is not decoded by the CUDA device")
+        return frames
+
+
+def _on_device(number: int) -> HWAccel:
+    return HWAccel("cuda", device=number, allow_software_fallback=True)
+
+
+@functools.cache
+def _tell(message: str) -> None:
+    """Warn, once in a process: readers are opened for every segment."""
+    log.warning(message)

@@ -1,0 +1,151 @@
+"""Batches of uint8 pictures on their way from the thread that decodes them to the model."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from pvio.config import ModelSettings
+
+
+class Sent(NamedTuple):
+    """A batch that is on its way.
+
+    Attributes:
+        pictures: uint8, B×C×H×W.
+        arrived: CUDA event behind the copy; None where nothing is copied.
+    """
+
+    pictures: torch.Tensor
+    arrived: Any
+
+
+def transfer_to(device: torch.device, settings: ModelSettings) -> Transfer:
+    """The transfer to a device."""
+    return (CudaTransfer if device.type == "cuda" else Transfer)(device, settings)
+
+
+class Transfer:
+    """To a model on the CPU: nothing is copied.
+
+    The thread that decodes takes a `buffer`, fills it and `send`s it. The thread of the model
+    `receive`s the batch; once the batch is `done_with`, its buffer may be filled again.
+
+    Args:
+        device: of the model.
+        settings: `dtype` and `normalize` matter.
+    """
+
+    def __init__(self, device: torch.device, settings: ModelSettings):
+        self._device = device
+        self._is_float = settings.dtype == "float32"
+        self._input: torch.Tensor | None = None
+        self._scale: tuple[torch.Tensor, torch.Tensor] | None = None
+        if settings.normalize is not None:
+            mean, std = (
+                torch.tensor(settings.normalize[name], device=device).view(-1, 1, 1)
+                for name in ("mean", "std")
+            )
+            self._scale = mean, std
+
+    def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Memory for a batch: uint8, N×H×W×C."""
+        return np.empty(shape, np.uint8)
+
+    def send(self, pixels: np.ndarray) -> Sent:
+        """Start a batch on its way.
+
+        Args:
+            pixels: uint8, B×H×W×C, the filled part of a `buffer`; not to be written to before the
+                batch is `done_with`.
+        """
+        return Sent(torch.from_numpy(pixels).permute(0, 3, 1, 2), None)
+
+    def receive(self, sent: Sent) -> torch.Tensor:
+        """The batch as the model gets it: B×C×H×W on the device, in channels_last memory.
+
+        float32 in [0, 1], or normalized, in memory that the next call reuses; or the uint8
+        pictures themselves.
+        """
+        if not self._is_float:
+            return sent.pictures
+        frames = self._input_like(sent.pictures)
+        for target, picture in zip(frames, sent.pictures, strict=True):
+            # Picture by picture, so that the second pass finds the first one's result in cache.
+            self._convert(target, picture, 255)
+        return frames
+
+    def done_with(self, sent: Sent) -> None:
+        """Wait until the batch's buffer may be written to."""
+
+    def finish(self) -> None:
+        """Wait until nothing is on its way, so that buffers may be freed."""
+
+    def _input_like(self, pictures: torch.Tensor) -> torch.Tensor:
+        if self._input is None or self._input.shape[1:] != pictures.shape[1:]:
+            self._input = None
+        if self._input is None or len(self._input) < len(pictures):
+            self._input = torch.empty_like(
+                pictures, dtype=torch.float32, memory_format=torch.channels_last
+            )
+        return self._input[: len(pictures)]
+
+    def _convert(
+        self, target: torch.Tensor, pictures: torch.Tensor, full: float | torch.Tensor
+    ) -> None:
+        target.copy_(pictures)
+        target.div_(full)
+        if self._scale is not None:
+            mean, std = self._scale
+            target.sub_(mean).div_(std)
+
+
+class CudaTransfer(Transfer):
+    """To a model on a CUDA device: the copy of a batch overlaps the model on the batch before.
+
+    Buffers are pinned memory, so that the device copies from them by itself. PyTorch keeps such
+    memory for the buffers of the next segment. Copies run on a stream of their own, which the
+    thread that decodes feeds; the model's stream waits for the copy of its batch and no other.
+
+    Args:
+        device, settings: see `Transfer`.
+        cuda: the interface of `torch.cuda`.
+    """
+
+    def __init__(self, device: torch.device, settings: ModelSettings, cuda: Any = torch.cuda):
+        super().__init__(device, settings)
+        self._cuda = cuda
+        self._copies = cuda.Stream(device)
+        # CUDA multiplies by the reciprocal of a plain number, which is not the exact quotient.
+        self._full = torch.tensor(255.0, device=device)
+
+    def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
+        pinned = self._device.type == "cuda"
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
+
+    def send(self, pixels: np.ndarray) -> Sent:
+        source = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        with self._cuda.stream(self._copies):
+            pictures = source.to(self._device, non_blocking=True, copy=True)
+            arrived = self._cuda.Event()
+            arrived.record(self._copies)
+        return Sent(pictures, arrived)
+
+    def receive(self, sent: Sent) -> torch.Tensor:
+        stream = self._cuda.current_stream(self._device)
+        stream.wait_event(sent.arrived)
+        # The memory was taken on the stream of the copies, and must outlast its use on this one.
+        sent.pictures.record_stream(stream)
+        if not self._is_float:
+            return sent.pictures
+        frames = self._input_like(sent.pictures)
+        self._convert(frames, sent.pictures, self._full)
+        return frames
+
+    def done_with(self, sent: Sent) -> None:
+        sent.arrived.synchronize()
+
+    def finish(self) -> None:
+        self._copies.synchronize()

@@ -1,0 +1,85 @@
+"""Items are used in a thread, in order, while the next ones are made."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from pvio.media.behind import Behind
+
+
+def test_all_items_are_handed_on_in_order():
+    found: list[int] = []
+    with Behind(found.append, depth=2) as behind:
+        for number in range(50):
+            behind.put(number)
+    assert found == list(range(50))
+
+
+def test_making_goes_on_while_an_item_is_used():
+    made_next = threading.Event()
+    with Behind(lambda _: made_next.wait(10), depth=1) as behind:
+        behind.put(1)
+        behind.put(2)  # would wait for ever if the first item had to be done with
+        made_next.set()
+
+
+def test_only_so_many_items_wait():
+    go_on = threading.Event()
+    n_put = 0
+
+    def put_all() -> None:
+        nonlocal n_put
+        with Behind(lambda _: go_on.wait(10), depth=2) as behind:
+            for number in range(10):
+                behind.put(number)
+                n_put += 1
+
+    thread = threading.Thread(target=put_all)
+    thread.start()
+    thread.join(0.3)
+    waiting = n_put
+    go_on.set()
+    thread.join(10)
+    assert waiting == 3  # one is in use
+    assert n_put == 10
+
+
+def refuse_three(number: int) -> None:
+    if number == 3:
+        raise ValueError("not three")
+
+
+def test_what_the_consumer_raises_comes_back():
+    def put_all() -> None:
+        with Behind(refuse_three, depth=1) as behind:
+            for number in range(100):
+                behind.put(number)
+
+    with pytest.raises(ValueError, match="not three"):
+        put_all()
+
+
+def test_what_the_consumer_raises_last_comes_back():
+    with pytest.raises(ValueError, match="not three"), Behind(refuse_three, depth=9) as behind:
+        behind.put(3)
+
+
+def test_an_exception_of_the_maker_leaves_what_waits():
+    found: list[int] = []
+    hold = threading.Event()
+
+    def use(number: int) -> None:
+        hold.wait(10)
+        found.append(number)
+
+    def fail(behind: Behind[int]) -> None:
+        for number in range(3):
+            behind.put(number)
+        threading.Timer(0.2, hold.set).start()
+        raise KeyError("maker")
+
+    with pytest.raises(KeyError, match="maker"), Behind(use, depth=5) as behind:
+        fail(behind)
+    assert found == [0]
