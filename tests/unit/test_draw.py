@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pvio.media.draw import Canvas, rgb_to_yuv
+from pvio.media.blend import rgb_to_yuv
+from pvio.media.draw import Canvas
 
 Planes = list[NDArray[Any]]
 

@@ -1,0 +1,175 @@
+"""Outlines of shapes, and how much of each pixel what they enclose covers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from pvio.media.blend import Cover
+
+Point = tuple[float, float]
+# Far outside any picture, yet small enough for Pillow's integer arithmetic.
+FAR = 1e6
+# Large shapes are painted tile by tile, since most of a long line's tiles are empty. A multiple of
+# the chroma cells' sides, so that no cell lies in two tiles.
+TILE = 256
+
+
+def filled(
+    outlines: Sequence[NDArray[Any]],
+    levels: Sequence[int],
+    size: tuple[int, int],
+) -> Iterator[Cover]:
+    """What outlines cover, painted one over the other, edges smoothed; nothing outside the picture.
+
+    Args:
+        outlines: stacks of outlines, each n×corners×2 (x, y).
+        levels: one per outline, in the order of the stacks: 0..255 for a share of 0..1.
+        size: (height, width) of the picture.
+    """
+    height, width = size
+    outlines = [np.clip(stack, -FAR, FAR) for stack in outlines]
+    lows = np.concatenate([stack.min(axis=1) for stack in outlines])
+    highs = np.concatenate([stack.max(axis=1) for stack in outlines])
+    (low_x, low_y), (high_x, high_y) = lows.min(axis=0), highs.max(axis=0)
+    x0, y0 = max(math.floor(low_x), 0), max(math.floor(low_y), 0)
+    x1, y1 = min(math.ceil(high_x), width - 1) + 1, min(math.ceil(high_y), height - 1) + 1
+    if x0 >= x1 or y0 >= y1:
+        return
+    scale = oversampling((x1 - x0) * (y1 - y0))
+    polygons = [polygon for stack in outlines for polygon in fine_pixels(stack, x0, y0, scale)]
+    tiles = list(tiled(x0, y0, x1, y1))
+    for left, top, right, bottom in tiles:
+        shift = np.array([(left - x0) * scale, (top - y0) * scale])
+        image = Image.new("L", ((right - left) * scale, (bottom - top) * scale))
+        draw = ImageDraw.Draw(image)
+        for number in within(lows, highs, left, top, right, bottom):
+            draw.polygon((polygons[number] - shift).ravel().tolist(), fill=levels[number])
+        if len(tiles) == 1 or image.getbbox():
+            yield Cover(share_of(image.reduce(scale) if scale > 1 else image), left, top)
+
+
+def fine_pixels(stack: NDArray[Any], x0: int, y0: int, scale: int) -> NDArray[Any]:
+    """Outlines in whole fine pixels, `scale` per pixel, counted from the pixel (x0, y0)."""
+    fine = (stack - (x0, y0) + 0.5) * scale - 0.5
+    # Pillow also fills the pixels its outline runs through: half a fine pixel too much on every
+    # side. It would cut off fractions.
+    middle = (fine.min(axis=1, keepdims=True) + fine.max(axis=1, keepdims=True)) / 2
+    fine -= np.clip(fine - middle, -0.5, 0.5)
+    return np.rint(fine, out=fine)
+
+
+def tiled(x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int, int]]:
+    """The parts (left, top, right, bottom) of a rectangle in each tile of the picture."""
+    if (x1 - x0) * (y1 - y0) <= TILE * TILE:
+        yield x0, y0, x1, y1
+        return
+    for top in range(y0 - y0 % TILE, y1, TILE):
+        for left in range(x0 - x0 % TILE, x1, TILE):
+            yield max(left, x0), max(top, y0), min(left + TILE, x1), min(top + TILE, y1)
+
+
+def within(
+    lows: NDArray[Any], highs: NDArray[Any], left: int, top: int, right: int, bottom: int
+) -> list[int]:
+    """The numbers of the outlines whose surrounding rectangles meet a tile."""
+    meets = (lows < (right + 1, bottom + 1)) & (highs > (left - 2, top - 2))
+    return [int(number) for number in np.flatnonzero(meets.all(axis=1))]
+
+
+def filled_rectangle(
+    x0: float, y0: float, x1: float, y1: float, size: tuple[int, int]
+) -> Iterator[Cover]:
+    """As `filled`, for the rectangle [x0, x1] × [y0, y1]; nothing is rasterised."""
+    height, width = size
+    corners = np.clip([[(x0, y0), (x1, y1)]], -FAR, FAR)
+    (low_x, low_y), (high_x, high_y) = corners.min(axis=1)[0], corners.max(axis=1)[0]
+    left, top = max(math.floor(low_x), 0), max(math.floor(low_y), 0)
+    right, bottom = min(math.ceil(high_x), width - 1) + 1, min(math.ceil(high_y), height - 1) + 1
+    if left >= right or top >= bottom:
+        return
+    scale = oversampling((right - left) * (bottom - top))
+    (first_x, first_y), (last_x, last_y) = fine_pixels(corners, left, top, scale)[0]
+    columns = fine_pixels_inside(min(first_x, last_x), max(first_x, last_x), right - left, scale)
+    rows = fine_pixels_inside(min(first_y, last_y), max(first_y, last_y), bottom - top, scale)
+    # Rounded as Pillow does when it reduces an image.
+    level = (255 * rows[:, None] * columns + scale * scale // 2) // (scale * scale)
+    yield Cover(level.astype(np.float32) / np.float32(255), left, top)
+
+
+def fine_pixels_inside(first: float, last: float, n: int, scale: int) -> NDArray[np.int64]:
+    """How many of the fine pixels first..last each of n pixels has."""
+    starts = np.arange(n) * scale
+    inside = np.minimum(last + 1, starts + scale) - np.maximum(first, starts)
+    return np.maximum(inside, 0).astype(np.int64)
+
+
+def oversampling(pixels: int) -> int:
+    """Fine pixels per pixel and side: smooth edges, but bounded memory for large shapes."""
+    return 4 if pixels <= 400 * 400 else 2 if pixels <= 1600 * 1600 else 1
+
+
+def share_of(image: Image.Image) -> NDArray[np.float32]:
+    """An 8-bit image as shares from 0 to 1."""
+    return np.asarray(image).astype(np.float32) / np.float32(255)
+
+
+def ellipse_outline(x: float, y: float, major: float, minor: float, angle: float) -> NDArray[Any]:
+    """The corners (n×2) of an ellipse with these semi-axes."""
+    n = 16 + 2 * math.isqrt(int(min(max(major, minor), 10_000)) * 16)
+    along, across = unit_circle(n)
+    along, across = major * along, minor * across
+    cos, sin = math.cos(angle), math.sin(angle)
+    outline = np.empty((n, 2))
+    outline[:, 0] = x + along * cos - across * sin
+    outline[:, 1] = y + along * sin + across * cos
+    return outline
+
+
+@lru_cache(maxsize=256)
+def unit_circle(n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    turn = np.linspace(0, 2 * math.pi, n, endpoint=False)
+    return np.cos(turn), np.sin(turn)
+
+
+def segment_outline(a: Point, b: Point, width: float) -> NDArray[Any]:
+    """The four corners of a line from `a` to `b`."""
+    dx, dy = b[0] - a[0], b[1] - a[1]
+    length = math.hypot(dx, dy)
+    ux, uy = (dx / length, dy / length) if length else (1.0, 0.0)
+    half = width / 2
+    nx, ny = -uy * half, ux * half
+    return np.array(
+        [
+            (a[0] + nx, a[1] + ny),
+            (b[0] + nx, b[1] + ny),
+            (b[0] - nx, b[1] - ny),
+            (a[0] - nx, a[1] - ny),
+        ]
+    )
+
+
+def capsule_outlines(starts: NDArray[Any], ends: NDArray[Any], width: float) -> NDArray[Any]:
+    """The corners (n×corners×2) of n lines with round ends, from `starts` to `ends` (n×2)."""
+    delta = ends - starts
+    angle = np.arctan2(delta[:, 1], delta[:, 0])[:, None]
+    half = width / 2
+    # Half a circle around the end, half a circle around the start.
+    turn = np.linspace(-math.pi / 2, math.pi / 2, 5 + math.isqrt(int(min(half, 10_000)) * 16))
+    turn = np.concatenate([turn, turn + math.pi]) + angle
+    centres = np.repeat(np.stack([ends, starts], axis=1), turn.shape[1] // 2, axis=1)
+    return np.asarray(centres + half * np.stack([np.cos(turn), np.sin(turn)], axis=2))
+
+
+def finite(*values: float) -> bool:
+    return all(math.isfinite(value) for value in values)
+
+
+def clamp(value: float) -> float:
+    return min(max(value, -FAR), FAR)
