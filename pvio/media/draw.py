@@ -136,10 +136,12 @@ class Canvas:
         pairs = [(a, b) for a, b in pairwise(track) if finite(*a, *b)]
         if not pairs or not finite(width):
             return
-        shapes = [np.stack([segment_outline(a, b, width) for a, b in pairs])]
+        shapes = [segment_outline(a, b, width) for a, b in pairs]
         # Round joints and ends; on a thin line they cannot be seen.
         if width > 1.5:
-            shapes += [disc_outlines([point for point in track if finite(*point)], width / 2)]
+            shapes += [
+                ellipse_outline(x, y, width / 2, width / 2, 0.0) for x, y in track if finite(x, y)
+            ]
         self._fill(shapes, color, alpha)
 
     def skeleton(
@@ -178,13 +180,13 @@ class Canvas:
         for pencil, (a, b) in zip(pencils, pairs, strict=True):
             if finite(*keypoints[a], *keypoints[b]):
                 start, end = np.array([keypoints[a]]), np.array([keypoints[b]])
-                shapes.append((pencil, capsule_outlines(start, end, width)))
+                shapes.append((pencil, capsule_outlines(start, end, width)[0]))
         for brush, point in zip(brushes, keypoints, strict=True):
             if radius > 0 and finite(*point):
-                shapes.append((brush, disc_outlines([point], radius)))
+                shapes.append((brush, ellipse_outline(*point, radius, radius, 0.0)))
         # What has one colour is one shape, so that nothing shines through where its parts overlap.
         for shade, run in groupby(shapes, key=lambda shape: shape[0]):
-            self._fill([outlines for _, outlines in run], shade, alpha)
+            self._fill([outline for _, outline in run], shade, alpha)
 
     def trail(
         self,
@@ -205,8 +207,8 @@ class Canvas:
             return
         # Later parts are painted over earlier ones, so that none shines through another.
         levels = [round(255 * (number + 1) / len(whole)) for number in np.flatnonzero(whole)]
-        shapes = capsule_outlines(starts[whole], ends[whole], width)
-        self._paint(filled([shapes], levels, (self.height, self.width)), color, alpha)
+        shapes = list(capsule_outlines(starts[whole], ends[whole], width))
+        self._paint(filled(shapes, levels, (self.height, self.width)), color, alpha)
 
     def box(
         self,
@@ -297,26 +299,21 @@ class Canvas:
         if not finite(x, y, major, minor, angle, half) or major < 0 or minor < 0:
             return
         outer = ellipse_outline(x, y, major + half, minor + half, angle)
-        shapes = [outer[None]]
+        shapes = [outer]
         levels = [255]
         if width is not None and min(major, minor) > half:
-            shapes.append(ellipse_outline(x, y, major - half, minor - half, angle)[None])
+            shapes.append(ellipse_outline(x, y, major - half, minor - half, angle))
             levels.append(0)
         self._paint(filled(shapes, levels, (self.height, self.width)), color, alpha)
 
     def _fill(self, outlines: list[NDArray[Any]], color: Color, alpha: float) -> None:
-        """Fill the union of stacks of outlines (each n×corners×2)."""
-        levels = [255] * sum(len(stack) for stack in outlines)
+        """Fill the union of outlines (each corners×2)."""
+        levels = [255] * len(outlines)
         self._paint(filled(outlines, levels, (self.height, self.width)), color, alpha)
 
     def _paint(self, covers: Iterable[Cover], color: Color, alpha: float) -> None:
         for cover in covers:
             self._planes.blend(cover, color, alpha)
-
-
-def disc_outlines(centres: Sequence[Point], radius: float) -> NDArray[Any]:
-    """The corners (n×corners×2) of discs."""
-    return np.stack([ellipse_outline(x, y, radius, radius, 0.0) for x, y in centres])
 
 
 def color_each(name: str, colors: Sequence[Color] | None, color: Color, n: int) -> list[Color]:

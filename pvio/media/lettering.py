@@ -42,7 +42,7 @@ def lettered(string: str, size: float) -> NDArray[np.uint8]:
     right = bottom = 0
     for number, line in enumerate(string.split("\n")):
         x, y = 0, number * (line_height(size) + LINE_GAP)
-        for character in line:
+        for character in line or [""]:  # an empty line has a height as well
             glyph = rendered(character, size)
             height, width = glyph.levels.shape
             left, top = x + glyph.left, y + glyph.top

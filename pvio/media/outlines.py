@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -22,47 +23,59 @@ TILE = 256
 
 
 def filled(
-    outlines: Sequence[NDArray[Any]],
-    levels: Sequence[int],
-    size: tuple[int, int],
+    outlines: Sequence[NDArray[Any]], levels: Sequence[int], size: tuple[int, int]
 ) -> Iterator[Cover]:
     """What outlines cover, painted one over the other, edges smoothed; nothing outside the picture.
 
     Args:
-        outlines: stacks of outlines, each n×corners×2 (x, y).
-        levels: one per outline, in the order of the stacks: 0..255 for a share of 0..1.
+        outlines: at least one, each corners×2 (x, y).
+        levels: one per outline, 0..255 for a share of 0..1.
         size: (height, width) of the picture.
     """
     height, width = size
-    outlines = [np.clip(stack, -FAR, FAR) for stack in outlines]
-    lows = np.concatenate([stack.min(axis=1) for stack in outlines])
-    highs = np.concatenate([stack.max(axis=1) for stack in outlines])
-    (low_x, low_y), (high_x, high_y) = lows.min(axis=0), highs.max(axis=0)
+    counts = [len(outline) for outline in outlines]
+    ends = list(accumulate(counts))
+    starts = [0, *ends[:-1]]
+    corners = np.minimum(np.maximum(np.concatenate(outlines), -FAR), FAR)
+    lows, highs = np.minimum.reduceat(corners, starts), np.maximum.reduceat(corners, starts)
+    (low_x, low_y), (high_x, high_y) = lows.min(axis=0).tolist(), highs.max(axis=0).tolist()
     x0, y0 = max(math.floor(low_x), 0), max(math.floor(low_y), 0)
     x1, y1 = min(math.ceil(high_x), width - 1) + 1, min(math.ceil(high_y), height - 1) + 1
     if x0 >= x1 or y0 >= y1:
         return
     scale = oversampling((x1 - x0) * (y1 - y0))
-    polygons = [polygon for stack in outlines for polygon in fine_pixels(stack, x0, y0, scale)]
+    middles = (fine_pixels(lows, x0, y0, scale) + fine_pixels(highs, x0, y0, scale)) / 2
+    fine = fine_pixels(corners, x0, y0, scale)
+    fine = whole_fine_pixels(fine, np.repeat(middles, counts, axis=0))
     tiles = list(tiled(x0, y0, x1, y1))
     for left, top, right, bottom in tiles:
-        shift = np.array([(left - x0) * scale, (top - y0) * scale])
         image = Image.new("L", ((right - left) * scale, (bottom - top) * scale))
         draw = ImageDraw.Draw(image)
+        flat = (fine - ((left - x0) * scale, (top - y0) * scale)).ravel().tolist()
         for number in within(lows, highs, left, top, right, bottom):
-            draw.polygon((polygons[number] - shift).ravel().tolist(), fill=levels[number])
+            draw.polygon(flat[2 * starts[number] : 2 * ends[number]], fill=levels[number])
         if len(tiles) == 1 or image.getbbox():
             yield Cover(share_of(image.reduce(scale) if scale > 1 else image), left, top)
 
 
-def fine_pixels(stack: NDArray[Any], x0: int, y0: int, scale: int) -> NDArray[Any]:
-    """Outlines in whole fine pixels, `scale` per pixel, counted from the pixel (x0, y0)."""
-    fine = (stack - (x0, y0) + 0.5) * scale - 0.5
-    # Pillow also fills the pixels its outline runs through: half a fine pixel too much on every
-    # side. It would cut off fractions.
-    middle = (fine.min(axis=1, keepdims=True) + fine.max(axis=1, keepdims=True)) / 2
-    fine -= np.clip(fine - middle, -0.5, 0.5)
-    return np.rint(fine, out=fine)
+def fine_pixels(points: NDArray[Any], x0: int, y0: int, scale: int) -> NDArray[Any]:
+    """Points (n×2) in fine pixels, `scale` per pixel, counted from the pixel (x0, y0)."""
+    fine = points - (x0, y0)
+    fine += 0.5
+    fine *= scale
+    fine -= 0.5
+    return fine
+
+
+def whole_fine_pixels(fine: NDArray[Any], middles: NDArray[Any]) -> NDArray[Any]:
+    """Corners as Pillow wants them, given the middles of their outlines (n×2 both).
+
+    Pillow also fills the pixels its outline runs through, which is half a fine pixel too much on
+    every side, and would cut off fractions.
+    """
+    excess = fine - middles
+    np.minimum(np.maximum(excess, -0.5, out=excess), 0.5, out=excess)
+    return np.rint(fine - excess)
 
 
 def tiled(x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int, int]]:
@@ -80,7 +93,7 @@ def within(
 ) -> list[int]:
     """The numbers of the outlines whose surrounding rectangles meet a tile."""
     meets = (lows < (right + 1, bottom + 1)) & (highs > (left - 2, top - 2))
-    return [int(number) for number in np.flatnonzero(meets.all(axis=1))]
+    return np.flatnonzero(meets.all(axis=1)).tolist()
 
 
 def filled_rectangle(
@@ -88,26 +101,29 @@ def filled_rectangle(
 ) -> Iterator[Cover]:
     """As `filled`, for the rectangle [x0, x1] × [y0, y1]; nothing is rasterised."""
     height, width = size
-    corners = np.clip([[(x0, y0), (x1, y1)]], -FAR, FAR)
-    (low_x, low_y), (high_x, high_y) = corners.min(axis=1)[0], corners.max(axis=1)[0]
+    (low_x, high_x), (low_y, high_y) = (
+        sorted((clamp(x0), clamp(x1))),
+        sorted((clamp(y0), clamp(y1))),
+    )
     left, top = max(math.floor(low_x), 0), max(math.floor(low_y), 0)
     right, bottom = min(math.ceil(high_x), width - 1) + 1, min(math.ceil(high_y), height - 1) + 1
     if left >= right or top >= bottom:
         return
     scale = oversampling((right - left) * (bottom - top))
-    (first_x, first_y), (last_x, last_y) = fine_pixels(corners, left, top, scale)[0]
-    columns = fine_pixels_inside(min(first_x, last_x), max(first_x, last_x), right - left, scale)
-    rows = fine_pixels_inside(min(first_y, last_y), max(first_y, last_y), bottom - top, scale)
+    corners = fine_pixels(np.array([(low_x, low_y), (high_x, high_y)]), left, top, scale)
+    first, last = whole_fine_pixels(corners, corners.mean(axis=0)).astype(int)
+    columns = fine_pixels_inside(first[0], last[0], right - left, scale)
+    rows = fine_pixels_inside(first[1], last[1], bottom - top, scale)
     # Rounded as Pillow does when it reduces an image.
     level = (255 * rows[:, None] * columns + scale * scale // 2) // (scale * scale)
     yield Cover(level.astype(np.float32) / np.float32(255), left, top)
 
 
-def fine_pixels_inside(first: float, last: float, n: int, scale: int) -> NDArray[np.int64]:
+def fine_pixels_inside(first: int, last: int, n: int, scale: int) -> NDArray[np.int32]:
     """How many of the fine pixels first..last each of n pixels has."""
-    starts = np.arange(n) * scale
+    starts = np.arange(0, n * scale, scale, dtype=np.int32)
     inside = np.minimum(last + 1, starts + scale) - np.maximum(first, starts)
-    return np.maximum(inside, 0).astype(np.int64)
+    return np.asarray(np.maximum(inside, 0), np.int32)
 
 
 def oversampling(pixels: int) -> int:
