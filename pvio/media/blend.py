@@ -82,7 +82,7 @@ class Planes:
         step_y, step_x = self._step_y, self._step_x
         if step_y == step_x == 1:
             return share, top, left
-        # Widen to whole cells; cells at the right and bottom edge may have fewer luma samples.
+        # Widen to whole cells.
         height, width = share.shape
         row, column = top // step_y, left // step_x
         rows = -(-(top + height) // step_y) - row
@@ -96,9 +96,12 @@ class Planes:
         total = lines[::step_y].copy()
         for number in range(1, step_y):
             total += lines[number::step_y]
-        inside_y = np.minimum(self.height - (row + np.arange(rows)) * step_y, step_y)
-        inside_x = np.minimum(self.width - (column + np.arange(columns)) * step_x, step_x)
-        total /= inside_y.astype(np.float32)[:, None] * inside_x.astype(np.float32)
+        if (row + rows) * step_y <= self.height and (column + columns) * step_x <= self.width:
+            total /= np.float32(step_y * step_x)
+        else:  # the last cells of the picture have fewer luma samples
+            inside_y = np.minimum(self.height - (row + np.arange(rows)) * step_y, step_y)
+            inside_x = np.minimum(self.width - (column + np.arange(columns)) * step_x, step_x)
+            total /= np.outer(inside_y, inside_x).astype(np.float32)
         return total, row, column
 
 

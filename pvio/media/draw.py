@@ -171,7 +171,9 @@ class Canvas:
         pairs = [(int(a), int(b)) for a, b in edges]
         for pair in pairs:
             if not all(0 <= number < len(keypoints) for number in pair):
-                raise ValueError(f"edge {pair} is none of keypoints 0..{len(keypoints) - 1}")
+                raise ValueError(
+                    f"edge {pair} names a keypoint that is not one of 0..{len(keypoints) - 1}"
+                )
         pencils = color_each("edge_colors", edge_colors, color, len(pairs))
         brushes = color_each("point_colors", point_colors, color, len(keypoints))
         if not finite(width, radius):

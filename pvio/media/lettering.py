@@ -51,9 +51,9 @@ def lettered(string: str, size: float) -> NDArray[np.uint8]:
             x += glyph.advance
     text = np.zeros((bottom, right), np.uint8)
     for levels, left, top in placed:
-        levels = levels[:, max(-left, 0) :]
-        height, width = levels.shape
-        part = text[top : top + height, max(left, 0) : max(left, 0) + width]
+        levels = levels[max(-top, 0) :, max(-left, 0) :]
+        top, left = max(top, 0), max(left, 0)
+        part = text[top : top + levels.shape[0], left : left + levels.shape[1]]
         part[...] = one_over_the_other(levels, part) if part.any() else levels
     return text
 

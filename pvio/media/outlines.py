@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Any
 
 import numpy as np
@@ -34,33 +34,52 @@ def filled(
     """
     height, width = size
     counts = [len(outline) for outline in outlines]
-    ends = list(accumulate(counts))
-    starts = [0, *ends[:-1]]
+    starts = [0, *accumulate(counts[:-1])]
     corners = np.minimum(np.maximum(np.concatenate(outlines), -FAR), FAR)
     lows, highs = np.minimum.reduceat(corners, starts), np.maximum.reduceat(corners, starts)
-    (low_x, low_y), (high_x, high_y) = lows.min(axis=0).tolist(), highs.max(axis=0).tolist()
+    (low_x, low_y), (high_x, high_y) = np.minimum.reduce(lows), np.maximum.reduce(highs)
     x0, y0 = max(math.floor(low_x), 0), max(math.floor(low_y), 0)
     x1, y1 = min(math.ceil(high_x), width - 1) + 1, min(math.ceil(high_y), height - 1) + 1
     if x0 >= x1 or y0 >= y1:
         return
     scale = oversampling((x1 - x0) * (y1 - y0))
-    middles = (fine_pixels(lows, x0, y0, scale) + fine_pixels(highs, x0, y0, scale)) / 2
-    fine = fine_pixels(corners, x0, y0, scale)
-    fine = whole_fine_pixels(fine, np.repeat(middles, counts, axis=0))
-    tiles = list(tiled(x0, y0, x1, y1))
-    for left, top, right, bottom in tiles:
-        image = Image.new("L", ((right - left) * scale, (bottom - top) * scale))
-        draw = ImageDraw.Draw(image)
-        flat = (fine - ((left - x0) * scale, (top - y0) * scale)).ravel().tolist()
-        for number in within(lows, highs, left, top, right, bottom):
-            draw.polygon(flat[2 * starts[number] : 2 * ends[number]], fill=levels[number])
-        if len(tiles) == 1 or image.getbbox():
-            yield Cover(share_of(image.reduce(scale) if scale > 1 else image), left, top)
+    fine = fine_pixels(np.concatenate([corners, lows, highs]), x0, y0, scale)
+    fine, fine_lows, fine_highs = np.split(fine, (len(corners), len(corners) + len(lows)))
+    fine = whole_fine_pixels(fine, np.repeat((fine_lows + fine_highs) / 2, counts, axis=0))
+    if (x1 - x0) * (y1 - y0) <= TILE * TILE:
+        image = painted(fine, counts, levels, (x1 - x0) * scale, (y1 - y0) * scale)
+        yield Cover(share_of(image, scale), x0, y0)
+        return
+    for left, top, right, bottom in tiled(x0, y0, x1, y1):
+        meets = np.all((lows < (right + 1, bottom + 1)) & (highs > (left - 2, top - 2)), axis=1)
+        image = painted(
+            fine[np.repeat(meets, counts)] - ((left - x0) * scale, (top - y0) * scale),
+            list(compress(counts, meets.tolist())),
+            list(compress(levels, meets.tolist())),
+            (right - left) * scale,
+            (bottom - top) * scale,
+        )
+        if image.getbbox():
+            yield Cover(share_of(image, scale), left, top)
+
+
+def painted(
+    corners: NDArray[Any], counts: Sequence[int], levels: Sequence[int], width: int, height: int
+) -> Image.Image:
+    """An 8-bit image of filled outlines, whose numbers of corners are `counts`."""
+    image = Image.new("L", (width, height))
+    draw = ImageDraw.Draw(image)
+    flat = corners.ravel().tolist()
+    start = 0
+    for count, level in zip(counts, levels, strict=True):
+        draw.polygon(flat[start : start + 2 * count], fill=level)
+        start += 2 * count
+    return image
 
 
 def fine_pixels(points: NDArray[Any], x0: int, y0: int, scale: int) -> NDArray[Any]:
     """Points (n×2) in fine pixels, `scale` per pixel, counted from the pixel (x0, y0)."""
-    fine = points - (x0, y0)
+    fine = points - np.array((x0, y0), float)
     fine += 0.5
     fine *= scale
     fine -= 0.5
@@ -80,20 +99,9 @@ def whole_fine_pixels(fine: NDArray[Any], middles: NDArray[Any]) -> NDArray[Any]
 
 def tiled(x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int, int]]:
     """The parts (left, top, right, bottom) of a rectangle in each tile of the picture."""
-    if (x1 - x0) * (y1 - y0) <= TILE * TILE:
-        yield x0, y0, x1, y1
-        return
     for top in range(y0 - y0 % TILE, y1, TILE):
         for left in range(x0 - x0 % TILE, x1, TILE):
             yield max(left, x0), max(top, y0), min(left + TILE, x1), min(top + TILE, y1)
-
-
-def within(
-    lows: NDArray[Any], highs: NDArray[Any], left: int, top: int, right: int, bottom: int
-) -> list[int]:
-    """The numbers of the outlines whose surrounding rectangles meet a tile."""
-    meets = (lows < (right + 1, bottom + 1)) & (highs > (left - 2, top - 2))
-    return np.flatnonzero(meets.all(axis=1)).tolist()
 
 
 def filled_rectangle(
@@ -131,9 +139,10 @@ def oversampling(pixels: int) -> int:
     return 4 if pixels <= 400 * 400 else 2 if pixels <= 1600 * 1600 else 1
 
 
-def share_of(image: Image.Image) -> NDArray[np.float32]:
-    """An 8-bit image as shares from 0 to 1."""
-    return np.asarray(image).astype(np.float32) / np.float32(255)
+def share_of(image: Image.Image, scale: int) -> NDArray[np.float32]:
+    """The shares (0..1) of an 8-bit image with `scale` fine pixels per pixel and side."""
+    levels = np.asarray(image.reduce(scale) if scale > 1 else image)
+    return np.divide(levels, 255, dtype=np.float32)
 
 
 def ellipse_outline(x: float, y: float, major: float, minor: float, angle: float) -> NDArray[Any]:
@@ -184,7 +193,7 @@ def capsule_outlines(starts: NDArray[Any], ends: NDArray[Any], width: float) -> 
 
 
 def finite(*values: float) -> bool:
-    return all(math.isfinite(value) for value in values)
+    return all(map(math.isfinite, values))
 
 
 def clamp(value: float) -> float:
