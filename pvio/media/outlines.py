@@ -44,8 +44,8 @@ def filled(
         return
     scale = oversampling((x1 - x0) * (y1 - y0))
     fine = fine_pixels(np.concatenate([corners, lows, highs]), x0, y0, scale)
-    fine, fine_lows, fine_highs = np.split(fine, (len(corners), len(corners) + len(lows)))
-    fine = whole_fine_pixels(fine, np.repeat((fine_lows + fine_highs) / 2, counts, axis=0))
+    middles = (fine[-2 * len(counts) : -len(counts)] + fine[-len(counts) :]) / 2
+    fine = whole_fine_pixels(fine[: len(corners)], np.repeat(middles, counts, axis=0))
     if (x1 - x0) * (y1 - y0) <= TILE * TILE:
         image = painted(fine, counts, levels, (x1 - x0) * scale, (y1 - y0) * scale)
         yield Cover(share_of(image, scale), x0, y0)
