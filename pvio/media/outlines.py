@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import accumulate, compress
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ from pvio.media.blend import Cover
 Point = tuple[float, float]
 # Far outside any picture, yet small enough for Pillow's integer arithmetic.
 FAR = 1e6
-# Large shapes are painted tile by tile, since most of a long line's tiles are empty. A multiple of
+# Large shapes are blended tile by tile, since most of a long line's tiles are empty. A multiple of
 # the chroma cells' sides, so that no cell lies in two tiles.
-TILE = 256
+TILE = 128
 
 
 def filled(
@@ -46,35 +46,19 @@ def filled(
     fine = fine_pixels(np.concatenate([corners, lows, highs]), x0, y0, scale)
     middles = (fine[-2 * len(counts) : -len(counts)] + fine[-len(counts) :]) / 2
     fine = whole_fine_pixels(fine[: len(corners)], np.repeat(middles, counts, axis=0))
+    image = Image.new("L", ((x1 - x0) * scale, (y1 - y0) * scale))
+    draw = ImageDraw.Draw(image)
+    flat = fine.ravel().tolist()
+    for start, count, level in zip(starts, counts, levels, strict=True):
+        draw.polygon(flat[2 * start : 2 * (start + count)], fill=level)
     if (x1 - x0) * (y1 - y0) <= TILE * TILE:
-        image = painted(fine, counts, levels, (x1 - x0) * scale, (y1 - y0) * scale)
         yield Cover(share_of(image, scale), x0, y0)
         return
     for left, top, right, bottom in tiled(x0, y0, x1, y1):
-        meets = np.all((lows < (right + 1, bottom + 1)) & (highs > (left - 2, top - 2)), axis=1)
-        image = painted(
-            fine[np.repeat(meets, counts)] - ((left - x0) * scale, (top - y0) * scale),
-            list(compress(counts, meets.tolist())),
-            list(compress(levels, meets.tolist())),
-            (right - left) * scale,
-            (bottom - top) * scale,
-        )
-        if image.getbbox():
-            yield Cover(share_of(image, scale), left, top)
-
-
-def painted(
-    corners: NDArray[Any], counts: Sequence[int], levels: Sequence[int], width: int, height: int
-) -> Image.Image:
-    """An 8-bit image of filled outlines, whose numbers of corners are `counts`."""
-    image = Image.new("L", (width, height))
-    draw = ImageDraw.Draw(image)
-    flat = corners.ravel().tolist()
-    start = 0
-    for count, level in zip(counts, levels, strict=True):
-        draw.polygon(flat[start : start + 2 * count], fill=level)
-        start += 2 * count
-    return image
+        box = ((left - x0) * scale, (top - y0) * scale, (right - x0) * scale, (bottom - y0) * scale)
+        part = image.crop(box)
+        if part.getbbox():
+            yield Cover(share_of(part, scale), left, top)
 
 
 def fine_pixels(points: NDArray[Any], x0: int, y0: int, scale: int) -> NDArray[Any]:
