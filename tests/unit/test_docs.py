@@ -144,6 +144,23 @@ def test_the_draw_example_marks_the_spot_it_found() -> None:
 
 
 @pytest.mark.usefixtures("workplace")
+def test_the_trail_example_draws_where_the_spot_was_before() -> None:
+    predictions = run({"entry": "spot.py:BrightestSpot"}, video="overlay")
+    without = decoded("results/videos/dark_on_bright.mp4", "rgb24").astype(int)
+    run({"entry": "spot_with_trail.py:BrightestSpotWithTrail"}, video="overlay")
+    drawn = decoded("results/videos/dark_on_bright.mp4", "rgb24").astype(int)
+    changed = (np.abs(drawn - without) > 60).any(axis=3)
+    # The second frame of the second segment: most of what was before is in the first segment.
+    start = make_plan(probe(parse_settings({})), parse_settings({"segment_frames": 100}), 1)
+    number = start.segments[1].start + 1
+    way = predictions["position"][number - 12 : number + 1].astype(float)
+    middles = (way[1:] + way[:-1]) / 2
+    touched = [changed[number, int(y), int(x)] for x, y in middles]
+    assert sum(touched) >= len(touched) - 2
+    assert not changed[0].any()
+
+
+@pytest.mark.usefixtures("workplace")
 def test_the_frames_example_writes_the_negative() -> None:
     predictions = run({"entry": "negative.py:negative"}, video="frames")
     assert "frames" not in predictions
