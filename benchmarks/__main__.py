@@ -1,6 +1,6 @@
 """Speed beside peers and limits, measured in one run on the same files: ratios, not times.
 
-python -m benchmarks [--small] [--rounds N] [reading] [loader] [probe] [workflow]
+python -m benchmarks [--small] [--rounds N] [reading] [loader] [probe] [encoding] [workflow]
 """
 
 from __future__ import annotations
@@ -12,10 +12,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import loader, probe, reading, workflow
+from benchmarks import encoding, loader, probe, reading, workflow
 from benchmarks.measure import HEADER, Setting
 
-GROUPS = {"reading": reading, "loader": loader, "probe": probe, "workflow": workflow}
+GROUPS = {
+    "reading": reading,
+    "loader": loader,
+    "probe": probe,
+    "encoding": encoding,
+    "workflow": workflow,
+}
 PEERS = ("0.1.3", "0.1.9")
 
 

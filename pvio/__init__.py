@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pvio.media.writer import VideoWriter
     from pvio.predictions import read_predictions
     from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
     from pvio.video_io import (
@@ -29,11 +30,13 @@ _HOME = {
     "VideoCollectionDataset": "pvio.torch",
     "VideoCollectionDataLoader": "pvio.torch",
     "read_predictions": "pvio.predictions",
+    "VideoWriter": "pvio.media.writer",
 }
 
 __all__ = [
     "VideoCollectionDataLoader",
     "VideoCollectionDataset",
+    "VideoWriter",
     "check_num_frames",
     "get_video_metadata",
     "read_frames_from_video",

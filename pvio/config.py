@@ -15,8 +15,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from pvio.codecs import CODECS, CodecName
 from pvio.errors import ConfigError
 
 ENTRY_PATTERN = re.compile(r"^(?P<where>.+?):(?P<name>[A-Za-z_][A-Za-z0-9_.]*)$")
@@ -107,19 +116,49 @@ class OutputSettings(Section):
         description="none; overlay: the source with the model's drawing; "
         "frames: the pictures the model returns under the key 'frames'",
     )
-    codec: Literal["libx264"] = Field(default="libx264", description="FFmpeg encoder")
+    codec: CodecName = Field(default="libx264", description="FFmpeg's encoder")
     crf: int = Field(default=18, ge=0, le=51, description="quality: 0 lossless ... 51 worst")
-    preset: Literal[
-        "ultrafast",
-        "superfast",
-        "veryfast",
-        "faster",
-        "fast",
-        "medium",
-        "slow",
-        "slower",
-        "veryslow",
-    ] = Field(default="medium", description="encoder speed against file size")
+    preset: str = Field(default="medium", description="encoder speed against file size")
+    pix_fmt: str = Field(
+        default="auto",
+        description="auto: plays widely; source: the source's own; or an FFmpeg name like yuv420p",
+    )
+    options: dict[str, str | int | float] = Field(
+        default_factory=dict, description="more options of the encoder, by FFmpeg's names"
+    )
+
+    @field_validator("preset")
+    @classmethod
+    def _preset_of_codec(cls, value: str, info: ValidationInfo) -> str:
+        codec = info.data.get("codec", "ffv1")  # absent where it is a fault itself
+        if CODECS[codec].presets and value not in CODECS[codec].presets:
+            raise ValueError(f"{codec} has {', '.join(CODECS[codec].presets)}")
+        return value
+
+    @field_validator("pix_fmt")
+    @classmethod
+    def _format_of_codec(cls, value: str, info: ValidationInfo) -> str:
+        codec = info.data.get("codec")
+        if codec and value not in ("auto", "source", *CODECS[codec].pixel_formats):
+            known = ", ".join(CODECS[codec].pixel_formats)
+            raise ValueError(f"{codec} takes auto, source, {known}")
+        return value
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _plain_options(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name, option in value.items():
+                if isinstance(option, bool) or not isinstance(option, str | int | float):
+                    raise ValueError(f"expected text or a number for '{name}'")
+                if name in ("crf", "preset", "pix_fmt"):
+                    raise ValueError(f"'{name}' has a key of its own, output.{name}")
+        return value
+
+    @property
+    def suffix(self) -> Literal[".mp4", ".mkv"]:
+        """Ending of the videos, with its dot."""
+        return CODECS[self.codec].suffix
 
 
 class Settings(Section):

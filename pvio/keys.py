@@ -8,7 +8,7 @@ from pvio.store import make_key
 
 # Raised when the same inputs give other results or another layout than the release before.
 PREDICTIONS_SCHEMA = 3
-VIDEO_SCHEMA = 1
+VIDEO_SCHEMA = 2
 
 
 def predictions_key(

@@ -9,11 +9,12 @@ import logging
 import operator
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -26,6 +27,9 @@ from pvio.media.picture import Converter
 from pvio.media.read import open_reader, read_ranks
 from pvio.store import replacing, write_json
 
+if sys.platform == "linux":
+    import fcntl
+
 logger = logging.getLogger(__name__)
 
 DEFAULT_FFMPEG_PARAMS = (
@@ -37,6 +41,8 @@ DEFAULT_FFMPEG_PARAMS = (
 _PIXEL_FORMATS = {1: "gray", 2: "ya8", 3: "rgb24", 4: "rgba"}
 # Encoders that refuse odd sides with 4:2:0 chroma; the others round the chroma planes up.
 _EVEN_ONLY = ("264", "hevc", "265")
+# What Linux allows every user.
+_PIPE_BYTES = 2**20
 
 
 def read_frames_from_video(
@@ -121,6 +127,7 @@ def write_frames_to_video(
             with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=messages) as process:
                 pipe = process.stdin
                 assert pipe is not None
+                _widen(pipe)
                 try:
                     for i, frame in enumerate(itertools.chain([first], checked)):
                         pipe.write(np.ascontiguousarray(frame).data)
@@ -270,6 +277,13 @@ def _encode_command(
         *params,
         os.path.abspath(target),
     ]
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Let a pipe hold more than 64 KiB, where the system can: frames cross it in fewer pieces."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _without_profile(params: list[str]) -> list[str]:

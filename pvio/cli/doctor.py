@@ -7,8 +7,11 @@ import os
 import platform
 import subprocess
 import sys
+from fractions import Fraction
+from typing import Any
 
 import pvio
+from pvio.codecs import CODECS, CodecName
 from pvio.media.ffmpeg_libraries import (
     bundled_folder,
     environment_for_torchcodec,
@@ -19,7 +22,6 @@ _PACKAGES = (
     "torch", "torchcodec", "av", "imageio", "imageio-ffmpeg", "numpy", "pyarrow", "snakemake",
     "pydantic",
 )  # fmt: skip
-_ENCODERS = ("libx264", "libx265", "ffv1", "h264_nvenc", "hevc_nvenc")
 
 
 def diagnose() -> tuple[bool, str]:
@@ -42,15 +44,33 @@ def _ffmpeg_lines() -> list[str]:
     import imageio_ffmpeg
 
     version = ".".join(str(part) for part in av.library_versions["libavcodec"])
-    encoders = ", ".join(name for name in _ENCODERS if name in av.codecs_available)
+    works = {name: _opens(name) for name in CODECS}
+    encoders = ", ".join(name for name, is_usable in works.items() if is_usable)
+    absent = ", ".join(name for name, is_usable in works.items() if not is_usable)
     return [
         "FFmpeg",
         f"  pvio decodes and encodes with PyAV's own: libavcodec {version}",
-        f"  encoders: {encoders}",
+        f"  encoders: {encoders}" + (f"; not usable here: {absent}" if absent else ""),
         f"  command for write_frames_to_video: {imageio_ffmpeg.get_ffmpeg_version()} "
         f"({imageio_ffmpeg.get_ffmpeg_exe()})",
         f"  torchcodec uses: {_torchcodec_source()}",
     ]
+
+
+def _opens(encoder: CodecName) -> bool:
+    """Whether an encoder can be used; NVENC's are there without a GPU, too."""
+    import av
+
+    try:
+        context: Any = av.CodecContext.create(encoder, "w")
+        context.width, context.height, context.pix_fmt = 256, 256, "yuv420p"
+        context.time_base = Fraction(1, 25)
+        if encoder == "libx265":
+            context.options = {"x265-params": "log-level=none"}
+        context.open()
+    except (ValueError, av.error.FFmpegError):
+        return False
+    return True
 
 
 def _torchcodec_source() -> str:

@@ -11,6 +11,7 @@ import av
 from av.codec.hwaccel import HWAccel
 
 from pvio.media.complaints import listen
+from pvio.media.container import open_container
 from pvio.media.decoded import Decoded
 from pvio.media.index import FrameIndex
 from pvio.media.pyav_reader import PyAVReader
@@ -120,7 +121,8 @@ class _DeviceReader(PyAVReader):
 
     def _open(self) -> Any:
         try:
-            return av.open(self.index.path, hwaccel=_on_device(self._number_of_device))
+            device = _on_device(self._number_of_device)
+            return open_container(self.index.path, hwaccel=device)
         except av.error.FFmpegError as error:
             raise _Refused(f"decoding on the CUDA device failed ({error})") from error
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from types import TracebackType
 from typing import BinaryIO
 
-import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from pvio.config import OutputSettings
 from pvio.errors import EncodeError
-from pvio.media.encode import SegmentEncoder, output_color
+from pvio.media.encode import SegmentEncoder
 from pvio.media.index import FrameIndex
-from pvio.media.picture import plane_view
-
-_LIMITED, _FULL, _BT601 = 1, 2, 5
+from pvio.media.output_format import output_format
+from pvio.media.planes import RgbConverter, empty_planes
 
 
 class FramesWriter:
@@ -29,9 +26,10 @@ class FramesWriter:
     """
 
     def __init__(self, file: BinaryIO, index: FrameIndex, start: int, settings: OutputSettings):
-        self._file, self._index, self._start, self._settings = file, index, start, settings
+        self._file, self._index, self._settings = file, index, settings
+        self._next = start
         self._encoder: SegmentEncoder | None = None
-        self._reformatter = VideoReformatter()
+        self._convert: RgbConverter | None = None
         self._last: list[np.ndarray] | None = None
         self._waiting = 0
 
@@ -46,22 +44,24 @@ class FramesWriter:
             EncodeError: when the size differs from that of the pictures before.
         """
         if picture is None:
-            if self._encoder is None or self._last is None:
+            if self._last is None:
                 self._waiting += 1
             else:
-                self._encoder.write(self._last)
+                self._put(self._last)
             return
         height, width = picture.shape[:2]
         if self._encoder is None:
             self._open(height, width)
         assert self._encoder is not None
-        if (height, width) != (self._encoder.height, self._encoder.width):
+        assert self._convert is not None
+        output = self._encoder.output
+        if (height, width) != (output.height, output.width):
             raise EncodeError(
                 f"{self._index.path}: the model's 'frames' are {height}×{width} at frame {rank} "
-                f"and were {self._encoder.height}×{self._encoder.width} before"
+                f"and were {output.height}×{output.width} before"
             )
-        self._last = self._planes(picture)
-        self._encoder.write(self._last)
+        self._last = self._convert(picture)
+        self._put(self._last)
 
     def close(self) -> None:
         """End the segment; frames that wait for a first picture become black ones."""
@@ -71,29 +71,17 @@ class FramesWriter:
         self._encoder.close()
 
     def _open(self, height: int, width: int) -> None:
-        self._encoder = SegmentEncoder(
-            self._file, self._index, self._start, self._settings, (height, width)
-        )
-        black = self._planes(np.zeros((height, width, 3), np.uint8))
+        output = output_format(self._index, self._settings, (height, width), depth=8)
+        self._encoder = SegmentEncoder(self._file, output, self._settings)
+        self._convert = RgbConverter(output)
+        black = empty_planes(output)
         for _ in range(self._waiting):
-            self._encoder.write(black)
+            self._put(black)
 
-    def _planes(self, picture: np.ndarray) -> list[np.ndarray]:
+    def _put(self, planes: list[np.ndarray]) -> None:
         assert self._encoder is not None
-        if picture.shape[2] == 1:
-            picture = np.repeat(picture, 3, axis=2)
-        color = output_color(self._index)
-        source = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        frame = self._reformatter.reformat(
-            source,
-            format=self._encoder.pixel_format,
-            dst_colorspace=color[1] if color[1] != 2 else _BT601,
-            src_color_range=_FULL,
-            dst_color_range=_FULL if color[0] == _FULL else _LIMITED,
-            interpolation=Interpolation.BICUBIC,
-            threads=1,
-        )
-        return [plane_view(frame, number).copy() for number in range(3)]
+        self._encoder.write(planes, int(self._index.pts[self._next]))
+        self._next += 1
 
     def __enter__(self) -> FramesWriter:
         return self

@@ -21,6 +21,7 @@ import numpy as np
 from pvio.collection import Source, image_files, stat_key
 from pvio.errors import UnreadableVideo
 from pvio.media.complaints import listen
+from pvio.media.container import open_container
 from pvio.media.container_damage import container_damage
 from pvio.media.images import read_image
 from pvio.media.orientation import Orientation, display_orientation
@@ -188,7 +189,7 @@ def _index_video(path: str) -> FrameIndex:
             raise UnreadableVideo(path, "it is no file that can be read again")
         if facts.st_size == 0:
             raise UnreadableVideo(path, "the file is empty")
-        with listen() as messages, av.open(path) as container:
+        with listen() as messages, open_container(path) as container:
             stream: Any = container.streams.best("video")
             if stream is None:
                 raise UnreadableVideo(path, "the file has no video stream")

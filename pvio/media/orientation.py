@@ -16,6 +16,7 @@ from av.sidedata.sidedata import Type as SideDataType
 
 from pvio.errors import UnreadableVideo
 from pvio.media.ahead import Ahead, Stalled
+from pvio.media.container import open_container
 
 # Seconds to wait for the first picture of a video.
 _PATIENCE = 120.0
@@ -78,7 +79,7 @@ def _among(stream: Any, packets: list[av.Packet]) -> Generator[Orientation]:
 
 
 def _from_start(path: str, stream_index: int) -> Generator[Orientation]:
-    with contextlib.suppress(av.error.FFmpegError), av.open(path) as container:
+    with contextlib.suppress(av.error.FFmpegError), open_container(path) as container:
         stream = container.streams[stream_index]
         stream.codec_context.thread_count = 1
         for frame in container.decode(stream):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
+from pvio.media.container import open_container
 from pvio.media.nal import clean_start, length_size
 
 DEFAULT_RATE = 25
@@ -195,7 +196,7 @@ def _demuxed_beyond_end(path: str, stream: Any) -> np.ndarray:
     """The packets of a file that is continued with zeros as far as its index reaches."""
     end = max(entry.pos + entry.size for entry in stream.index_entries)
     padded = _ZeroPadded(path, end)
-    with padded, av.open(padded) as container:
+    with padded, open_container(padded) as container:
         return _demuxed(container, container.streams[stream.index])
 
 

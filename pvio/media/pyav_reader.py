@@ -11,6 +11,7 @@ import numpy as np
 
 from pvio.errors import UnreadableVideo
 from pvio.media.complaints import listen, tell_of_damage
+from pvio.media.container import open_container
 from pvio.media.decoded import Decoded, Status
 from pvio.media.index import FrameIndex
 from pvio.media.nal import clean_start, is_damaged, length_size
@@ -222,7 +223,7 @@ class PyAVReader:
         return self._length_size is not None and is_damaged(bytes(packet), self._length_size)
 
     def _open(self) -> Any:
-        return av.open(self.index.path)
+        return open_container(self.index.path)
 
     def _decoder_for(self, stream: Any) -> Any:
         name = _DECODERS.get((self.index.codec, self.index.pix_fmt))

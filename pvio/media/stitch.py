@@ -3,97 +3,115 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
 
 from pvio.errors import EncodeError
+from pvio.media.container import open_container
 from pvio.media.index import FrameIndex
+from pvio.media.output_format import output_color
+from pvio.media.side_streams import audio_packets, copy_metadata
 
-log = logging.getLogger(__name__)
+Segment = tuple[int, int, bytes | BinaryIO]
+
+# FFmpeg writes Matroska in milliseconds and has no option for less (libavformat/matroskaenc.c).
+_MATROSKA_UNIT = Fraction(1, 1000)
 
 
 def join_segments(
-    segments: Iterable[tuple[int, int, bytes]], index: FrameIndex, path: str | os.PathLike[str]
+    segments: Iterable[Segment],
+    index: FrameIndex,
+    path: str | os.PathLike[str],
+    *,
+    audio: bool = True,
+    metadata: bool = True,
 ) -> None:
-    """Write a video from its encoded segments, and copy the source's audio packets.
+    """Write a video from its encoded segments, with the source's audio packets and metadata.
 
-    Every frame gets its source frame's time stamp in the source's time base.
+    Every frame gets its source frame's time stamp, see `container_times`.
 
     Args:
-        segments: (start, stop, encoded bytes) in the order of the frames.
+        segments: (start, stop, what a `SegmentEncoder` wrote) in the order of the frames.
         index: of the source video.
         path: of the video to write; the caller renames it once it is complete.
+        audio: whether to copy the audio of the source.
+        metadata: whether to copy its metadata and chapters.
 
     Raises:
         EncodeError: when a segment has another number of frames or other codec parameters than it
-            must have, or when the video read back has other time stamps than the source.
+            must have, or when the video read back has other time stamps than the source. It names
+            the segment.
     """
-    options = _mp4_options(index) if str(path).endswith((".mp4", ".mov")) else {}
+    clock = _Clock(index, path)
     video: Any = None
-    reference: bytes | None = None
-    clock = _DecodeClock(index)
-    with av.open(str(path), "w", container_options=options) as output:
-        audio: Iterator[Any] = iter(())
+    first: _Parameters | None = None
+    has_source = not index.is_image_folder
+    expected = 0
+    with av.open(str(path), "w", container_options=_muxer_options(index, path)) as target:
+        sound: Iterator[Any] = iter(())
         pending = None
         for start, stop, payload in segments:
-            with av.open(io.BytesIO(payload)) as source:
+            name = f"{index.path}: frames {start} to {stop - 1}"
+            if start != expected:
+                raise EncodeError(f"{name} follow the frames up to {expected - 1}")
+            expected = stop
+            file = io.BytesIO(payload) if isinstance(payload, bytes) else payload
+            found, ranks = _survey(file, start, stop, name)
+            with open_container(file) as source:
                 stream = source.streams.video[0]
-                if video is None:
-                    video = output.add_stream_from_template(stream)
-                    video.time_base = index.time_base
-                    reference = stream.codec_context.extradata
-                    audio = _audio_packets(index, output)
-                    pending = next(audio, None)
-                if stream.codec_context.extradata != reference:
-                    raise EncodeError(
-                        f"{index.path}: frames {start} to {stop - 1} were encoded with other "
-                        "parameters than the frames before"
-                    )
-                for packet in _retimed(source, stream, index, start, stop, clock):
+                if first is None:
+                    first = found
+                    video = _add_video(target, stream, index, clock.unit, path)
+                    if metadata and has_source:
+                        copy_metadata(index, target)
+                    sound = audio_packets(index, target) if audio and has_source else iter(())
+                    pending = next(sound, None)
+                if found != first:
+                    raise EncodeError(f"{name} {_difference(found, first)}")
+                packets = (packet for packet in source.demux(stream) if packet.size)
+                for position, (packet, rank) in enumerate(zip(packets, ranks, strict=True), start):
+                    _retime(packet, position, rank, clock, first.reorder_depth, name)
                     packet.stream = video
                     # Interleaved by time, as players expect.
                     at = _seconds(packet)
                     while pending is not None and _seconds(pending) <= at:
-                        output.mux(pending)
-                        pending = next(audio, None)
-                    output.mux(packet)
+                        target.mux(pending)
+                        pending = next(sound, None)
+                    target.mux(packet)
         while pending is not None:
-            output.mux(pending)
-            pending = next(audio, None)
-    _verify(str(path), index)
+            target.mux(pending)
+            pending = next(sound, None)
+    _verify(path, index)
 
 
-def _mp4_options(index: FrameIndex) -> dict[str, str]:
-    """Index at the front, and a clock in which the edit list holds the start exactly."""
-    clock = index.time_base.denominator
-    while clock < 10_000:  # as FFmpeg's muxer chooses that of the track (libavformat/movenc.c)
-        clock *= 2
-    return {"movflags": "+faststart", "movie_timescale": str(clock)}
+def container_times(
+    pts: np.ndarray, time_base: Fraction, path: str | os.PathLike[str]
+) -> tuple[np.ndarray, Fraction]:
+    """The times of frames as a container holds them: strictly ascending, exact but in Matroska.
 
+    Matroska counts milliseconds: times are rounded to the nearest. Repeated ones move up to the
+    next free unit.
 
-class _DecodeClock:
-    """Decode time stamps: the presentation times in order, delayed by the reordering depth."""
+    Args:
+        pts: int64, ascending, in units of `time_base`.
+        time_base: seconds per unit.
+        path: of the video; its ending tells the container.
 
-    # x264's default of 3 B-frames with pyramid reorders by 2 frames; deeper never occurs here, and
-    # a dts after its pts is an error that join_segments would report.
-    DEPTH = 2
-
-    def __init__(self, index: FrameIndex):
-        pts = strictly_ascending(index.pts)
-        step = int(np.median(np.diff(pts))) if len(pts) > 1 else 1
-        lead = pts[0] - step * np.arange(self.DEPTH, 0, -1)
-        self._dts = np.concatenate([lead, pts])
-        self._next = 0
-
-    def tick(self) -> int:
-        self._next += 1
-        return int(self._dts[self._next - 1])
+    Returns:
+        int64 time stamps, and the seconds per unit of these.
+    """
+    if not _is_matroska(path):
+        return strictly_ascending(pts), time_base
+    scale = time_base / _MATROSKA_UNIT
+    num, den = scale.numerator, scale.denominator
+    units = np.array([(2 * int(each) * num + den) // (2 * den) for each in pts], np.int64)
+    return strictly_ascending(units), _MATROSKA_UNIT
 
 
 def strictly_ascending(pts: np.ndarray) -> np.ndarray:
@@ -104,63 +122,9 @@ def strictly_ascending(pts: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(pts - ranks) + ranks
 
 
-def _retimed(
-    source: Any, stream: Any, index: FrameIndex, start: int, stop: int, clock: _DecodeClock
-) -> Iterator[Any]:
-    packets = [packet for packet in source.demux(stream) if packet.size]
-    if len(packets) != stop - start:
-        raise EncodeError(
-            f"{index.path}: frames {start} to {stop - 1} were encoded as {len(packets)} frames "
-            f"instead of {stop - start}"
-        )
-    ranks = np.argsort(np.argsort([packet.pts for packet in packets])) + start
-    pts = strictly_ascending(index.pts)
-    last = max(1, round(1 / (index.rate * index.time_base)))
-    durations = np.append(np.diff(pts), last)
-    for packet, rank in zip(packets, ranks, strict=True):
-        packet.pts, packet.dts = int(pts[rank]), clock.tick()
-        packet.duration = int(durations[rank])
-        packet.time_base = index.time_base
-        if packet.dts > packet.pts:
-            raise EncodeError(f"{index.path}: frame {rank} is decoded after it is shown")
-        yield packet
-
-
-def _audio_packets(index: FrameIndex, output: Any) -> Iterator[Any]:
-    """Packets of all audio streams of the source, for streams added to the output here."""
-    if not index.n_audio_streams:
-        return iter(())
-    source = av.open(index.path)
-    streams = {}
-    for stream in source.streams.audio:
-        if stream.codec_context.name not in output.supported_codecs:
-            log.warning(
-                "%s: the audio stream %d (%s) cannot be stored in this container and is left out",
-                index.path,
-                stream.index,
-                stream.codec_context.name,
-            )
-            continue
-        streams[stream.index] = output.add_stream_from_template(stream)
-
-    def packets() -> Iterator[Any]:
-        with source:
-            wanted = [source.streams[number] for number in streams]
-            for packet in source.demux(wanted) if wanted else ():
-                if packet.dts is not None and packet.size:
-                    packet.stream = streams[packet.stream.index]
-                    yield packet
-
-    return packets()
-
-
-def _seconds(packet: Any) -> float:
-    return float(packet.dts * packet.time_base)
-
-
 def shown_times(path: str | os.PathLike[str]) -> list[Fraction]:
     """When the frames of a video are shown, in seconds, ascending."""
-    with av.open(os.fspath(path)) as container:
+    with open_container(os.fspath(path)) as container:
         stream = container.streams.video[0]
         unit = stream.time_base or Fraction(1)
         return sorted(
@@ -168,9 +132,147 @@ def shown_times(path: str | os.PathLike[str]) -> list[Fraction]:
         )
 
 
-def _verify(path: str, index: FrameIndex) -> None:
+@dataclass(frozen=True)
+class _Parameters:
+    """What the segments of one video must have in common."""
+
+    encoder: str
+    codec: str
+    pixel_format: str
+    size: tuple[int, int]
+    reorder_depth: int
+    extradata: bytes
+
+
+def _parameters(stream: Any) -> _Parameters:
+    context = stream.codec_context
+    return _Parameters(
+        encoder=stream.metadata.get("encoder", ""),
+        codec=context.name,
+        pixel_format=context.pix_fmt or "",
+        size=(context.width, context.height),
+        reorder_depth=context.reorder_depth,
+        extradata=context.extradata or b"",
+    )
+
+
+def _difference(found: _Parameters, first: _Parameters) -> str:
+    again = (
+        "remove the folder 'video' in the cache and run again with --forcerun encode (infer with "
+        "output.video: frames)"
+    )
+    if found.encoder != first.encoder:
+        return (
+            f"were encoded by {found.encoder}, those before by {first.encoder}, which do not join. "
+            "Set output.codec to an encoder that works on every machine, such as libx264; or, "
+            f"where all machines have the same, {again}"
+        )
+    kinds = [
+        f"{each.codec} {each.pixel_format} {each.size[0]}×{each.size[1]}" for each in (found, first)
+    ]
+    if kinds[0] != kinds[1]:
+        return f"were encoded as {kinds[0]}, those before as {kinds[1]}"
+    return (
+        "were encoded with other parameters than the frames before, maybe by another version of "
+        f"the encoder; {again}"
+    )
+
+
+def _add_video(
+    target: Any,
+    stream: Any,
+    index: FrameIndex,
+    unit: Fraction,
+    path: str | os.PathLike[str],
+) -> Any:
+    video = target.add_stream_from_template(stream)
+    context = video.codec_context
+    # Some codecs have no place for these in their own data.
+    color = output_color(index)
+    context.color_range, context.colorspace = color[0], color[1]
+    context.color_primaries, context.color_trc = color[2], color[3]
+    if context.name in ("hevc", "libx265") and not _is_matroska(path):
+        context.codec_tag = "hvc1"  # Safari plays no other
+    video.time_base = unit
+    return video
+
+
+def _muxer_options(index: FrameIndex, path: str | os.PathLike[str]) -> dict[str, str]:
+    if _is_matroska(path):
+        return {"avoid_negative_ts": "disabled"}
+    # The index at the front, and a clock in which the edit list holds the start exactly.
+    clock = index.time_base.denominator
+    while clock < 10_000:  # as FFmpeg's muxer chooses that of the track (libavformat/movenc.c)
+        clock *= 2
+    return {"movflags": "+faststart", "movie_timescale": str(clock)}
+
+
+class _Clock:
+    """Time stamps of the packets.
+
+    Attributes:
+        unit: seconds per unit.
+        pts: of every frame.
+        durations: of every frame.
+    """
+
+    def __init__(self, index: FrameIndex, path: str | os.PathLike[str]):
+        self.pts, self.unit = container_times(index.pts, index.time_base, path)
+        if self.pts[0] < 0:
+            begin = float(self.pts[0] * self.unit)
+            raise EncodeError(
+                f"{index.path}: its frames begin before 0, at {begin:g} s, which "
+                "neither MP4 nor Matroska can show"
+            )
+        last = max(1, round(1 / (index.rate * self.unit)))
+        self.durations = np.append(np.diff(self.pts), last)
+        self._step = int(np.median(np.diff(self.pts))) if len(self.pts) > 1 else 1
+
+    def dts(self, position: int, depth: int) -> int:
+        """When the packet at a position in the file is decoded: `depth` frames are held back."""
+        if position >= depth:
+            return int(self.pts[position - depth])
+        return int(self.pts[0]) - self._step * (depth - position)
+
+
+def _survey(file: BinaryIO, start: int, stop: int, name: str) -> tuple[_Parameters, list[int]]:
+    """Parameters of a segment, and the ranks of its frames in the order of its packets.
+
+    Packets are not kept: a video that was encoded in one piece may be larger than the memory.
+    """
+    with open_container(file) as source:
+        stream = source.streams.video[0]
+        found = _parameters(stream)
+        pts = [int(packet.pts or 0) for packet in source.demux(stream) if packet.size]
+    file.seek(0)
+    if len(pts) != stop - start:
+        raise EncodeError(f"{name} were encoded as {len(pts)} frames instead of {stop - start}")
+    return found, (np.argsort(np.argsort(pts)) + start).tolist()
+
+
+def _retime(packet: Any, position: int, rank: int, clock: _Clock, depth: int, name: str) -> None:
+    packet.pts, packet.dts = int(clock.pts[rank]), clock.dts(position, depth)
+    packet.duration = int(clock.durations[rank])
+    packet.time_base = clock.unit
+    if packet.dts > packet.pts:
+        raise EncodeError(
+            f"{name}: frame {rank} is decoded after it is shown; the encoder reorders more than "
+            f"the {depth} frame(s) it declares"
+        )
+
+
+def _is_matroska(path: str | os.PathLike[str]) -> bool:
+    return os.fspath(path).lower().endswith(".mkv")
+
+
+def _seconds(packet: Any) -> float:
+    return float(packet.dts * packet.time_base)
+
+
+def _verify(path: str | os.PathLike[str], index: FrameIndex) -> None:
     times = shown_times(path)
-    expected = [int(pts) * index.time_base for pts in strictly_ascending(index.pts)]
+    pts, unit = container_times(index.pts, index.time_base, path)
+    expected = [int(each) * unit for each in pts]
     if times != expected:
         wrong = next(
             (i for i, (a, b) in enumerate(zip(times, expected, strict=False)) if a != b),

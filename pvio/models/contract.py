@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from pvio.errors import ModelError
+
 if TYPE_CHECKING:
     import torch
 
@@ -59,6 +61,22 @@ class HasPrepare(Protocol):
 
 @runtime_checkable
 class HasDraw(Protocol):
-    """A model that draws its predictions onto the re-encoded video."""
+    """A model that draws its predictions onto the re-encoded video.
+
+    With an attribute `past`, a whole number N above 0, it is called as `draw(frame, row, past)`:
+    `past` holds the rows of up to N frames before, oldest first, those without a picture included.
+    """
 
     def draw(self, frame: Canvas, row: dict[str, Any]) -> None: ...
+
+
+def number_of_past_rows(model: HasDraw) -> int:
+    """How many earlier rows a model wants to draw with.
+
+    Raises:
+        ModelError: when its `past` is no whole number from 0 on.
+    """
+    past = getattr(model, "past", 0)
+    if type(past) is not int or past < 0:
+        raise ModelError(f"the model's 'past' must be a whole number from 0 on, got {past!r}")
+    return past

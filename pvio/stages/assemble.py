@@ -202,7 +202,8 @@ class _Assembler:
             videos = [video_key(*fact) for fact in facts]
             try:
                 self._make(
-                    f"videos/{video.name}.mp4", [*videos, *self.given_up["encode"][number]],
+                    f"videos/{video.name}{self.settings.output.suffix}",
+                    [*videos, *self.given_up["encode"][number]],
                     lambda path: self._write_video(video, segments, videos, path),
                 )  # fmt: skip
             except (EncodeError, UnreadableVideo, av.error.FFmpegError) as error:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, BinaryIO
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -18,7 +19,13 @@ from pvio.models.entry import model_fingerprint
 from pvio.stages.shard import Entry, parse_shard, read_entry, work_through
 from pvio.store import Store
 
+if TYPE_CHECKING:
+    from pvio.media.planes import PlanarConverter
+
 log = logging.getLogger(__name__)
+
+# Statuses of frames whose own picture is shown.
+_SHOWN = ("ok", "suspect")
 
 
 def encode(plan: Plan, settings: Settings, shard: str) -> Receipt:
@@ -57,13 +64,24 @@ def encode(plan: Plan, settings: Settings, shard: str) -> Receipt:
         with store.writing(*wanted[0], facts) as file:
             rows = read_rows(store, source)
             span = (segment.start, segment.stop)
-            facts["given_up"] = painter.encode(file, index, *span, rows, progress)
+            past = past_rows(segment, painter.past)
+            facts["given_up"] = painter.encode(file, index, *span, rows, progress, past)
             facts["seconds"] = {
                 "total": round(time.perf_counter() - began, 4),
                 "cost": round(time.process_time() - spent, 4),
             }
         return facts
 
+    def past_rows(segment: PlannedSegment, n: int) -> list[dict[str, Any]]:
+        """The last rows in front of a segment, up to `n`."""
+        rows: list[dict[str, Any]] = []
+        while len(rows) < n and segment.start > 0:
+            segment = ending_at[segment.video, segment.start]
+            source = predictions_key(plan.videos[segment.video], segment, settings, fingerprint)
+            rows = read_rows(store, source)[-(n - len(rows)) :] + rows
+        return rows
+
+    ending_at = {(segment.video, segment.stop): segment for segment in plan.segments}
     patience = settings.decoder_timeout
     return work_through("encode", shard, plan, numbers, entries, store, patience, compute)
 
@@ -82,18 +100,25 @@ class Painter:
 
     Args:
         settings: `model` (for its `draw`), `output` and `decoder_timeout` matter.
+
+    Attributes:
+        past: how many earlier rows the model wants to see when it draws.
+
+    Raises:
+        ConfigError, ModelError: when the model cannot be loaded.
     """
 
     def __init__(self, settings: Settings):
         import torch
 
-        from pvio.models.contract import HasDraw
+        from pvio.models.contract import HasDraw, number_of_past_rows
         from pvio.models.loading import load_model
 
         torch.set_num_threads(1)
         self._settings = settings
         model = load_model(settings.model, torch.device("cpu"))
-        self._draw = model.draw if isinstance(model, HasDraw) else draw_values
+        self._draw: Callable[..., None] = model.draw if isinstance(model, HasDraw) else draw_values
+        self.past = number_of_past_rows(model) if isinstance(model, HasDraw) else 0
 
     def encode(
         self,
@@ -103,10 +128,20 @@ class Painter:
         stop: int,
         rows: list[dict[str, Any]],
         progress: Callable[[int], None],
+        past: Sequence[dict[str, Any]] = (),
     ) -> str:
         """Encode frames `[start, stop)` with their rows drawn on them.
 
-        Rows without a picture repeat the last good one, or a black one, with a mark.
+        Rows without a picture repeat the last good one of the video with a mark; in front of the
+        first one the picture is black.
+
+        Args:
+            file: to write to.
+            index: of the video.
+            start, stop: ranks.
+            rows: of these frames.
+            progress: called with the number of frames done since the last call.
+            past: the rows before, oldest first, of which the last `self.past` count.
 
         Returns:
             Why frames were given up, as words; "" when none were.
@@ -115,44 +150,68 @@ class Painter:
             ModelError: when the model's `draw` raises.
         """
         from pvio.media.draw import Canvas
-        from pvio.media.encode import (
-            PlanarConverter,
-            SegmentEncoder,
-            matrix_name,
-            output_color,
-            output_pixel_format,
-        )
+        from pvio.media.encode import SegmentEncoder
         from pvio.media.guarded import GuardedReader
+        from pvio.media.output_format import output_format
+        from pvio.media.planes import PlanarConverter, empty_planes
 
-        color = output_color(index)
-        full_range = color[0] == 2
-        pixel_format = output_pixel_format(index.height, index.width)
-        converter = PlanarConverter(pixel_format, index.orientation, color)
+        output = output_format(index, self._settings.output)
+        look: dict[str, Any] = {
+            "bit_depth": output.bit_depth,
+            "full_range": output.full_range,
+            "matrix": output.matrix,
+        }
+        converter = PlanarConverter(output, index.orientation)
         reader = GuardedReader(index, "pyav", self._settings.decoder_timeout, converter)
         last: list[np.ndarray] | None = None
+        seen = deque(past, maxlen=self.past)
         try:
-            with SegmentEncoder(file, index, start, self._settings.output) as encoder:
+            with SegmentEncoder(file, output, self._settings.output) as encoder:
                 for decoded, row in zip(reader.frames(start, stop), rows, strict=True):
-                    good = decoded.status in ("ok", "suspect")
+                    good = decoded.status in _SHOWN
                     if good:
-                        planes = last = converter(decoded.picture)
-                    else:
-                        planes = last or _black(index, pixel_format, full_range)
-                    drawn = [plane.copy() for plane in planes] if last is planes else planes
-                    canvas = Canvas(drawn, full_range=full_range, matrix=matrix_name(color))
+                        last = converter(decoded.picture)
+                    elif last is None:
+                        last = self._last_before(start, index, converter) or empty_planes(output)
+                    canvas = Canvas(encoder.lay(last), **look)
                     if good:
-                        self._draw_row(canvas, row)
+                        self._draw_row(canvas, row, seen)
+                    seen.append(row)
                     if decoded.status != "ok":
                         _mark(canvas, decoded.status)
-                    encoder.write(drawn)
+                    encoder.encode(int(index.pts[decoded.rank]))
                     progress(1)
         finally:
             reader.close()
         return reader.given_up
 
-    def _draw_row(self, canvas: Any, row: dict[str, Any]) -> None:
+    def _last_before(
+        self, start: int, index: FrameIndex, converter: PlanarConverter
+    ) -> list[np.ndarray] | None:
+        """The last good picture in front of a segment, GOP by GOP; None when there is none."""
+        from pvio.media.guarded import GuardedReader
+
+        while start > 0:
+            keyframe = index.keyframe_before(start - 1)
+            reader = GuardedReader(index, "pyav", self._settings.decoder_timeout, converter)
+            try:
+                last = None
+                for decoded in reader.frames(keyframe, start):
+                    if decoded.status in _SHOWN:
+                        last = converter(decoded.picture)
+            finally:
+                reader.close()
+            if last is not None:
+                return last
+            start = keyframe
+        return None
+
+    def _draw_row(self, canvas: Any, row: dict[str, Any], past: Iterable[dict[str, Any]]) -> None:
         try:
-            self._draw(canvas, row)
+            if self.past:
+                self._draw(canvas, row, list(past))
+            else:
+                self._draw(canvas, row)
         except Exception as error:
             raise ModelError(
                 f"the model's draw() failed on frame {row['frame']}: {error!r}"
@@ -175,10 +234,3 @@ def _mark(canvas: Any, status: str) -> None:
     size = max(10, canvas.height // 20)
     canvas.box(0, 0, canvas.width - 1, canvas.height - 1, color="red", width=4)
     canvas.text(8, 8, status, color="white", size=size, background="red")
-
-
-def _black(index: FrameIndex, pixel_format: str, full_range: bool) -> list[np.ndarray]:
-    height, width = index.height, index.width
-    small = (height // 2, width // 2) if pixel_format == "yuv420p" else (height, width)
-    luma = np.full((height, width), 0 if full_range else 16, np.uint8)
-    return [luma, np.full(small, 128, np.uint8), np.full(small, 128, np.uint8)]

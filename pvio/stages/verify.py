@@ -12,11 +12,12 @@ import av
 import numpy as np
 import pyarrow as pa
 
+from pvio.codecs import VIDEO_SUFFIXES
 from pvio.collection import PRODUCTS_FILE, Source
 from pvio.errors import PvioError
 from pvio.manifest import ProbedVideo, read_plan
 from pvio.media.index import FrameIndex, build_index
-from pvio.media.stitch import shown_times, strictly_ascending
+from pvio.media.stitch import container_times, shown_times
 from pvio.models.contract import BASE_COLUMNS
 from pvio.predictions import Predictions, read_predictions
 from pvio.store import file_digest
@@ -55,10 +56,10 @@ def verify(results: Path) -> tuple[list[str], list[str]]:
             continue
         faults += [f"{name}: {fault}" for fault in _check_rows(rows, video)]
         remarks += [f"{video.name}: {remark}" for remark in _not_ok(rows)]
-        name = f"videos/{video.name}.mp4"
-        if name in products:
-            faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
-            faults += [f"{name}: {fault}" for fault in _check_video(results / name, rows)]
+        for name in (f"videos/{video.name}{suffix}" for suffix in VIDEO_SUFFIXES):
+            if name in products:
+                faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
+                faults += [f"{name}: {fault}" for fault in _check_video(results / name, rows)]
     return faults, remarks
 
 
@@ -124,7 +125,8 @@ def _source_index(video: ProbedVideo) -> FrameIndex | None:
 
 def _check_video(path: Path, rows: Predictions) -> Iterator[str]:
     time_base = Fraction(rows.metadata["time_base"])
-    expected = [int(pts) * time_base for pts in strictly_ascending(rows["pts"])]
+    stamps, unit = container_times(rows["pts"], time_base, path)
+    expected = [int(pts) * unit for pts in stamps]
     try:
         times = shown_times(path)
     except (OSError, av.error.FFmpegError) as error:

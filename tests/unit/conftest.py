@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 from clips import MORE_KINDS, N_FRAMES, RECIPES, REPOSITORY
+from encoding import MODELS, reencode, settings_of
+
+from pvio.config import Settings
 
 
 class FFmpeg:
@@ -112,6 +117,43 @@ def rotated_clip(clip: Callable[[str], Path], ffmpeg: FFmpeg) -> Callable[[int, 
         if not path.exists():
             matrix = ["-display_rotation", degrees, *(["-display_hflip"] if mirrored else [])]
             ffmpeg.run("-v", "error", *matrix, "-i", plain, "-c", "copy", path)
+        return path
+
+    return path_of
+
+
+@pytest.fixture(scope="module")
+def settings_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Settings]]:
+    """Settings with a model of `MODELS` that draws nothing, lossless unless told."""
+    file = tmp_path_factory.mktemp("models") / "encode_models.py"
+    file.write_text(MODELS)
+    path = sys.path.copy()
+    yield lambda name="Quiet", **output: settings_of(file, name, **output)
+    sys.path[:] = path
+
+
+@pytest.fixture(scope="module")
+def reencoded(settings_for: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The re-encoded video of a source, of several segments, lossless unless told."""
+    folder = tmp_path_factory.mktemp("reencoded")
+
+    def path_of(source: Path, **output: Any) -> Path:
+        settings = settings_for(**output)
+        words = "_".join(str(value) for value in output.values())
+        path = folder / f"{source.name}_{words}{settings.output.suffix}"
+        return path if path.exists() else reencode(source, settings, path)
+
+    return path_of
+
+
+@pytest.fixture(scope="session")
+def real_clip(repository: Path) -> Callable[[str], Path]:
+    """Path of one of the real clips that may lie beside the repository."""
+
+    def path_of(name: str) -> Path:
+        path = repository.parent / "shared" / "videos" / name
+        if not path.exists():
+            pytest.skip("the real clips are not beside the repository (../shared/videos)")
         return path
 
     return path_of

@@ -205,3 +205,41 @@ def test_dumped_defaults_are_empty():
 def test_only_the_named_keys_are_dumped():
     settings = parse_settings({"shards": 2, "cache": "elsewhere"})
     assert json.loads(dump_settings(settings, "cache", "model")) == {"cache": "elsewhere"}
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ({"codec": "libx265", "preset": "p3"}, "output.preset: libx265 has ultrafast, superfast"),
+        (
+            {"codec": "h264_nvenc", "preset": "veryslow"},
+            "h264_nvenc has fast, medium",
+        ),
+        (
+            {"codec": "h264_nvenc", "pix_fmt": "yuv420p10le"},
+            "takes auto, source, yuv420p, yuv444p, got",
+        ),
+        ({"pix_fmt": "rgb24"}, "output.pix_fmt: libx264 takes auto, source, yuv420p"),
+        ({"codec": "mpeg4"}, "output.codec: input should be 'libx264', 'libx265'"),
+        ({"options": {"crf": 3}}, "'crf' has a key of its own, output.crf"),
+        ({"options": {"bf": [1]}}, "output.options: expected text or a number for 'bf'"),
+    ],
+    ids=str,
+)
+def test_an_encoder_that_does_not_take_a_setting_is_an_error(output: Any, message: str):
+    with pytest.raises(ConfigError) as caught:
+        parse_settings({"output": output})
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"codec": "ffv1", "preset": "medium", "pix_fmt": "yuv444p16le"},
+        {"codec": "hevc_nvenc", "preset": "p7", "pix_fmt": "yuv420p10le"},
+        {"options": {"x264-params": "keyint=50", "bf": 2, "qcomp": 0.7}},
+    ],
+    ids=str,
+)
+def test_encoders_take_what_is_theirs(output: Any):
+    assert parse_settings({"output": output}).output.codec == output.get("codec", "libx264")

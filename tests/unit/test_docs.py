@@ -22,6 +22,7 @@ from snakemake.cli import get_argument_parser
 
 import pvio
 from pvio.cli import main
+from pvio.codecs import CODECS, CodecName
 from pvio.config import Settings, parse_settings
 from pvio.errors import ConfigError
 from pvio.media.draw import Canvas
@@ -143,6 +144,23 @@ def test_the_draw_example_marks_the_spot_it_found() -> None:
 
 
 @pytest.mark.usefixtures("workplace")
+def test_the_trail_example_draws_where_the_spot_was_before() -> None:
+    predictions = run({"entry": "spot.py:BrightestSpot"}, video="overlay")
+    without = decoded("results/videos/dark_on_bright.mp4", "rgb24").astype(int)
+    run({"entry": "spot_with_trail.py:BrightestSpotWithTrail"}, video="overlay")
+    drawn = decoded("results/videos/dark_on_bright.mp4", "rgb24").astype(int)
+    changed = (np.abs(drawn - without) > 60).any(axis=3)
+    # The second frame of the second segment: most of what was before is in the first segment.
+    start = make_plan(probe(parse_settings({})), parse_settings({"segment_frames": 100}), 1)
+    number = start.segments[1].start + 1
+    way = predictions["position"][number - 12 : number + 1].astype(float)
+    middles = (way[1:] + way[:-1]) / 2
+    touched = [changed[number, int(y), int(x)] for x, y in middles]
+    assert sum(touched) >= len(touched) - 2
+    assert not changed[0].any()
+
+
+@pytest.mark.usefixtures("workplace")
 def test_the_frames_example_writes_the_negative() -> None:
     predictions = run({"entry": "negative.py:negative"}, video="frames")
     assert "frames" not in predictions
@@ -166,7 +184,7 @@ def test_exported_models_give_what_their_class_gives(workplace: Path) -> None:
 @pytest.mark.usefixtures("workplace")
 def test_predictions_are_read_as_outputs_md_shows() -> None:
     run({"entry": "my_model.py:Brightness"})
-    for code in blocks(page("outputs.md"), "python"):
+    for code in blocks(page("outputs.md").split("\n## Videos\n")[0], "python"):
         if "pandas" in code:
             continue  # pandas is no dependency of pvio
         names: dict[str, Any] = {}
@@ -179,6 +197,31 @@ def test_predictions_are_read_as_outputs_md_shows() -> None:
     assert said
     metadata = pvio.read_predictions("results/predictions/dark_on_bright.parquet").metadata
     assert set(re.findall(r"`(\w+)`", said[1])) == set(metadata)
+
+
+@pytest.mark.usefixtures("workplace")
+def test_videos_are_written_as_outputs_md_shows() -> None:
+    like_a_source, by_rate = blocks(page("outputs.md").split("\n## Videos\n")[1], "python")
+    exec(like_a_source, {})
+    negative = decoded("negative.mp4", "gray").astype(float)
+    assert negative.shape == (N_FRAMES, HEIGHT, WIDTH)
+    assert np.corrcoef(negative[0].ravel(), sample_luma()[0].ravel())[0, 1] < -0.99
+    exec(by_rate, {})
+    ramp = decoded("ramp.mp4", "rgb24")
+    assert np.abs(ramp.mean(axis=(1, 2, 3)) - np.arange(256)).max() < 2
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_presets_of_every_encoder_are_documented(codec: CodecName) -> None:
+    section = page("configuration.md").split("\n## Encoders\n")[1].split("\n### ")[0]
+    rows = {row[0].strip("`"): row for row in table_rows(section)}
+    said = rows[codec][2]
+    if said == "the same":
+        said = rows["libx264" if codec == "libx265" else "h264_nvenc"][2]
+    presets = CODECS[codec].presets
+    assert set(re.findall(r"`(\w+)`", said)) <= set(presets)
+    assert {name for name in presets if not name.startswith("p")} <= set(re.findall(r"\w+", said))
+    assert CODECS[codec].suffix in rows[codec][1]
 
 
 def settings_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:

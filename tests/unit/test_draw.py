@@ -8,8 +8,12 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
-from pvio.media.draw import Canvas, rgb_to_yuv
+from pvio.media.blend import rgb_to_yuv
+from pvio.media.draw import Canvas
+from pvio.media.lettering import lettered
+from pvio.media.outlines import filled, filled_rectangle
 
 Planes = list[NDArray[Any]]
 
@@ -95,6 +99,8 @@ def test_samples_outside_a_shape_are_untouched(
     canvas.point(30, 20, 4, "red")
     canvas.ellipse(30, 20, 8, 4, 0.5, "white", 2)
     canvas.line(25, 16, 36, 25, "blue", 2)
+    canvas.skeleton([(24, 16), (31, 22), (36, 18)], [(0, 1), (1, 2)], "lime", 2, 2)
+    canvas.trail([(24, 25), (30, 14), (36, 22)], "yellow", 2)
     for plane, old, sy, sx in zip(
         planes, before, (1, step_y, step_y), (1, step_x, step_x), strict=True
     ):
@@ -193,6 +199,8 @@ def test_shapes_outside_or_without_finite_coordinates_draw_nothing() -> None:
         canvas.text(x, y, "fly", "red", 12, background="black")
         canvas.box(x, y, x + 5, y + 5, "red", 1)
         canvas.line(x, y, x + 3, y + 1, "red", 2)
+        canvas.skeleton([(x, y), (x + 3, y + 1)], [(0, 1)], "red", 2)
+        canvas.trail([(x, y), (x + 3, y + 1)], "red", 2)
     canvas.ellipse(10, 10, np.nan, 4, 0)
     canvas.polyline([])
     canvas.text(5, 5, "")
@@ -206,6 +214,113 @@ def test_a_track_with_a_gap_is_drawn_around_the_gap() -> None:
     assert (luma[10, 6:20] == 255).all()
     assert not luma[:, 22:39].any()
     assert (luma[10, 41:55] == 255).all()
+
+
+NOWHERE = (np.nan, np.nan)
+
+
+def test_a_skeleton_has_discs_at_its_keypoints_and_lines_along_its_edges() -> None:
+    luma = np.zeros((40, 60), np.uint8)
+    keypoints = np.array([(10, 10), (40, 10), (40, 30), (10, 30)])
+    Canvas([luma], full_range=True).skeleton(keypoints, [(0, 1), (1, 2)], "white", 1, 3)
+    assert all((luma[y - 2 : y + 3, x - 1 : x + 2] == 255).all() for x, y in keypoints)
+    assert (luma[10, 10:41] == 255).all()
+    assert (luma[10:31, 40] == 255).all()
+    assert not luma[14:27, :36].any()
+    assert not luma[27:34, 15:36].any()
+
+
+def test_a_keypoint_with_nan_and_its_edges_are_left_out() -> None:
+    whole, without = np.zeros((40, 60), np.uint8), np.zeros((40, 60), np.uint8)
+    Canvas([whole]).skeleton([(10, 10), (40, 10)], [(0, 1)], "white", 2)
+    keypoints = [(10, 10), NOWHERE, (40, 10), (5, np.nan)]
+    Canvas([without]).skeleton(keypoints, [(0, 2), (0, 1), (1, 2), (3, 0)], "white", 2)
+    assert np.array_equal(whole, without)
+
+
+def test_edges_and_keypoints_take_their_own_colours() -> None:
+    luma = np.zeros((40, 60), np.uint8)
+    Canvas([luma], full_range=True).skeleton(
+        np.array([(10, 10), (40, 10), (40, 30)]), np.array([(0, 1), (1, 2)]), "white", 2, 3,
+        edge_colors=["#404040", (96, 96, 96)], point_colors=["#808080", "#a0a0a0", "#c0c0c0"],
+    )  # fmt: skip
+    assert luma[10, 25] == 0x40
+    assert luma[20, 40] == 96
+    assert [luma[10, 10], luma[10, 40], luma[30, 40]] == [0x80, 0xA0, 0xC0]
+
+
+def test_a_translucent_skeleton_is_even_where_its_parts_overlap() -> None:
+    luma = np.zeros((40, 60), np.uint8)
+    keypoints = [(10, 10), (30, 20), (50, 10)]
+    Canvas([luma], full_range=True).skeleton(
+        keypoints, [(0, 1), (1, 2), (0, 2)], "white", 3, 5, alpha=0.5
+    )
+    assert luma.max() == 128
+    assert luma[20, 30] == luma[10, 10] == luma[10, 30] == 128
+
+
+def test_a_trail_fades_out_towards_the_oldest_position() -> None:
+    luma = np.zeros((20, 120), np.uint8)
+    Canvas([luma], full_range=True).trail([(10 * i, 10) for i in range(1, 12)], "white", 3)
+    parts = luma[10, 15:115:10].astype(int)
+    assert parts.tolist() == [round(255 * i / 10) for i in range(1, 11)]
+    assert not luma[[7, 13]].any()
+
+
+def test_a_trail_has_a_gap_where_positions_are_unknown() -> None:
+    luma = np.zeros((20, 60), np.uint8)
+    trail = [(5, 10), (20, 10), NOWHERE, (40, 10), (55, 10)]
+    Canvas([luma], full_range=True).trail(trail, "white", 1)
+    assert (luma[10, 6:20] == round(255 / 4)).all()
+    assert not luma[:, 22:39].any()
+    assert (luma[10, 41:55] == 255).all()
+
+
+def test_a_trail_that_crosses_itself_shows_the_later_part() -> None:
+    luma = np.zeros((40, 40), np.uint8)
+    trail = [(5, 20), (35, 20), (35, 35), (20, 35), (20, 5)]
+    Canvas([luma], full_range=True).trail(trail, "white", 3, alpha=0.5)
+    assert luma[20, 20] == luma[10, 20] == luma.max() == 128
+
+
+def test_a_trail_without_two_known_positions_in_a_row_draws_nothing() -> None:
+    planes = noise_planes(20, 30)
+    before = copies(planes)
+    for trail in ([], [(5, 5)], [(5, 5), NOWHERE, (9, 9)], np.full((8, 2), np.nan)):
+        Canvas(planes).trail(trail, "red", 3)
+    assert same(planes, before)
+
+
+def test_a_shape_larger_than_a_tile_has_no_seams() -> None:
+    planes = [np.zeros((701, 803), np.uint8), *(np.full((351, 402), 128, np.uint8) for _ in "UV")]
+    Canvas(planes, full_range=True).circle(400, 350, 320, "red", 12, alpha=0.5)
+    y, x = np.mgrid[:701, :803]
+    radius = np.hypot(x - 400, y - 350)
+    inside, outside = np.abs(radius - 320) < 3, np.abs(radius - 320) > 8
+    luma, _, v = rgb_to_yuv("red", "bt709", True, 8)
+    assert set(planes[0][inside]) == {round(luma / 2)}
+    assert set(planes[2][inside[::2, ::2]]) == {round(128 + (v - 128) / 2)}
+    assert not planes[0][outside].any()
+
+
+@pytest.mark.parametrize("corners", [(3, 4, 20, 9), (2.5, 1.25, 17.3, 8.9), (-5, -7.5, 60, 3)])
+def test_a_rectangle_covers_what_its_outline_covers(corners: tuple[float, ...]) -> None:
+    x0, y0, x1, y1 = corners
+    outline = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    (expected,) = filled([outline], [255], (30, 40))
+    (cover,) = filled_rectangle(x0, y0, x1, y1, (30, 40))
+    assert (cover.left, cover.top) == (expected.left, expected.top)
+    assert np.array_equal(cover.share, expected.share)
+
+
+@pytest.mark.parametrize("size", [9.0, 13.0, 34.0])
+@pytest.mark.parametrize("string", ["frame 12  0.480 s", "WAVE fjord\n\ny|{}(%)_", "µm ±", " 1"])
+def test_text_is_that_of_pillow(string: str, size: float) -> None:
+    font = ImageFont.load_default(size)
+    box = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), string, font=font)
+    image = Image.new("L", (int(box[2]), int(box[3])))
+    ImageDraw.Draw(image).text((0, 0), string, fill=255, font=font)
+    assert np.array_equal(lettered(string, size), np.asarray(image))
 
 
 def test_text_appears_on_its_background() -> None:
@@ -234,6 +349,10 @@ def test_wrong_arguments_are_named() -> None:
         Canvas([luma], bit_depth=10)
     with pytest.raises(ValueError, match="mask is"):
         Canvas([luma]).mask(np.ones((3, 3), bool))
+    with pytest.raises(ValueError, match=r"edge \(0, 2\) names a keypoint that is not one of 0..1"):
+        Canvas([luma]).skeleton([(1, 1), (2, 2)], [(0, 2)])
+    with pytest.raises(ValueError, match="edge_colors has 2 colours; expected 1"):
+        Canvas([luma]).skeleton([(1, 1), (2, 2)], [(0, 1)], edge_colors=["red", "lime"])
     with pytest.raises(ValueError, match="alpha is 2"):
         Canvas([luma]).point(5, 5, alpha=2)
     luma.flags.writeable = False

@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 from projects import HANGING_DECODER
 
+from pvio.config import OutputSettings
 from pvio.errors import UnreadableVideo
 from pvio.media.ahead import Ahead, Stalled
-from pvio.media.encode import PlanarConverter, output_color, output_pixel_format
 from pvio.media.guarded import GuardedReader
 from pvio.media.index import FrameIndex, load_index
 from pvio.media.isolated import IsolatedFrames
+from pvio.media.output_format import output_format
 from pvio.media.picture import Converter
+from pvio.media.planes import PlanarConverter
 from pvio.media.pyav_reader import PyAVReader
 from pvio.media.read import open_reader
 
@@ -103,8 +105,7 @@ def converter(index: FrameIndex, channels: str = "gray") -> Converter:
 @pytest.mark.parametrize("name", ["b_frames.mp4", "odd_444.mp4", "ten_bit.mp4", "rgb.mkv"])
 def test_a_sub_process_reads_the_same_planes(clip: Clip, name: str):
     index = load_index(clip(name))
-    pixel_format = output_pixel_format(index.height, index.width)
-    convert = PlanarConverter(pixel_format, index.orientation, output_color(index))
+    convert = PlanarConverter(output_format(index, OutputSettings()), index.orientation)
     process = IsolatedFrames(index, "pyav", 5, 9, convert)
     for decoded, expected in zip(process.frames(), open_reader(index).frames(5, 9), strict=True):
         for found, wanted in zip(convert(decoded.picture), convert(expected.picture), strict=True):

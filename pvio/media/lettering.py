@@ -1,0 +1,84 @@
+"""Text as coverage, composed of glyphs that are rendered once."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageFont
+
+# Pixels between the lines of a text, as Pillow's ImageDraw has it.
+LINE_GAP = 4
+
+
+class Glyph(NamedTuple):
+    """A character, placed relative to the top left corner of a text that starts with it.
+
+    Attributes:
+        levels: height×width, uint8: 0..255 for a share of 0..1 covered.
+        left, top: where the levels begin.
+        advance: where the next character starts; the font has no kerning.
+    """
+
+    levels: NDArray[np.uint8]
+    left: int
+    top: int
+    advance: int
+
+
+def lettered(string: str, size: float) -> NDArray[np.uint8]:
+    """How much of each pixel a text covers, 0..255, from its top left corner on.
+
+    The same as Pillow's `ImageDraw.text` with its default font, whose layout is a plain row of
+    characters.
+
+    Args:
+        string: the text; it may have several lines.
+        size: of the font in pixels.
+    """
+    placed = []
+    right = bottom = 0
+    for number, line in enumerate(string.split("\n")):
+        x, y = 0, number * (line_height(size) + LINE_GAP)
+        for character in line or [""]:  # an empty line has a height as well
+            glyph = rendered(character, size)
+            height, width = glyph.levels.shape
+            left, top = x + glyph.left, y + glyph.top
+            placed.append((glyph.levels, left, top))
+            right, bottom = max(right, left + width), max(bottom, top + height)
+            x += glyph.advance
+    text = np.zeros((bottom, right), np.uint8)
+    for levels, left, top in placed:
+        levels = levels[max(-top, 0) :, max(-left, 0) :]
+        top, left = max(top, 0), max(left, 0)
+        part = text[top : top + levels.shape[0], left : left + levels.shape[1]]
+        part[...] = one_over_the_other(levels, part) if part.any() else levels
+    return text
+
+
+def one_over_the_other(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[Any]:
+    """a + b · (1 - a), rounded as Pillow does."""
+    product = b.astype(np.int32) * (255 - a.astype(np.int32)) + 128
+    return a + (((product >> 8) + product) >> 8)
+
+
+def line_height(size: float) -> int:
+    glyph = rendered("A", size)
+    return glyph.top + glyph.levels.shape[0]
+
+
+@lru_cache(maxsize=2048)
+def rendered(character: str, size: float) -> Glyph:
+    font = load_font(size)
+    mask, (left, top) = font.getmask2(character, mode="L")
+    levels = np.array(mask, np.uint8).reshape(mask.size[::-1])
+    return Glyph(levels, int(left), int(top), int(font.getlength(character)))
+
+
+@lru_cache(maxsize=16)
+def load_font(size: float) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font

@@ -1,0 +1,185 @@
+"""What the pictures of a re-encoded video are like: size, samples, colours and units of time."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+
+from pvio.codecs import CODECS
+from pvio.config import OutputSettings
+from pvio.media.index import FrameIndex
+
+log = logging.getLogger(__name__)
+
+LIMITED, FULL = 1, 2
+BT709, UNTAGGED, BT601 = 1, 2, 5
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """The pictures of an encoded video.
+
+    Attributes:
+        source: path of the video they are made of, for messages.
+        height, width: in pixels.
+        pixel_format: planar, FFmpeg's name, such as "yuv420p10le".
+        color: range, matrix, primaries and transfer as ITU-T H.273 numbers, as in `FrameIndex`.
+        aspect: width of a pixel over its height.
+        time_base: seconds per unit of the time stamps.
+        rate: average frames per second.
+    """
+
+    source: str
+    height: int
+    width: int
+    pixel_format: str
+    color: tuple[int, int, int, int]
+    aspect: Fraction
+    time_base: Fraction
+    rate: Fraction
+
+    @property
+    def bit_depth(self) -> int:
+        return bit_depth(self.pixel_format)
+
+    @property
+    def full_range(self) -> bool:
+        return self.color[0] == FULL
+
+    @property
+    def matrix(self) -> str:
+        """Name of the colour matrix; bt601 for untagged sources, which is FFmpeg's own default."""
+        return {1: "bt709", 9: "bt2020", 10: "bt2020"}.get(self.color[1], "bt601")
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Heights and widths of the Y, U and V planes; chroma is rounded up where a side is odd."""
+        form = av.VideoFormat(self.pixel_format, self.width, self.height)
+        chroma = (form.chroma_height(), form.chroma_width())
+        return [(self.height, self.width), chroma, chroma]
+
+
+def output_format(
+    index: FrameIndex,
+    settings: OutputSettings,
+    size: tuple[int, int] | None = None,
+    depth: int | None = None,
+) -> OutputFormat:
+    """The format in which a source is encoded again.
+
+    Args:
+        index: of the source.
+        settings: `codec` and `pix_fmt` matter.
+        size: (height, width) when the pictures are not of the source's size.
+        depth: bits of RGB pictures that take the place of the source's own.
+    """
+    height, width = size or (index.height, index.width)
+    return OutputFormat(
+        source=index.path,
+        height=height,
+        width=width,
+        pixel_format=choose_pixel_format(index, settings, height, width, depth),
+        color=output_color(index),
+        aspect=upright_aspect(index),
+        time_base=index.time_base,
+        rate=index.rate,
+    )
+
+
+def choose_pixel_format(
+    index: FrameIndex, settings: OutputSettings, height: int, width: int, depth: int | None = None
+) -> str:
+    """The format that `output.pix_fmt` asks for, or the nearest that codec and size allow.
+
+    `auto` is 4:2:0 in the source's bit depth, 8 or 10, and the source's own format with ffv1. With
+    an odd side it is 4:4:4, except in ffv1. What differs from a format asked for is logged.
+    """
+    codec = CODECS[settings.codec]
+    lossless = settings.codec == "ffv1"
+    own_layout, own_depth = ("444", depth) if depth else _layout_and_depth(index.pix_fmt)
+    if settings.pix_fmt == "auto" and lossless:
+        layout, bits = own_layout, own_depth
+    elif settings.pix_fmt == "auto":
+        layout, bits = "420", 8 if own_depth == 8 or is_rgb(index.pix_fmt) else 10
+    elif settings.pix_fmt == "source":
+        layout, bits = own_layout, own_depth
+    else:
+        layout, bits = _layout_and_depth(settings.pix_fmt)
+    wanted = _name(layout, bits)
+    fits = codec.takes_odd or fits_subsampling(layout, height, width)
+    if not fits or not any(f"yuv{layout}p" in name for name in codec.pixel_formats):
+        layout = "444"
+    depths = sorted(bit_depth(n) for n in codec.pixel_formats if n.startswith(f"yuv{layout}p"))
+    bits = next((each for each in depths if each >= bits), depths[-1])
+    chosen = _name(layout, bits)
+    if chosen != wanted and settings.pix_fmt != "auto":
+        why = f"{width}×{height} pixels" if not fits else settings.codec
+        say_once(f"{index.path}: encoded as {chosen}, since {wanted} does not go with {why}")
+    return chosen
+
+
+def fits_subsampling(layout: str, height: int, width: int) -> bool:
+    """Whether the sides are multiples of the chroma steps of a layout such as "420"."""
+    return not ((layout != "444" and width % 2) or (layout == "420" and height % 2))
+
+
+def output_color(index: FrameIndex) -> tuple[int, int, int, int]:
+    """Range, matrix, primaries, transfer of the output: the source's; bt709 for RGB sources."""
+    if index.is_image_folder or is_rgb(index.pix_fmt):
+        return (LIMITED, BT709, BT709, BT709)
+    # FFmpeg takes gray that does not say otherwise for full range, as JPEG does.
+    full = index.pix_fmt.startswith("yuvj") or (is_gray(index.pix_fmt) and index.color[0] == 0)
+    return (FULL if full else index.color[0], *index.color[1:])
+
+
+def upright_aspect(index: FrameIndex) -> Fraction:
+    """Width of a pixel of the upright picture over its height."""
+    aspect = index.sample_aspect_ratio
+    return 1 / aspect if index.orientation.quarter_turns % 2 else aspect
+
+
+def is_rgb(pix_fmt: str) -> bool:
+    """Whether a format has red, green and blue samples, or a palette of them."""
+    try:
+        return bool(av.VideoFormat(pix_fmt).is_rgb) or pix_fmt == "pal8"
+    except ValueError:
+        return False
+
+
+def is_gray(pix_fmt: str) -> bool:
+    """Whether a format has luma only, perhaps beside alpha."""
+    return pix_fmt.startswith(("gray", "ya8", "ya16")) and not pix_fmt.startswith("grayf")
+
+
+def bit_depth(pixel_format: str) -> int:
+    """Bits per sample."""
+    return int(av.VideoFormat(pixel_format).components[0].bits)
+
+
+@functools.cache
+def say_once(message: str) -> None:
+    """Log a warning, once in a process: it would be the same for every segment."""
+    log.warning(message)
+
+
+def _layout_and_depth(pix_fmt: str) -> tuple[str, int]:
+    """Chroma layout ("420", "422", "444") that holds all samples of a format, and its bits."""
+    try:
+        form = av.VideoFormat(pix_fmt, 64, 64)
+    except ValueError:
+        return "420", 8
+    bits = min(max(8, int(form.components[0].bits)), 16)
+    if is_gray(pix_fmt):
+        return "420", bits
+    if is_rgb(pix_fmt):
+        return "444", bits
+    chroma = (form.chroma_height(), form.chroma_width())
+    return {(32, 32): "420", (64, 32): "422"}.get(chroma, "444"), bits
+
+
+def _name(layout: str, depth: int) -> str:
+    return f"yuv{layout}p" if depth == 8 else f"yuv{layout}p{depth}le"

@@ -1,0 +1,149 @@
+"""Pictures as upright planes of luma and chroma, which are drawn on and encoded."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from pvio.media.orientation import Orientation
+from pvio.media.output_format import (
+    BT601,
+    BT709,
+    FULL,
+    LIMITED,
+    UNTAGGED,
+    OutputFormat,
+    bit_depth,
+    is_gray,
+    is_rgb,
+)
+from pvio.media.picture import plane_view
+
+# Planar YUV whose samples a planar format of the same layout and depth takes as they are.
+_PLANAR = re.compile(r"^yuv[aj]?(4\d\dp(?:\d+le)?)$")
+_GRAY = re.compile(r"^gray(\d+le)?$")
+
+
+class PlanarConverter:
+    """Turns decoded frames into upright planes of the output's pixel format.
+
+    A frame that has this format already keeps its samples bit for bit, and so does the luma of a
+    gray one; others are converted within their matrix and range.
+
+    Args:
+        output: format of the planes.
+        orientation: of the source.
+    """
+
+    def __init__(self, output: OutputFormat, orientation: Orientation):
+        self._output, self._orientation = output, orientation
+        self._reformatter = VideoReformatter()
+
+    def __reduce__(self) -> Any:
+        return PlanarConverter, (self._output, self._orientation)
+
+    def __call__(self, frame: Any) -> list[np.ndarray]:
+        """Y, U, V planes, upright: uint8, or uint16 for more than 8 bits.
+
+        They may be views of the frame, so they are not to be written to.
+
+        Args:
+            frame: coded picture as decoded, or planes that this has made before.
+        """
+        if isinstance(frame, list):
+            return frame
+        name = frame.format.name
+        if _GRAY.match(name) and _is_full(frame) == self._output.full_range:
+            luma = self._orientation.apply(plane_view(frame, 0))
+            planes = empty_planes(self._output)
+            planes[0] = _with_depth(luma, bit_depth(name), self._output)
+            return planes
+        planar = _PLANAR.match(name)
+        if not planar or f"yuv{planar[1]}" != self._output.pixel_format:
+            frame = self._converted(frame)
+        return [self._orientation.apply(plane_view(frame, number)) for number in range(3)]
+
+    def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
+        output, from_rgb = self._output, is_rgb(frame.format.name)
+        full = FULL if output.full_range else LIMITED
+        as_full = from_rgb or (is_gray(frame.format.name) and _is_full(frame))
+        return self._reformatter.reformat(
+            frame,
+            format=output.pixel_format,
+            interpolation=Interpolation.BICUBIC,
+            src_color_range=FULL if as_full else full,
+            dst_color_range=full,
+            dst_colorspace=_matrix(output) if from_rgb else None,
+            threads=1,
+        )
+
+
+class RgbConverter:
+    """Turns RGB and grey pictures into planes, with the matrix and range of the output.
+
+    Args:
+        output: format of the planes.
+    """
+
+    def __init__(self, output: OutputFormat):
+        self._output = output
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, picture: np.ndarray) -> list[np.ndarray]:
+        """Y, U, V planes, not to be written to.
+
+        Args:
+            picture: uint8, H×W×3 (RGB), H×W×1 or H×W (grey).
+        """
+        if picture.ndim == 2:
+            picture = picture[:, :, np.newaxis]
+        if picture.shape[2] == 1:
+            picture = np.repeat(picture, 3, axis=2)
+        frame = self._reformatter.reformat(
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"),
+            format=self._output.pixel_format,
+            dst_colorspace=_matrix(self._output),
+            src_color_range=FULL,
+            dst_color_range=FULL if self._output.full_range else LIMITED,
+            interpolation=Interpolation.BICUBIC,
+            threads=1,
+        )
+        return [plane_view(frame, number) for number in range(3)]
+
+
+def empty_planes(output: OutputFormat) -> list[np.ndarray]:
+    """The planes of a black picture."""
+    unit = 1 << (output.bit_depth - 8)
+    dtype = np.dtype(np.uint8 if output.bit_depth == 8 else "<u2")
+    values = (0 if output.full_range else 16 * unit, 128 * unit, 128 * unit)
+    return [
+        np.full(shape, value, dtype) for shape, value in zip(output.shapes, values, strict=True)
+    ]
+
+
+def _is_full(gray: av.VideoFrame) -> bool:
+    """The range of a gray frame: full unless it says otherwise, as FFmpeg takes it."""
+    return gray.color_range != LIMITED
+
+
+def _matrix(output: OutputFormat) -> int:
+    return BT601 if output.color[1] == UNTAGGED else output.color[1] or BT709
+
+
+def _with_depth(luma: np.ndarray, depth: int, output: OutputFormat) -> np.ndarray:
+    """Luma of `depth` bits in those of the output."""
+    change = output.bit_depth - depth
+    if change == 0:
+        return luma
+    dtype = np.dtype(np.uint8 if output.bit_depth == 8 else "<u2")
+    if change < 0:
+        half, peak = 1 << (-change - 1), (1 << output.bit_depth) - 1
+        return np.minimum((luma.astype(np.uint32) + half) >> -change, peak).astype(dtype)
+    wide = luma.astype(np.uint32) << change
+    if output.full_range:  # white stays white
+        wide |= luma >> max(0, depth - change)
+    return wide.astype(dtype)

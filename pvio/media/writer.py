@@ -1,0 +1,256 @@
+"""Writing a video picture by picture, as much like its source as an encoder allows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+
+from pvio.codecs import CodecName
+from pvio.config import OutputSettings, parse_settings
+from pvio.errors import ConfigError, EncodeError
+from pvio.media.encode import SegmentEncoder
+from pvio.media.index import FrameIndex, load_index
+from pvio.media.orientation import Orientation, orientation_of
+from pvio.media.output_format import BT709, LIMITED, OutputFormat, output_format
+from pvio.media.planes import PlanarConverter, RgbConverter
+from pvio.media.stitch import join_segments
+from pvio.store import replacing
+
+_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+# Up to which denominator a rate given as a float is taken for a fraction: 30000/1001 and the like.
+_FINEST_RATE = 1001
+
+Picture = np.ndarray | list[np.ndarray] | av.VideoFrame
+
+
+class VideoWriter:
+    """Writes one video; a context manager.
+
+    The file appears under its name when the block ends, complete and checked. An exception in the
+    block leaves nothing behind.
+
+    With `like`, frame k has the time stamp of the source's frame k; colour matrix, range,
+    primaries, transfer and pixel aspect ratio are the source's; audio, metadata and chapters are
+    copied.
+    Without it, frames are `rate` a second from 0 on, in BT.709, limited range.
+
+    Args:
+        path: of the video, .mp4, .m4v, .mov or .mkv. In .mkv times are rounded to milliseconds.
+        like: a video or a folder of images.
+        rate: frames per second, needed without `like` and not allowed with it.
+        size: (height, width) of the pictures; the source's, or those of the first picture.
+        codec: "libx264", "libx265", "ffv1" (.mkv only), "h264_nvenc" or "hevc_nvenc".
+        crf: quality, 0 lossless to 51 worst.
+        preset: of the encoder.
+        pix_fmt: "auto", "source" or a name such as "yuv420p", see docs/configuration.md.
+        options: more options of the encoder, by FFmpeg's names.
+        audio: whether to copy the source's audio.
+        threads: of the encoder; 0 for as many as there are cores. x264 and x265 give the same bytes
+            everywhere with 1 only.
+
+    Raises:
+        ConfigError: when arguments do not go together.
+        UnreadableVideo: when `like` cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        like: str | os.PathLike[str] | None = None,
+        *,
+        rate: float | Fraction | None = None,
+        size: tuple[int, int] | None = None,
+        codec: CodecName = "libx264",
+        crf: int = 18,
+        preset: str = "medium",
+        pix_fmt: str = "auto",
+        options: dict[str, str | int | float] | None = None,
+        audio: bool = True,
+        threads: int = 0,
+    ):
+        self._path = Path(path)
+        self._settings = _settings(
+            self._path,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            pix_fmt=pix_fmt,
+            options=options or {},
+        )
+        if like is not None and rate is None:
+            self._index = load_index(like)
+        elif like is None and rate is not None:
+            self._index = _plain_index(path, rate)
+        else:
+            raise ConfigError("VideoWriter needs either like, a source, or rate")
+        self._has_source, self._audio, self._threads = like is not None, audio, threads
+        if size is None and self._has_source:
+            size = (self._index.height, self._index.width)
+        self._size = size
+        self._n = 0
+        self._resources = contextlib.ExitStack()
+        self._file: Any = None
+        self._planar: dict[Orientation, PlanarConverter] = {}
+        self._encoder: SegmentEncoder | None = None
+
+    def write(self, picture: Picture) -> None:
+        """Encode the next frame.
+
+        Args:
+            picture: uint8 H×W×3 (RGB) or H×W (grey); Y, U and V planes of the pixel format that is
+                written, uint8, or uint16 for more than 8 bits; or a decoded frame, which is turned
+                upright where it has a display matrix.
+
+        Raises:
+            EncodeError: when it has another size, shape or type, or there are more pictures than
+                frames in the source.
+        """
+        if self._has_source and self._n >= self._index.n_frames:
+            raise EncodeError(
+                f"{self._path}: picture {self._n + 1} for the {self._index.n_frames} frames of "
+                f"{self._index.path}"
+            )
+        turned = orientation_of(picture) if isinstance(picture, av.VideoFrame) else Orientation()
+        size = turned.upright_size(*_size(picture))
+        if self._encoder is None:
+            self._open(self._size or size)
+        assert self._encoder is not None
+        output = self._encoder.output
+        if size != (output.height, output.width):
+            raise EncodeError(
+                f"{self._path}: picture {self._n} is {size[0]}×{size[1]}, the video "
+                f"{output.height}×{output.width}"
+            )
+        if isinstance(picture, av.VideoFrame):
+            if turned not in self._planar:
+                self._planar[turned] = PlanarConverter(output, turned)
+            planes = self._planar[turned](picture)
+        elif isinstance(picture, list):
+            _check_planes(picture, output)
+            planes = picture
+        else:
+            planes = self._convert(picture)
+        pts = int(self._index.pts[self._n]) if self._has_source else self._n
+        self._encoder.write(planes, pts)
+        self._n += 1
+
+    def _open(self, size: tuple[int, int]) -> None:
+        if self._file is None:
+            raise EncodeError(f"{self._path}: use VideoWriter in a 'with' block")
+        output = output_format(self._index, self._settings, size)
+        self._encoder = SegmentEncoder(self._file, output, self._settings, self._threads)
+        self._convert = RgbConverter(output)
+
+    def _finish(self, temporary: Path) -> None:
+        index = self._index
+        if self._has_source and self._n != index.n_frames:
+            raise EncodeError(
+                f"{self._path}: {self._n} pictures for the {index.n_frames} frames of {index.path}"
+            )
+        if self._encoder is None or self._file is None:
+            raise EncodeError(f"{self._path}: no picture was written")
+        if not self._has_source:
+            ranks = np.arange(self._n, dtype=np.int64)
+            index = replace(index, pts=ranks, keyframes=ranks[:1])
+        self._encoder.close()
+        self._file.seek(0)
+        join_segments(
+            [(0, self._n, self._file)],
+            index,
+            temporary,
+            audio=self._audio and self._has_source,
+            metadata=self._has_source,
+        )
+
+    def __enter__(self) -> VideoWriter:
+        self._temporary = self._resources.enter_context(replacing(self._path))
+        # Has no name, so that nothing is left of it whatever happens.
+        self._file = self._resources.enter_context(tempfile.TemporaryFile(dir=self._path.parent))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._resources.__exit__(kind, error, trace)
+            return
+        with self._resources:
+            self._finish(self._temporary)
+
+
+def _settings(path: Path, **output: Any) -> OutputSettings:
+    settings = parse_settings({"output": output}, source="VideoWriter").output
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise ConfigError(f"{path}: VideoWriter writes {', '.join(_SUFFIXES)}, not '{suffix}'")
+    if settings.suffix == ".mkv" != suffix:
+        raise ConfigError(f"{path}: {settings.codec} goes into .mkv")
+    return settings
+
+
+def _plain_index(path: str | os.PathLike[str], rate: float | Fraction) -> FrameIndex:
+    """Stands in for the index of a source: a steady rate, BT.709, square pixels."""
+    exact = Fraction(rate).limit_denominator(_FINEST_RATE)
+    if exact <= 0:
+        raise ConfigError(f"{path}: rate is {rate}; expected frames per second above 0")
+    return FrameIndex(
+        path=os.fspath(path),
+        digest="",
+        pts=np.empty(0, np.int64),
+        keyframes=np.empty(0, np.int64),
+        time_base=1 / exact,
+        rate=exact,
+        height=0,
+        width=0,
+        orientation=Orientation(),
+        stream_index=0,
+        codec="rawvideo",
+        pix_fmt="rgb24",
+        container="",
+        sample_aspect_ratio=Fraction(1),
+        color=(LIMITED, BT709, BT709, BT709),
+        n_audio_streams=0,
+    )
+
+
+def _size(picture: Picture) -> tuple[int, int]:
+    """(height, width) of a picture, whose type and shape are checked.
+
+    Raises:
+        EncodeError: when it is nothing that can be written.
+    """
+    if isinstance(picture, av.VideoFrame):
+        return picture.height, picture.width
+    if isinstance(picture, list) and len(picture) == 3 and all(p.ndim == 2 for p in picture):
+        return picture[0].shape
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
+        is_gray = picture.ndim == 2 or picture.shape[2:] == (1,)
+        if is_gray or picture.shape[2:] == (3,):
+            return picture.shape[:2]
+    got = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else repr(picture)
+    raise EncodeError(
+        "a picture must be uint8 H×W×3 or H×W, a list of Y, U and V planes, or a decoded frame; "
+        f"got {got}"
+    )
+
+
+def _check_planes(planes: list[np.ndarray], output: OutputFormat) -> None:
+    dtype = np.dtype(np.uint8 if output.bit_depth == 8 else "<u2")
+    for name, plane, shape in zip("YUV", planes, output.shapes, strict=True):
+        if plane.shape != shape or plane.dtype != dtype:
+            raise EncodeError(
+                f"plane {name} is {plane.dtype} {plane.shape}; {output.pixel_format} needs {dtype} "
+                f"{shape}"
+            )

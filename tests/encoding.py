@@ -1,0 +1,62 @@
+"""Sources encoded again as encode jobs and assemble do it, with a model that draws nothing."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from pvio.config import Settings, parse_settings
+from pvio.media.index import FrameIndex, load_index
+from pvio.media.stitch import join_segments
+from pvio.plan import cut_segments
+from pvio.stages.encode import Painter
+from pvio.store import replacing
+
+MODELS = """
+class Quiet:
+    def __call__(self, frames):
+        return frames
+    def draw(self, canvas, row):
+        pass
+
+class Spot(Quiet):
+    def draw(self, canvas, row):
+        canvas.point(48, 32, 6, "red")
+
+class Failing(Quiet):
+    def draw(self, canvas, row):
+        raise ValueError("no brush")
+"""
+# The fastest preset of each encoder.
+FASTEST = {"h264_nvenc": "p1", "hevc_nvenc": "p1"}
+
+Part = tuple[int, int, bytes]
+
+
+def settings_of(file: Path, name: str = "Quiet", **output: Any) -> Settings:
+    """Settings with a model of `MODELS`, which `file` holds; lossless and fast unless told."""
+    preset = FASTEST.get(output.get("codec", ""), "ultrafast")
+    output = {"crf": 0, "preset": preset, **output}
+    return parse_settings({"model": {"entry": f"{file}:{name}"}, "output": output})
+
+
+def encoded(index: FrameIndex, settings: Settings, length: int = 10) -> list[Part]:
+    """All segments of a video, encoded one by one."""
+    painter = Painter(settings)
+    result = []
+    for segment in cut_segments(index, length):
+        file = io.BytesIO()
+        span = (segment.start, segment.stop)
+        rows = [{"frame": rank, "status": "ok"} for rank in range(*span)]
+        painter.encode(file, index, *span, rows, lambda n: None)
+        result.append((*span, file.getvalue()))
+    return result
+
+
+def reencode(source: Path, settings: Settings, path: Path, length: int = 10) -> Path:
+    """Encode a video again in several segments, and join them."""
+    index = load_index(source)
+    with replacing(path) as temporary:
+        join_segments(encoded(index, settings, length), index, temporary)
+    return path

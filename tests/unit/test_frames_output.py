@@ -1,0 +1,105 @@
+"""The pictures that a model returns, as a video."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pvio.config import Settings
+from pvio.errors import EncodeError
+from pvio.media.frames_output import FramesWriter
+from pvio.media.index import FrameIndex, load_index
+from pvio.media.stitch import join_segments
+
+Clip = Callable[[str], Path]
+
+
+def written(
+    pictures: list[np.ndarray | None], index: FrameIndex, settings: Settings, path: Path
+) -> Path:
+    """A video of the pictures that a model returned, as one segment."""
+    file = io.BytesIO()
+    with FramesWriter(file, index, 0, settings.output) as writer:
+        for rank, picture in enumerate(pictures):
+            writer.write(rank, picture)
+    join_segments([(0, len(pictures), file.getvalue())], index, path)
+    return path
+
+
+@pytest.mark.parametrize("colour", [(200, 60, 30), (20, 90, 220), (255, 255, 255), (0, 0, 0)])
+@pytest.mark.parametrize("name", ["b_frames.mp4", "full_range.mp4", "odd_444.mp4", "rgb.mkv"])
+def test_returned_pictures_keep_their_colours(
+    clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any, name: str, colour: Any
+):
+    index = load_index(clip(name))
+    picture = np.full((index.height, index.width, 3), colour, np.uint8)
+    path = written([picture] * 40, index, settings_for(), tmp_path / "a.mp4")
+    found = ffmpeg.rgb(path, index.height, index.width).astype(int)
+    assert np.abs(found - colour).max() <= 4
+
+
+def test_returned_gray_pictures_keep_their_grays(
+    clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any
+):
+    index = load_index(clip("b_frames.mp4"))
+    ramp = np.tile(np.linspace(0, 255, 96).astype(np.uint8), (64, 1))[..., None]
+    path = written([ramp] * 40, index, settings_for(), tmp_path / "a.mp4")
+    assert np.abs(ffmpeg.rgb(path, 64, 96).astype(int) - ramp).max() <= 3
+
+
+def test_returned_pictures_may_have_another_size(
+    clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any
+):
+    index = load_index(clip("variable_rate.mp4"))
+    pictures = [np.zeros((33, 51, 3), np.uint8)] * 40
+    path = written(pictures, index, settings_for(), tmp_path / "a.mp4")
+    assert ", 51x33" in ffmpeg.describe(path)
+    assert ffmpeg.times(path) == ffmpeg.times(clip("variable_rate.mp4"))
+
+
+def test_returned_pictures_that_change_their_size_are_an_error(clip: Clip, settings_for: Any):
+    index = load_index(clip("plain.mp4"))
+    writer = FramesWriter(io.BytesIO(), index, 0, settings_for().output)
+    writer.write(0, np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(EncodeError, match="32×48 at frame 1"):
+        writer.write(1, np.zeros((32, 48, 3), np.uint8))
+
+
+def test_absent_pictures_repeat_the_one_before_and_are_black_at_the_start(
+    clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any
+):
+    index = load_index(clip("plain.mp4"))
+    gray = np.full((64, 96, 3), 120, np.uint8)
+    pictures = [None, None, gray, *[None] * 37]
+    found = ffmpeg.rgb(written(pictures, index, settings_for(), tmp_path / "a.mp4"), 64, 96)
+    assert found[:2].max() <= 2
+    assert np.abs(found[2:].astype(int) - 120).max() <= 2
+
+
+def test_a_segment_without_any_returned_picture_is_black(
+    clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any
+):
+    index = load_index(clip("plain.mp4"))
+    path = written([None] * 40, index, settings_for(), tmp_path / "a.mp4")
+    found = ffmpeg.rgb(path, 64, 96)
+    assert len(found) == 40
+    assert found.max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("codec", "stored"), [("libx264", "yuv420p("), ("libx265", "yuv420p("), ("ffv1", "yuv444p")]
+)
+def test_returned_pictures_are_stored_in_eight_bits(
+    clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any, codec: str, stored: str
+):
+    index = load_index(clip("ten_bit.mp4"))
+    settings = settings_for(codec=codec)
+    picture = np.full((64, 96, 3), (200, 60, 30), np.uint8)
+    path = written([picture] * 40, index, settings, tmp_path / f"a{settings.output.suffix}")
+    assert stored in ffmpeg.describe(path)
+    assert np.abs(ffmpeg.rgb(path, 64, 96).astype(int) - picture).max() <= 4

@@ -1,0 +1,73 @@
+"""Videos among the results: their name follows from the codec, and `verify` finds them right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pvio.config import parse_settings
+from pvio.stages.assemble import assemble
+from pvio.stages.encode import encode
+from pvio.stages.infer import infer
+from pvio.stages.plan import make_plan
+from pvio.stages.probe import probe
+from pvio.stages.verify import verify
+
+Clip = Callable[[str], Path]
+
+MODEL = """
+def brightness(frames):
+    return {"brightness": frames.mean(dim=(1, 2, 3))}
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Clip) -> Any:
+    """All stages on one clip in a folder of their own."""
+    (tmp_path / "bright.py").write_text(MODEL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    threads = torch.get_num_threads()
+
+    def work(name: str, **output: Any) -> list[str]:
+        settings = parse_settings(
+            {
+                "videos": [str(clip(name))],
+                "segment_frames": 10,
+                "model": {"entry": "bright.py:brightness", "device": "cpu"},
+                "output": {"crf": 30, **output},
+            }
+        )
+        plan = make_plan(probe(settings), settings, 1)
+        receipts = [infer(plan, settings, "1-of-1"), encode(plan, settings, "1-of-1")]
+        (row,) = assemble(plan, settings, receipts, "results")
+        assert (row.status, row.reason) == ("ok", "")
+        return sorted(path.name for path in Path("results/videos").iterdir())
+
+    yield work
+    torch.set_num_threads(threads)
+
+
+def test_a_video_of_another_codec_takes_the_place_of_the_one_before(run: Any):
+    assert run("variable_rate.mp4", preset="ultrafast") == ["variable_rate.mp4"]
+    assert run("variable_rate.mp4", codec="ffv1") == ["variable_rate.mkv"]
+    assert run("variable_rate.mp4", preset="ultrafast") == ["variable_rate.mp4"]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "ffv1"])
+@pytest.mark.parametrize("name", ["variable_rate.mp4", "b_frames.mp4", "repeated_times_b.mkv"])
+def test_verify_finds_videos_right(run: Any, name: str, codec: str):
+    run(name, codec=codec)
+    assert verify(Path("results")) == ([], [])
+
+
+def test_verify_finds_a_video_that_is_not_as_written(run: Any):
+    run("plain.mp4", codec="ffv1")
+    path = Path("results/videos/plain.mkv")
+    path.write_bytes(path.read_bytes()[:-1])
+    faults, _ = verify(Path("results"))
+    assert faults[0] == "videos/plain.mkv: it is not what was written: its digest differs"
