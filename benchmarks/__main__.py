@@ -6,6 +6,7 @@ python -m benchmarks [--small] [--rounds N] [reading] [loader] [probe] [encoding
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import encoding, loader, probe, reading, workflow
-from benchmarks.measure import HEADER, Setting
+from benchmarks.measure import CORES, HEADER, REAL_CLIPS, Setting
 
 GROUPS = {
     "reading": reading,
@@ -35,10 +36,16 @@ def main() -> None:
     unknown = set(arguments.groups) - set(GROUPS)
     if unknown:
         parser.error(f"unknown group {', '.join(sorted(unknown))}")
+    if hasattr(os, "sched_setaffinity"):  # for all processes that are started from here
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     with tempfile.TemporaryDirectory(prefix="pvio-benchmarks-") as folder:
         peers = {} if arguments.no_peers else install_peers(Path(folder))
         setting = Setting(Path(folder), arguments.rounds, arguments.small, peers)
         print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
+        if not REAL_CLIPS.is_dir():
+            print(
+                "The real recordings are not beside the repository: made clips stand in for them."
+            )
         print(HEADER)
         for name, group in GROUPS.items():
             if not arguments.groups or name in arguments.groups:

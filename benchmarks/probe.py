@@ -24,6 +24,7 @@ from pvio.media.ffmpeg_libraries import environment_for_torchcodec
 PEER = """
 import sys, time
 from pvio.video_io import get_video_metadata
+get_video_metadata(sys.argv[1], cache_metadata=False, use_cached_metadata=False)
 began = time.perf_counter()
 for path in sys.argv[1:]:
     get_video_metadata(path, cache_metadata=False, use_cached_metadata=False)

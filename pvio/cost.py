@@ -51,11 +51,13 @@ class Work(NamedTuple):
         stage: of the workflow.
         key: digest of the settings and of the model that its cost depends on.
         size: (height, width) the model gets; None for the video's own.
+        encodes: whether it encodes pictures.
     """
 
     stage: Stage
     key: str
     size: tuple[int, int] | None
+    encodes: bool = False
 
     def by_table(self, video: ProbedVideo) -> float:
         """Seconds a frame of the video by the fixed table."""
@@ -63,7 +65,7 @@ class Work(NamedTuple):
         work = pixels * DECODE_NS_PER_PIXEL.get(video.codec, OTHER_CODEC_NS_PER_PIXEL)
         if self.stage == "infer":
             work += (self.size[0] * self.size[1] if self.size else pixels) * MODEL_NS_PER_PIXEL
-        else:
+        if self.encodes:
             work += pixels * ENCODE_NS_PER_PIXEL
         return SECONDS_PER_FRAME[self.stage] + work * 1e-9
 
@@ -86,7 +88,10 @@ def works(settings: Settings, model: str) -> tuple[Work, Work]:
     )
     # What a model draws costs little beside encoding, so that kinds of encoding outlive the model.
     encode = make_key(output=output)
-    return Work("infer", infer, settings.model.size), Work("encode", encode, None)
+    return (
+        Work("infer", infer, settings.model.size, settings.output.video == "frames"),
+        Work("encode", encode, None, True),
+    )
 
 
 class Kind(NamedTuple):

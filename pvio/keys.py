@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from pvio.config import Settings
-from pvio.manifest import PlannedSegment, ProbedVideo
+from pvio.manifest import ProbedVideo
 from pvio.store import make_key
 
 # Raised when the same inputs give other results or another layout than the release before.
@@ -11,9 +13,16 @@ PREDICTIONS_SCHEMA = 3
 VIDEO_SCHEMA = 2
 
 
-def predictions_key(
-    video: ProbedVideo, segment: PlannedSegment, settings: Settings, model: str
-) -> str:
+class Frames(Protocol):
+    """A segment: the frames `[start, stop)`."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def stop(self) -> int: ...
+
+
+def predictions_key(video: ProbedVideo, segment: Frames, settings: Settings, model: str) -> str:
     """Key of the predictions of a segment.
 
     Args:
@@ -33,7 +42,7 @@ def predictions_key(
     )
 
 
-def video_key(video: ProbedVideo, segment: PlannedSegment, settings: Settings, model: str) -> str:
+def video_key(video: ProbedVideo, segment: Frames, settings: Settings, model: str) -> str:
     """Key of the re-encoded video of a segment: that of its predictions, and the output options."""
     return make_key(
         schema=VIDEO_SCHEMA,

@@ -22,6 +22,8 @@ from typing import Any, BinaryIO, Literal
 from pvio.errors import StoreError
 
 Kind = Literal["index", "predictions", "video"]
+# For looking up many entries; more than cores, to hide the latency of a network.
+LOOKUP_THREADS = 8
 _FOOTER = struct.Struct("<Q8s")
 _MAGIC = b"pvio\x00\x01\r\n"
 _BLOCK = 1 << 20
@@ -48,6 +50,10 @@ class Store:
 
     def has(self, kind: Kind, key: str) -> bool:
         return self.path(kind, key).is_file()
+
+    def holds(self, kind: Kind) -> bool:
+        """Whether there may be entries of a kind."""
+        return (self.root / kind).is_dir()
 
     def info(self, kind: Kind, key: str) -> dict[str, Any]:
         """The facts in the footer, without reading the payload.

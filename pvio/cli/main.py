@@ -98,14 +98,6 @@ def plan(config: str, probe_path: str, shards: int, out: Path) -> None:
     from pvio.stages.plan import make_plan
 
     manifest = make_plan(read_probe(probe_path), _settings(config), shards)
-    loads = [sum(manifest.segments[n].infer_seconds for n in shard) for shard in manifest.infer]
-    logging.info(
-        "%d segments in %d shards; longest infer shard %.1f s, mean %.1f s (predicted)",
-        len(manifest.segments),
-        shards,
-        max(loads),
-        sum(loads) / len(loads),
-    )
     write_table(out, manifest)
 
 

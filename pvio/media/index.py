@@ -28,7 +28,7 @@ from pvio.media.orientation import Orientation, display_orientation
 from pvio.media.packets import DEFAULT_RATE, read_packets
 from pvio.store import Store, StoreError, file_digest, make_key
 
-SCHEMA = 8
+SCHEMA = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,7 @@ class FrameIndex:
             reordered frames share them: frames are then counted from the start, and times that are
             not known are filled in at a steady rate.
         open_gops: whether pictures refer to others in front of the keyframe they are behind.
+        last_duration: of the last frame, in units of `time_base`; 0 where no container tells.
         damage: what is wrong with the container, such as an end before the promised one; mostly "".
     """
 
@@ -76,6 +77,7 @@ class FrameIndex:
     n_audio_streams: int
     timed: bool = True
     open_gops: bool = False
+    last_duration: int = 0
     damage: str = ""
 
     @property
@@ -96,8 +98,14 @@ class FrameIndex:
         """Seconds from the first frame's time to the end of the last one."""
         if self.n_frames == 0:
             return 0.0
-        last = float(1 / self.rate) if self.rate else 0.0
-        return float(self.times[-1] - self.times[0]) + last
+        return float(self.times[-1] - self.times[0]) + float(self.last_seconds)
+
+    @property
+    def last_seconds(self) -> Fraction:
+        """How long the last frame is shown; by the average rate where no container tells."""
+        if self.last_duration:
+            return self.last_duration * self.time_base
+        return 1 / self.rate if self.rate else Fraction(0)
 
     @property
     def starts_are_unclean(self) -> bool:
@@ -232,6 +240,7 @@ def _index_video(path: str) -> FrameIndex:
                 n_audio_streams=len(container.streams.audio),
                 timed=timed,
                 open_gops=_has_leading_pictures(packets) or bool(packets["unclean"][1:].any()),
+                last_duration=int(shown["duration"][order[-1]]) if timed else 0,
                 damage=damage,
             )
     except (OSError, av.error.FFmpegError) as error:

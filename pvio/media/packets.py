@@ -18,7 +18,7 @@ DEFAULT_RATE = 25
 # Enough to decode a picture, also with long reordering.
 _FIRST_PACKETS = 32
 _NO_TIME = np.iinfo(np.int64).min
-_PACKET = [("pts", "<i8"), ("dts", "<i8"), ("pos", "<i8")]
+_PACKET = [("pts", "<i8"), ("dts", "<i8"), ("duration", "<i8"), ("pos", "<i8")]
 _PACKET += [(name, "?") for name in ("key", "unclean", "discard", "corrupt")]
 # Raw streams have no times at all.
 _RAW = ("h264", "hevc", "m4v", "mpegvideo", "obu")
@@ -28,9 +28,10 @@ class Packets(NamedTuple):
     """What is known of a stream without decoding it.
 
     Attributes:
-        table: one row per packet: `pts`, `dts` in units of the stream's time base, `pos` (in the
-            file, -1 where it is not known), `key` (decoding can start here), `unclean` (but the
-            decoder misses what is before), `discard` (not to be shown), `corrupt` (incomplete).
+        table: one row per packet: `pts`, `dts` and `duration` in units of the stream's time base (0
+            where there is none), `pos` (in the file, -1 where it is not known), `key` (decoding can
+            start here), `unclean` (but the decoder misses what is before), `discard` (not to be
+            shown), `corrupt` (incomplete).
         timed: whether a picture's time tells which packet it is of.
         damage: what is wrong with the times or the number of packets, as words.
         first: the first packets of the table.
@@ -173,7 +174,8 @@ def _demuxed(container: Any, stream: Any, first: list[av.Packet] | None = None) 
             clean = clean_start(bytes(packet), codec, size) if packet.is_keyframe else None
             key = (clean is not None, clean is False)
             pos = -1 if packet.pos is None else packet.pos
-            rows.append((pts, dts, pos, *key, packet.is_discard, packet.is_corrupt))
+            length = packet.duration or 0
+            rows.append((pts, dts, length, pos, *key, packet.is_discard, packet.is_corrupt))
     return np.array(rows, dtype=_PACKET)
 
 

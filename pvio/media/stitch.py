@@ -224,7 +224,7 @@ class _Clock:
                 f"{index.path}: its frames begin before 0, at {begin:g} s, which "
                 "neither MP4 nor Matroska can show"
             )
-        last = max(1, round(1 / (index.rate * self.unit)))
+        last = max(1, round(index.last_seconds / self.unit))
         self.durations = np.append(np.diff(self.pts), last)
         self._step = int(np.median(np.diff(self.pts))) if len(self.pts) > 1 else 1
 

@@ -18,7 +18,8 @@ from pvio.report.scatter import median_error, predicted_and_measured, scatter
 class ShardRow:
     """Balance of one shard, summed over its segments, whenever they were computed.
 
-    `predicted` and `measured` are costs, see `SegmentReceipt.cost`; `wall` is wall time.
+    `predicted` and `measured` are costs, see `SegmentReceipt.cost`; `wall` is wall time. `ran` is
+    the wall time, and `done` the number of frames, of those segments that its last job computed.
     """
 
     stage: str
@@ -29,6 +30,8 @@ class ShardRow:
     measured: float
     wall: float
     computed: int
+    ran: float
+    done: int
 
 
 def render_report(
@@ -69,6 +72,8 @@ def shard_rows(stage: str, plan: Plan, receipts: Sequence[Receipt]) -> list[Shar
     rows = []
     for receipt in sorted(receipts, key=lambda receipt: int(receipt.shard.split("-")[0])):
         segments = [plan.segments[done.segment] for done in receipt.segments]
+        computed = [done for done in receipt.segments if done.computed]
+        frames = [plan.segments[done.segment] for done in computed]
         rows.append(
             ShardRow(
                 stage=stage,
@@ -78,23 +83,27 @@ def shard_rows(stage: str, plan: Plan, receipts: Sequence[Receipt]) -> list[Shar
                 predicted=sum(getattr(segment, f"{stage}_seconds") for segment in segments),
                 measured=sum(done.cost for done in receipt.segments),
                 wall=sum(done.seconds.get("total", 0.0) for done in receipt.segments),
-                computed=sum(done.computed for done in receipt.segments),
+                computed=len(computed),
+                ran=sum(done.seconds.get("total", 0.0) for done in computed),
+                done=sum(segment.stop - segment.start for segment in frames),
             )
         )
     return rows
 
 
 def speed(shards: Sequence[ShardRow], stage: str) -> dict[str, float] | None:
-    """Frames a second of a stage: of one job, and of all of them side by side."""
+    """Frames a second of a stage: of one job, and of all of them side by side.
+
+    Segments that were finished before do not count.
+    """
     rows = [row for row in shards if row.stage == stage]
-    total = sum(row.wall for row in rows)
+    total = sum(row.ran for row in rows)
     if not total:
         return None
-    frames = sum(row.frames for row in rows)
-    slowest = max(row.wall for row in rows)
-    busy = sum(1 for row in rows if row.segments)
+    frames = sum(row.done for row in rows)
+    slowest = max(row.ran for row in rows)
     return {
         "one": frames / total,
         "all": frames / slowest,
-        "balance": total / busy / slowest,
+        "balance": total / len(rows) / slowest,
     }

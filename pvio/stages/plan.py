@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from pvio.collection import Source
 from pvio.config import Settings
 from pvio.cost import Work, load_costs, works
 from pvio.errors import UnreadableVideo
+from pvio.keys import predictions_key, video_key
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo
 from pvio.media.index import FrameIndex, load_index, unpack_index
 from pvio.models.entry import model_fingerprint
 from pvio.plan import Segment, cut_segments, shard_segments
-from pvio.store import Store, StoreError
+from pvio.store import LOOKUP_THREADS, Store, StoreError
+
+log = logging.getLogger(__name__)
+
+# What a job takes for a segment that is finished.
+LOOKUP_SECONDS = 1e-3
 
 
 def make_plan(videos: Sequence[ProbedVideo], settings: Settings, n_shards: int) -> Plan:
     """Cut every readable video into segments and spread them over the shards by cost.
 
+    What is in the store already costs nothing, so that the rest is spread evenly.
+
     Args:
         videos: what `probe` returned.
-        settings: `segment_frames` and `cache` matter; for the costs `model`, `decoder`, `output`.
+        settings: `segment_frames`, `cache`, `model`, `decoder` and `output` matter.
         n_shards: number of infer and of encode jobs.
     """
     store = Store(settings.cache)
     costs = load_costs(settings.cache)
-    infer, encode = works(settings, model_fingerprint(settings.model))
+    model = model_fingerprint(settings.model)
+    infer, encode = works(settings, model)
     cut = [
         segment
         for number, video in enumerate(videos)
@@ -37,8 +48,22 @@ def make_plan(videos: Sequence[ProbedVideo], settings: Settings, n_shards: int) 
         video = videos[segment.video]
         return round(costs.seconds(work, video, segment.n_frames, first), 6)
 
+    inferred, encoded = _finished(cut, videos, settings, model, store)
+
+    def spread(seconds: Sequence[float], finished: Sequence[bool]) -> list[list[int]]:
+        left = [
+            LOOKUP_SECONDS if done else each for each, done in zip(seconds, finished, strict=True)
+        ]
+        shards = shard_segments(left, n_shards)
+        loads = [sum(left[number] for number in shard) for shard in shards]
+        log.info(
+            "%d of %d segments to do in %d shards; longest %.1f s, mean %.1f s (predicted)",
+            *(finished.count(False), len(left), n_shards, max(loads), sum(loads) / n_shards),
+        )
+        return shards
+
     # Each shard with segments of a video prepares for it; that one does is known beforehand.
-    shards = shard_segments([predict(infer, each, each.start == 0) for each in cut], n_shards)
+    shards = spread([predict(infer, each, each.start == 0) for each in cut], inferred)
     firsts = _first_of_videos(cut, shards)
     segments = [
         PlannedSegment(
@@ -54,7 +79,7 @@ def make_plan(videos: Sequence[ProbedVideo], settings: Settings, n_shards: int) 
         videos=list(videos),
         segments=segments,
         infer=shards,
-        encode=shard_segments([segment.encode_seconds for segment in segments], n_shards),
+        encode=spread([segment.encode_seconds for segment in segments], encoded),
     )
 
 
@@ -73,6 +98,28 @@ def stored_index(video: ProbedVideo, store: Store) -> FrameIndex:
                 video.path, "it has changed since it was probed; run the workflow again"
             ) from None
         return index
+
+
+def _finished(
+    segments: Sequence[Segment],
+    videos: Sequence[ProbedVideo],
+    settings: Settings,
+    model: str,
+    store: Store,
+) -> tuple[list[bool], list[bool]]:
+    """Of every segment, whether infer has finished it, and whether encode has."""
+
+    def look(segment: Segment) -> tuple[bool, bool]:
+        facts = (videos[segment.video], segment, settings, model)
+        inferred = store.has("predictions", predictions_key(*facts))
+        encoded = inferred and store.has("video", video_key(*facts))
+        return (encoded if settings.output.video == "frames" else inferred), encoded
+
+    if not store.holds("predictions"):
+        return [False] * len(segments), [False] * len(segments)
+    with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
+        pairs = list(pool.map(look, segments))
+    return [inferred for inferred, _ in pairs], [encoded for _, encoded in pairs]
 
 
 def _first_of_videos(segments: Sequence[Segment], shards: list[list[int]]) -> set[int]:

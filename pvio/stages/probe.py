@@ -13,10 +13,8 @@ from pvio.errors import UnreadableVideo
 from pvio.manifest import ProbedVideo
 from pvio.media.index import index_key, load_index
 from pvio.progress import ProgressReport
-from pvio.store import Store, StoreError
+from pvio.store import LOOKUP_THREADS, Store, StoreError
 
-# Threads that look indexes up; more than cores, to hide the latency of a network.
-_LOOKUP_THREADS = 8
 # New videos from which on starting processes pays.
 _WORTH_PROCESSES = 100
 
@@ -38,7 +36,7 @@ def probe(settings: Settings, threads: int = 1) -> list[ProbedVideo]:
     store = Store(settings.cache)
     rows: dict[Source, ProbedVideo] = {}
     with ProgressReport("probe", len(sources), "videos") as progress:
-        with ThreadPoolExecutor(max(threads, _LOOKUP_THREADS)) as pool:
+        with ThreadPoolExecutor(max(threads, LOOKUP_THREADS)) as pool:
             for source, row in zip(
                 sources, pool.map(partial(_known, store=store), sources), strict=True
             ):

@@ -16,7 +16,7 @@ from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, SegmentRec
 from pvio.media.index import FrameIndex, index_key
 from pvio.progress import ProgressReport
 from pvio.stages.plan import stored_index
-from pvio.store import Kind, Store, StoreError
+from pvio.store import LOOKUP_THREADS, Kind, Store, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,6 @@ Entry = tuple[Kind, str]
 Compute = Callable[
     [PlannedSegment, FrameIndex, tuple[Entry, ...], Callable[[int], None]], dict[str, Any]
 ]
-
-# Looks at one entry of the store per segment; more threads hide the latency of a network.
-_LOOKUP_THREADS = 8
 
 
 def parse_shard(text: str, n_shards: int) -> int:
@@ -183,5 +180,5 @@ def _finished(
         may_do_better = facts["given_up"] and facts["patience"] < patience
         return None if may_do_better else facts
 
-    with ThreadPoolExecutor(_LOOKUP_THREADS) as pool:
+    with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
         return list(pool.map(look, entries))

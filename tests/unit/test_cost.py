@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,19 @@ import pytest
 
 from pvio.config import parse_settings
 from pvio.cost import Costs, Measured, Work, load_costs, works
+from pvio.keys import predictions_key
 from pvio.manifest import ProbedVideo, SegmentReceipt
 from pvio.models.entry import model_fingerprint
 from pvio.stages.plan import make_plan
 from pvio.stages.probe import probe
+from pvio.store import Store
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "dark_on_bright.mp4"
 SQUARE = ProbedVideo("a", "a.mp4", codec="h264", height=384, width=384)
 LARGE = ProbedVideo("b", "b.mp4", codec="hevc", height=768, width=768)
 INFER = Work("infer", "one model", None)
 OTHER_MODEL = Work("infer", "another model", None)
-ENCODE = Work("encode", "x264", None)
+ENCODE = Work("encode", "x264", None, True)
 
 
 def by_table(work: Work, video: ProbedVideo, n_frames: int) -> float:
@@ -116,6 +119,30 @@ def test_every_shard_is_predicted_to_prepare_once_for_a_video(tmp_path: Path) ->
     for n_shards, seconds in ((1, [3.0, 1.0]), (2, [3.0, 3.0])):
         plan = make_plan(videos, settings, n_shards)
         assert [segment.infer_seconds for segment in plan.segments] == pytest.approx(seconds)
+
+
+def test_finished_segments_do_not_weigh_when_the_rest_is_spread(tmp_path: Path) -> None:
+    old, new = (tmp_path / name for name in ("old", "new"))
+    for folder, n in ((old, 3), (new, 2)):
+        folder.mkdir()
+        for number in range(n):
+            shutil.copy(SAMPLE, folder / f"{folder.name}{number}.mp4")
+            with (folder / f"{folder.name}{number}.mp4").open("ab") as file:
+                file.write(bytes([0, 0, 0, 9, *b"free", number + n]))  # another content
+    settings = parse_settings(
+        {"videos": [str(old), str(new)], "cache": str(tmp_path), "segment_frames": 1000}
+    )
+    videos = probe(settings)
+    model = model_fingerprint(settings.model)
+    store = Store(settings.cache)
+    plan = make_plan(videos, settings, 2)
+    for segment in plan.segments:
+        video = videos[segment.video]
+        if "old" in video.name:
+            store.write("predictions", predictions_key(video, segment, settings, model), b"", {})
+    spread = make_plan(videos, settings, 2).infer
+    of_new = [sum("new" in videos[number].name for number in shard) for shard in spread]
+    assert of_new == [1, 1]
 
 
 def keys(fingerprint: str = "a model", **settings: Any) -> tuple[str, str]:

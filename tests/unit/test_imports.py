@@ -6,7 +6,6 @@ import ast
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -30,9 +29,12 @@ def test_importing_pvio_loads_nothing_heavy():
 
 
 def test_importing_pvio_is_quick():
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import pvio"], check=True)
-    assert time.perf_counter() - began < 2
+    code = (
+        "import time; began = time.process_time(); import pvio; print(time.process_time() - began)"
+    )
+    command = [sys.executable, "-c", code]
+    seconds = [float(subprocess.check_output(command, text=True)) for _ in range(5)]
+    assert min(seconds) < 0.1
 
 
 @pytest.mark.parametrize(

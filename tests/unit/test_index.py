@@ -192,6 +192,18 @@ def test_the_duration_reaches_to_the_end_of_the_last_frame(clip: Clip):
     assert load_index(clip("late_start.mp4")).duration == pytest.approx(40 / 25)
 
 
+def test_the_last_frame_of_a_variable_rate_lasts_as_long_as_its_packet(tmp_path: Path, ffmpeg: Any):
+    path = tmp_path / "uneven.mp4"
+    ffmpeg.run(
+        *("-v", "error", "-f", "lavfi", "-i", "testsrc2=size=96x64:rate=30:duration=2"),
+        *("-vf", "select='not(mod(n,3))+gt(n,30)'", "-fps_mode", "vfr", path),
+    )
+    assert load_index(path).duration == pytest.approx(2.0, abs=1e-4)
+    seconds = re.search(r"Duration: 00:00:0([\d.]+)", ffmpeg.describe(path))
+    assert seconds is not None
+    assert load_index(path).duration == pytest.approx(float(seconds[1]), abs=0.01)
+
+
 def test_the_size_is_that_of_the_picture(clip: Clip, any_clip: str):
     index = load_index(clip(any_clip))
     assert (index.height, index.width) == ((65, 97) if "odd" in any_clip else (64, 96))

@@ -66,7 +66,7 @@ def test_the_plot_stays_small_with_many_segments() -> None:
 
 def test_the_page_has_the_plot_and_its_error_only_where_something_was_computed() -> None:
     page = render_report(HEADER, plan(1.0), [receipt(1.25)], [])
-    assert "they differ by 20 % (median of 1)" in page
+    assert "they differ by 20 % of the measured (median of 1)" in page
     assert re.search(r"<svg[^>]*aria-labelledby=\"plot-title\"", page)
     assert "<svg" not in render_report(HEADER, plan(1.0), [receipt(1.25, computed=False)], [])
 
