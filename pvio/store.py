@@ -86,8 +86,10 @@ class Store:
         self, kind: Kind, key: str, payload: bytes | memoryview, info: dict[str, Any]
     ) -> None:
         """Commit an entry whose payload is in memory."""
-        with self.writing(kind, key, info) as file:
+        digest = _digest(payload, info)
+        with self._committed(kind, key) as file:
             file.write(payload)
+            file.write(_footer(info, digest))
 
     @contextlib.contextmanager
     def writing(self, kind: Kind, key: str, info: dict[str, Any]) -> Iterator[BinaryIO]:
@@ -95,18 +97,20 @@ class Store:
 
         `info` is stored as it is at the end of the block.
         """
-        final = self.path(kind, key)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(final) as temporary, open(temporary, "w+b") as file:
+        with self._committed(kind, key) as file:
             yield file
             file.seek(0)
             digest = hashlib.blake2b(digest_size=16)
             while block := file.read(_BLOCK):
                 digest.update(block)
             digest.update(_canonical(info))
-            footer = json.dumps({**info, "digest": digest.hexdigest()}).encode()
             file.seek(0, io.SEEK_END)
-            file.write(footer + _FOOTER.pack(len(footer), _MAGIC))
+            file.write(_footer(info, digest.hexdigest()))
+
+    @contextlib.contextmanager
+    def _committed(self, kind: Kind, key: str) -> Iterator[BinaryIO]:
+        with replacing(self.path(kind, key)) as temporary, open(temporary, "w+b") as file:
+            yield file
             file.flush()
             if kind != "index":  # quickly built again, should a power cut take it
                 os.fsync(file.fileno())
@@ -129,7 +133,12 @@ class Store:
             raise StoreError(f"{self.path(kind, key)} is damaged: {error}") from error
 
 
-def _digest(payload: bytes, info: dict[str, Any]) -> str:
+def _footer(info: dict[str, Any], digest: str) -> bytes:
+    footer = json.dumps({**info, "digest": digest}).encode()
+    return footer + _FOOTER.pack(len(footer), _MAGIC)
+
+
+def _digest(payload: bytes | memoryview, info: dict[str, Any]) -> str:
     """Digest of payload and facts."""
     digest = hashlib.blake2b(payload, digest_size=16)
     digest.update(_canonical({name: value for name, value in info.items() if name != "digest"}))

@@ -7,9 +7,9 @@ picture is decoded to learn the display orientation.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
+import zlib
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -164,8 +164,7 @@ def build_index(source: Source) -> FrameIndex:
 
 def pack_index(index: FrameIndex) -> tuple[bytes, dict[str, Any]]:
     """Payload and facts of the index as a store entry."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, pts=index.pts, keyframes=index.keyframes)
+    numbers = np.concatenate([index.pts, index.keyframes]).astype("<i8")
     facts = {
         field.name: getattr(index, field.name)
         for field in fields(index)
@@ -174,13 +173,13 @@ def pack_index(index: FrameIndex) -> tuple[bytes, dict[str, Any]]:
     facts |= {name: str(value) for name, value in facts.items() if isinstance(value, Fraction)}
     facts |= {"orientation": asdict(index.orientation), "content": index.digest}
     facts |= {"n_frames": index.n_frames, "duration": index.duration}
-    return buffer.getvalue(), facts
+    return zlib.compress(numbers.tobytes(), 1), facts
 
 
 def unpack_index(payload: bytes, facts: dict[str, Any], path: str) -> FrameIndex:
     """The index from a store entry."""
-    with np.load(io.BytesIO(payload)) as arrays:
-        pts, keyframes = arrays["pts"], arrays["keyframes"]
+    numbers = np.frombuffer(zlib.decompress(payload), "<i8").astype(np.int64)
+    pts, keyframes = np.split(numbers, [facts["n_frames"]])
     names = {field.name for field in fields(FrameIndex)}
     plain = {name: value for name, value in facts.items() if name in names}
     for name in ("time_base", "rate", "sample_aspect_ratio"):
