@@ -21,6 +21,8 @@ from pvio.media.index import FrameIndex
 if TYPE_CHECKING:
     from pvio.loader import VideoCollectionDataset
 
+# That a batch is converted in.
+_PIECES = 8
 # Batches that the user may hold without a copy.
 _MOST_LENT = 256
 # Worker (None: the main process), epoch, and number of the memory that a batch lies in.
@@ -197,7 +199,11 @@ class FloatBuffers:
     def convert(self, pixels: torch.Tensor, threads: Executor) -> torch.Tensor:
         """float32 in [0, 1] of uint8 or uint16, B×C×H×W."""
         out = self._take(tuple(pixels.shape))
-        for _ in threads.map(to_float, pixels.numpy(), out):
+        # In a few pieces: to hand over every picture alone takes as long as a small one needs.
+        length = math.ceil(len(out) / _PIECES)
+        pieces = [slice(at, at + length) for at in range(0, len(out), length)]
+        source = pixels.numpy()
+        for _ in threads.map(lambda piece: to_float(source[piece], out[piece]), pieces):
             pass
         return torch.from_numpy(out)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 from pvio.media.container import open_container
@@ -14,9 +15,10 @@ log = logging.getLogger(__name__)
 # What a container says of itself, not of the recording.
 _OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}
 _OF_A_STREAM = ("language", "title", "handler_name")
+NOT_LATER = Fraction(0)
 
 
-def copy_metadata(index: FrameIndex, output: Any) -> None:
+def copy_metadata(index: FrameIndex, output: Any, later: Fraction = NOT_LATER) -> None:
     """Take over the container's metadata and chapters, and the metadata of the video stream.
 
     Nothing is written yet. Containers leave out keys for which they have no place.
@@ -24,6 +26,7 @@ def copy_metadata(index: FrameIndex, output: Any) -> None:
     Args:
         index: of the source.
         output: open container, to which the video stream has been added.
+        later: seconds by which chapters come later than in the source.
     """
     with open_container(index.path) as source:
         kept = {
@@ -36,15 +39,22 @@ def copy_metadata(index: FrameIndex, output: Any) -> None:
         for chapter in chapters:
             words = chapter["metadata"]
             chapter["metadata"] = {key: _readable(value) for key, value in words.items()}
+            for end in ("start", "end"):
+                chapter[end] += round(later / (chapter["time_base"] or 1))
         if chapters:
             output.set_chapters(chapters)
         _describe(source.streams[index.stream_index], output.streams.video[0])
 
 
-def audio_packets(index: FrameIndex, output: Any) -> Iterator[Any]:
+def audio_packets(index: FrameIndex, output: Any, later: Fraction = NOT_LATER) -> Iterator[Any]:
     """Packets of all audio streams of the source, for streams that are added to the output here.
 
     A stream that the container cannot hold is left out, with a warning.
+
+    Args:
+        index: of the source.
+        output: open container.
+        later: seconds by which packets come later than in the source.
     """
     if not index.n_audio_streams:
         return iter(())
@@ -67,6 +77,9 @@ def audio_packets(index: FrameIndex, output: Any) -> Iterator[Any]:
             wanted = [source.streams[number] for number in streams]
             for packet in source.demux(wanted) if wanted else ():
                 if packet.dts is not None and packet.size:
+                    units = round(later / packet.time_base) if later else 0
+                    packet.dts += units
+                    packet.pts = None if packet.pts is None else packet.pts + units
                     packet.stream = streams[packet.stream.index]
                     yield packet
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pvio.media.container import open_container
 from pvio.media.index import FrameIndex
 from pvio.media.output_format import output_color
 from pvio.media.side_streams import audio_packets, copy_metadata
+
+log = logging.getLogger(__name__)
 
 Segment = tuple[int, int, bytes | BinaryIO]
 
@@ -68,9 +71,18 @@ def join_segments(
                 if first is None:
                     first = found
                     video = _add_video(target, stream, index, clock.unit, path)
+                    later = time_before_zero(index.pts) * index.time_base
+                    if later:
+                        log.warning(
+                            "%s: it begins %g s before 0; the new video, sound and chapters "
+                            "included, is that much later",
+                            *(index.path, float(later)),
+                        )
                     if metadata and has_source:
-                        copy_metadata(index, target)
-                    sound = audio_packets(index, target) if audio and has_source else iter(())
+                        copy_metadata(index, target, later)
+                    sound = (
+                        audio_packets(index, target, later) if audio and has_source else iter(())
+                    )
                     pending = next(sound, None)
                 if found != first:
                     raise EncodeError(f"{name} {_difference(found, first)}")
@@ -96,7 +108,7 @@ def container_times(
     """The times of frames as a container holds them: strictly ascending, exact but in Matroska.
 
     Matroska counts milliseconds: times are rounded to the nearest. Repeated ones move up to the
-    next free unit.
+    next free unit. Where frames begin before 0, which containers cannot show, they begin at 0.
 
     Args:
         pts: int64, ascending, in units of `time_base`.
@@ -106,12 +118,18 @@ def container_times(
     Returns:
         int64 time stamps, and the seconds per unit of these.
     """
+    pts = pts + time_before_zero(pts)
     if not _is_matroska(path):
         return strictly_ascending(pts), time_base
     scale = time_base / _MATROSKA_UNIT
     num, den = scale.numerator, scale.denominator
     units = np.array([(2 * int(each) * num + den) // (2 * den) for each in pts], np.int64)
     return strictly_ascending(units), _MATROSKA_UNIT
+
+
+def time_before_zero(pts: np.ndarray) -> int:
+    """By how much a video begins before 0, in the units of its time stamps."""
+    return max(0, -int(pts[0])) if len(pts) else 0
 
 
 def strictly_ascending(pts: np.ndarray) -> np.ndarray:
@@ -218,12 +236,6 @@ class _Clock:
 
     def __init__(self, index: FrameIndex, path: str | os.PathLike[str]):
         self.pts, self.unit = container_times(index.pts, index.time_base, path)
-        if self.pts[0] < 0:
-            begin = float(self.pts[0] * self.unit)
-            raise EncodeError(
-                f"{index.path}: its frames begin before 0, at {begin:g} s, which "
-                "neither MP4 nor Matroska can show"
-            )
         last = max(1, round(index.last_seconds / self.unit))
         self.durations = np.append(np.diff(self.pts), last)
         self._step = int(np.median(np.diff(self.pts))) if len(self.pts) > 1 else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from clips import B_FRAMES
+from clips import B_FRAMES, TONE
 from clips import source as moving_picture
 from encoding import encoded, reencode
 from hypothesis import given
@@ -169,14 +170,28 @@ def test_times_that_are_no_milliseconds_are_rounded_in_matroska(
     assert any(off)
 
 
-@pytest.mark.parametrize("codec", ["libx264", "ffv1"])
-def test_a_start_before_zero_is_an_error_that_says_so(
-    clip: Clip, codec: str, settings_for: Any, tmp_path: Path
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264", ".mp4"), ("ffv1", ".mkv")])
+def test_a_video_that_starts_before_zero_starts_at_zero(
+    codec: str, suffix: str, settings_for: Any, tmp_path: Path, ffmpeg: Any, caplog: Any
 ):
-    index = load_index(clip("negative_start.mkv"))
-    parts = encoded(index, settings_for(codec=codec))
-    with pytest.raises(EncodeError, match=r"begin before 0, at -0\.5 s"):
-        join_segments(parts, index, tmp_path / "out.mp4")
+    source, early = tmp_path / "source.ts", tmp_path / "early.mkv"
+    ffmpeg.run(*("-v", "error", *TONE, *moving_picture("25"), *B_FRAMES, "-c:a", "mp2", source))
+    shift = ("-output_ts_offset", "-2", "-avoid_negative_ts", "disabled")
+    ffmpeg.run(*("-v", "error", "-copyts", "-i", source, "-c", "copy", *shift, early))
+    index = load_index(early)
+    assert index.pts[0] < 0
+    path = reencode(early, settings_for(codec=codec), tmp_path / f"out{suffix}")
+    assert "before 0" in caplog.text
+    times = ffmpeg.times(path)
+    assert times[0] == 0
+    steps = [b - a for a, b in itertools.pairwise(index.pts)]
+    assert [b - a for a, b in itertools.pairwise(times)] == [
+        step * index.time_base for step in steps
+    ]
+    # The sound stays with the pictures.
+    (old, _), (new, _) = (ffmpeg.packets(each, "0:a:0")[0] for each in (early, path))
+    later = -int(index.pts[0]) * index.time_base
+    assert abs(float(new - old - later)) < 0.001
 
 
 def test_segments_do_not_depend_on_where_the_clock_begins(clip: Clip, settings_for: Any):
