@@ -46,8 +46,8 @@ async function look(file, time) {
   const loaded = on("loadeddata");
   video.src = file;
   await loaded;
-  // Twice: of a video that starts late Chromium learns with the first seek how long it is.
-  for (let i = 0; i < 2; i++) {
+  // Of a video that starts late, Chromium learns only while it seeks how long it is.
+  for (let i = 0; i < 20 && Math.abs(video.currentTime - time) > 1e-3; i++) {
     const sought = on("seeked");
     video.currentTime = time;
     await sought;
