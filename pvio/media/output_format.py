@@ -96,7 +96,8 @@ def choose_pixel_format(
     """The format that `output.pix_fmt` asks for, or the nearest that codec and size allow.
 
     `auto` is 4:2:0 in the source's bit depth, 8 or 10, and the source's own format with ffv1. With
-    an odd side it is 4:4:4, except in ffv1. What differs from a format asked for is logged.
+    an odd side it is 4:4:4, except in ffv1, and so is 4:2:2 of a video on its side. What differs
+    from a format asked for is logged.
     """
     codec = CODECS[settings.codec]
     lossless = settings.codec == "ffv1"
@@ -110,14 +111,19 @@ def choose_pixel_format(
     else:
         layout, bits = _layout_and_depth(settings.pix_fmt)
     wanted = _name(layout, bits)
-    fits = codec.takes_odd or fits_subsampling(layout, height, width)
+    # Chroma planes that are rounded up, or halved in one direction only, cannot be turned.
+    rounds_up = codec.takes_odd and index.orientation.is_upright
+    is_on_side = index.orientation.quarter_turns % 2 == 1
+    fits = rounds_up or fits_subsampling(layout, height, width)
+    fits = fits and not (layout == "422" and is_on_side)
     if not fits or not any(f"yuv{layout}p" in name for name in codec.pixel_formats):
         layout = "444"
     depths = sorted(bit_depth(n) for n in codec.pixel_formats if n.startswith(f"yuv{layout}p"))
     bits = next((each for each in depths if each >= bits), depths[-1])
     chosen = _name(layout, bits)
     if chosen != wanted and settings.pix_fmt != "auto":
-        why = f"{width}×{height} pixels" if not fits else settings.codec
+        turned = ", turned" if not index.orientation.is_upright else ""
+        why = f"{width}×{height} pixels{turned}" if not fits else settings.codec
         say_once(f"{index.path}: encoded as {chosen}, since {wanted} does not go with {why}")
     return chosen
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_BY_SEVERITY = ("ok", "suspect", "corrupt", "missing")
 # Statuses of frames whose own picture is shown.
 _SHOWN = ("ok", "suspect")
 
@@ -168,7 +169,9 @@ class Painter:
         try:
             with SegmentEncoder(file, output, self._settings.output) as encoder:
                 for decoded, row in zip(reader.frames(start, stop), rows, strict=True):
-                    good = decoded.status in _SHOWN
+                    # Encode may decode otherwise than infer did: what either found counts.
+                    status = max(decoded.status, row.get("status", "ok"), key=_BY_SEVERITY.index)
+                    good = status in _SHOWN
                     if good:
                         last = converter(decoded.picture)
                     elif last is None:
@@ -177,8 +180,8 @@ class Painter:
                     if good:
                         self._draw_row(canvas, row, seen)
                     seen.append(row)
-                    if decoded.status != "ok":
-                        _mark(canvas, decoded.status)
+                    if status != "ok":
+                        _mark(canvas, status)
                     encoder.encode(int(index.pts[decoded.rank]))
                     progress(1)
         finally:

@@ -395,6 +395,45 @@ def start_lost(clip: Clip, tmp_path: Path) -> FrameIndex:
     return index
 
 
+def test_a_row_that_is_lost_is_not_drawn_though_encode_can_decode_it(
+    clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any
+):
+    index = load_index(clip("plain.mp4"))
+    rows = [{"frame": rank, "status": "missing" if rank == 20 else "ok"} for rank in range(40)]
+    file = io.BytesIO()
+    Painter(settings_for("Spot")).encode(file, index, 0, 40, rows, lambda n: None)
+    join_segments([(0, 40, file.getvalue())], index, tmp_path / "out.mp4")
+    found = ffmpeg.luma(tmp_path / "out.mp4", 64, 96)
+    source = ffmpeg.luma(clip("plain.mp4"), 64, 96)
+    aside = (slice(40, 58), slice(60, 88))  # neither mark nor spot
+    assert np.array_equal(found[20][aside], source[19][aside])
+    assert not np.array_equal(source[20][aside], source[19][aside])
+    assert found[20, 32, 48] == source[19, 32, 48]  # no spot
+
+
+@pytest.mark.parametrize(
+    "output", [{"codec": "ffv1"}, {"pix_fmt": "source"}, {"pix_fmt": "yuv422p"}]
+)
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_turned_videos_of_4_2_2_keep_their_luma(
+    degrees: int, output: dict[str, str], clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any
+):
+    source = tmp_path / "turned.mp4"
+    turn = ["-display_rotation", degrees]
+    ffmpeg.run("-v", "error", *turn, "-i", clip("h264_422.mp4"), "-c", "copy", source)
+    path = tmp_path / ("out.mkv" if "codec" in output else "out.mp4")
+    reencode(source, settings_for(**output), path)
+    size = (64, 96) if degrees == 180 else (96, 64)
+    found, expected = (
+        np.frombuffer(
+            ffmpeg.decode(each, "gray", "-vf", "format=yuv444p,extractplanes=y"), np.uint8
+        )
+        for each in (path, source)  # FFmpeg turns the source by itself
+    )
+    assert len(found) == 40 * size[0] * size[1]
+    assert np.array_equal(found, expected)
+
+
 def test_rows_in_front_of_the_first_picture_are_black(
     start_lost: FrameIndex, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):

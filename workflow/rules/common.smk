@@ -30,7 +30,9 @@ CHECKED = "work/checked" if SETTINGS.on_damaged == "fail" else []
 # name tells its content.
 PROBE_SETTINGS = save_settings(SETTINGS, "videos", "cache")
 # All but the first two for the predicted costs, which costs.json refines without a rerun.
-PLAN_SETTINGS = save_settings(SETTINGS, "cache", "segment_frames", "model", "decoder", "output")
+PLAN_SETTINGS = save_settings(
+    SETTINGS, "cache", "segment_frames", "model", "decoder", "output"
+)
 COMPUTED_WITH = ("cache", "model", "decoder", "decoder_timeout")
 INFER_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH)
 ENCODE_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH, "output")
