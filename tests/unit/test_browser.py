@@ -21,6 +21,7 @@ from clips import REPOSITORY
 from encoding import MODELS, reencode, settings_of
 
 from pvio.media.index import load_index
+from pvio.media.output_format import upright_aspect
 
 Clip = Callable[[str], Path]
 
@@ -198,6 +199,11 @@ def test_chromium_plays_and_seeks(browser: dict[str, Seen], name: str):
     if seen.source_found is not None:
         expected = seen.source_found["duration"]
     assert seen.found["duration"] == pytest.approx(expected, abs=2 * frame)
+    # Chromium makes pixels that are no squares square by stretching one side.
+    index = load_index(seen.source)
+    shape = index.width * upright_aspect(index) / index.height
+    assert seen.found["width"] / seen.found["height"] == pytest.approx(float(shape), rel=0.02)
+    assert min(seen.found["width"] - index.width, seen.found["height"] - index.height) == 0
     stream = "0:v:1" if name == "tc_nasa_13013.mp4" else "0:v:0"
     found = np.reshape(seen.found["green"], (SIDE, SIDE))
     # Correlated, since browsers and FFmpeg guess another matrix where a source is not tagged.
