@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ import torch
 from pvio.config import Settings
 from pvio.errors import ModelError
 from pvio.media.behind import Behind
+from pvio.media.decoded import SHOWN, Status
 from pvio.media.guarded import GuardedReader
 from pvio.media.index import FrameIndex
+from pvio.media.nearest import first_picture_from, last_picture_before
 from pvio.media.picture import Converter
 from pvio.media.read import sample_pictures
 from pvio.models.contract import BASE_COLUMNS, FRAMES_OUTPUT, HasPrepare, VideoInfo
@@ -33,7 +35,16 @@ BATCHES_AHEAD = 2
 BATCHES_BEHIND = 1
 
 Progress = Callable[[int], None]
-FramesSink = Callable[[int, np.ndarray | None], None]
+
+
+class FramesSink(Protocol):
+    """Takes the pictures that the model returned, uint8 H×W×C; called in a thread of its own."""
+
+    def begin(self, picture: np.ndarray) -> None:
+        """What a segment shows that begins without a picture; called in front of its frames."""
+
+    def write(self, picture: np.ndarray | None, status: Status) -> None:
+        """The next frame; None for one without a picture."""
 
 
 class Batch(NamedTuple):
@@ -50,7 +61,7 @@ class Batch(NamedTuple):
     ranks: list[int]
     sent: Sent | None
     buffer: np.ndarray
-    status: dict[int, str]
+    status: dict[int, Status]
     decode_seconds: float
 
 
@@ -58,14 +69,16 @@ class Returned(NamedTuple):
     """Pictures that the model returned for a batch.
 
     Attributes:
-        ranks: of all frames of the batch.
-        with_picture: those that the model saw.
+        status: of all frames of the batch, by rank.
+        with_picture: ranks of those that the model saw.
         frames: one picture for each of these, B×C×H×W; None when the model returned none.
+        before: uint8 H×W×C, what the segment begins with; None where a picture follows.
     """
 
-    ranks: list[int]
+    status: dict[int, Status]
     with_picture: list[int]
     frames: np.ndarray | None
+    before: np.ndarray | None
 
 
 @dataclass
@@ -136,9 +149,7 @@ class Engine:
             index: of the video.
             start, stop: ranks; batches are counted from `start`.
             progress: called with the number of frames done since the last call.
-            frames_sink: takes every frame in order as (rank, uint8 picture H×W×C the model
-                returned under `frames`, or None for a frame without a picture); called in a
-                thread of its own.
+            frames_sink: takes every frame in order, with what the model returned under `frames`.
 
         Raises:
             ModelError: when the model raises or breaks the contract; names the frames.
@@ -168,7 +179,9 @@ class Engine:
                     frames = outputs.pop(FRAMES_OUTPUT, None)
                     result.table.add(batch.ranks, outputs)
                 if behind is not None:
-                    behind.put(Returned(list(batch.status), batch.ranks, frames))
+                    begins_bare = start in batch.status and start not in batch.ranks
+                    before = self._picture_before(index, start, stop) if begins_bare else None
+                    behind.put(Returned(batch.status, batch.ranks, frames, before))
                 progress(len(batch.status))
         result.given_up = reader.given_up
         total = time.perf_counter() - began
@@ -180,6 +193,27 @@ class Engine:
             "prepare": preparing,
         }
         return result
+
+    def _picture_before(self, index: FrameIndex, start: int, stop: int) -> np.ndarray:
+        """What `frames` show of a segment that begins without a picture.
+
+        The model's picture of the last frame before that has one; where there is none, a black one
+        of the size of those to come, or of the source's when none comes.
+        """
+        converter = input_converter(index, self.settings)
+        how = (self.decoder, self.settings.decoder_timeout, converter)
+        picture = last_picture_before(index, start, *how)
+        is_first = picture is None
+        if is_first:
+            picture = first_picture_from(index, start, *how)
+        if picture is None:
+            return np.zeros((index.height, index.width, 1), np.uint8)
+        self._prepare(index)
+        sent = self.transfer.send(picture[np.newaxis])
+        outputs = self._call([start], sent)
+        self.transfer.done_with(sent)
+        shown = as_pictures(_frames_of(outputs.get(FRAMES_OUTPUT)))[0]
+        return np.zeros_like(shown) if is_first else shown
 
     def _prepare(self, index: FrameIndex) -> float:
         """Let the model look at the video, once for all of its segments in this process.
@@ -312,10 +346,10 @@ def _fill(
 ) -> Batch:
     began = time.perf_counter()
     ranks: list[int] = []
-    status: dict[int, str] = {}
+    status: dict[int, Status] = {}
     for decoded in frames:
         status[decoded.rank] = decoded.status
-        if decoded.status in ("ok", "suspect"):
+        if decoded.status in SHOWN:
             converter.into(decoded.picture, buffer[len(ranks)])
             ranks.append(decoded.rank)
         if decoded.rank == stop - 1:
@@ -325,15 +359,23 @@ def _fill(
 
 
 def _hand_over(returned: Returned, sink: FramesSink) -> None:
-    if returned.with_picture and returned.frames is None:
+    if returned.before is not None:
+        sink.begin(returned.before)
+    made: Iterable[np.ndarray] = ()
+    if returned.with_picture:
+        made = as_pictures(_frames_of(returned.frames))
+    pictures = dict(zip(returned.with_picture, made, strict=True))
+    for rank, status in returned.status.items():
+        sink.write(pictures.get(rank), status)
+
+
+def _frames_of(frames: np.ndarray | None) -> np.ndarray:
+    if frames is None:
         raise ModelError(
             "output.video is 'frames', but the model returned no output named 'frames' "
             "(B×C×H×W, uint8 or float in [0, 1])"
         )
-    made: Iterable[np.ndarray] = () if returned.frames is None else as_pictures(returned.frames)
-    pictures = dict(zip(returned.with_picture, made, strict=True))
-    for rank in returned.ranks:
-        sink(rank, pictures.get(rank))
+    return frames
 
 
 def _outputs(returned: Any, n: int, where: str) -> dict[str, np.ndarray]:

@@ -9,8 +9,8 @@ from pvio.manifest import ProbedVideo
 from pvio.store import make_key
 
 # Raised when the same inputs give other results or another layout than the release before.
-PREDICTIONS_SCHEMA = 3
-VIDEO_SCHEMA = 2
+PREDICTIONS_SCHEMA = 4
+VIDEO_SCHEMA = 3
 
 
 class Frames(Protocol):

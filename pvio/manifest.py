@@ -84,7 +84,7 @@ class SegmentReceipt:
 
     Attributes:
         segment: its number in `Plan.segments`.
-        key: of its result in the store.
+        digests: of its entries in the store, by kind.
         computed: False when the result was there already.
         status: rows by status (infer only).
         seconds: measured when it was computed: total, and parts of it, in wall time; cost, and the
@@ -94,7 +94,7 @@ class SegmentReceipt:
     """
 
     segment: int
-    key: str
+    digests: dict[str, str]
     computed: bool
     status: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -152,12 +152,13 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
 def read_receipt(path: str | os.PathLike[str]) -> Receipt:
     """Read what a shard job wrote."""
     data = _read(path)
-    return Receipt(
-        stage=data["stage"],
-        shard=data["shard"],
-        seconds=data["seconds"],
-        segments=[SegmentReceipt(**row) for row in data["segments"]],
-    )
+    try:
+        return Receipt(**{**data, "segments": [SegmentReceipt(**row) for row in data["segments"]]})
+    except (KeyError, TypeError) as error:
+        raise PvioError(
+            f"{path} was written by another version of pvio; run again with --forcerun plan: "
+            "what is in the cache is not computed again"
+        ) from error
 
 
 def _read(path: str | os.PathLike[str]) -> Any:

@@ -1,9 +1,9 @@
 """The store of finished work: one file per entry, found by key, committed by a rename.
 
-An entry is its payload, followed by a footer: a JSON object with facts about the payload, the
-footer's length and a magic number. The footer carries a digest of the payload that is verified
-on reading. An entry is written under a temporary name, flushed to disk and renamed, so that a
-file with an entry's name is always whole, also when many jobs write the same key at once.
+An entry is its payload, followed by a footer: a JSON object with facts about the payload, its
+digest among them, then a digest of this object, its length and a magic number. Both digests are
+verified on reading. An entry is written under a temporary name, flushed to disk and renamed, so
+that a file with an entry's name is always whole, also when many jobs write the same key at once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from pvio.errors import StoreError
 Kind = Literal["index", "predictions", "video"]
 # For looking up many entries; more than cores, to hide the latency of a network.
 LOOKUP_THREADS = 8
-_FOOTER = struct.Struct("<Q8s")
-_MAGIC = b"pvio\x00\x01\r\n"
+_DIGEST_SIZE = 16
+_END = struct.Struct(f"<{_DIGEST_SIZE}sQ8s")
+_MAGIC = b"pvio\x00\x02\r\n"
 _BLOCK = 1 << 20
 
 
@@ -56,7 +57,7 @@ class Store:
         return (self.root / kind).is_dir()
 
     def info(self, kind: Kind, key: str) -> dict[str, Any]:
-        """The facts in the footer, without reading the payload.
+        """The facts in the footer, the payload's `digest` among them, without reading the payload.
 
         Raises:
             StoreError: when the entry is absent or its footer is damaged.
@@ -74,7 +75,7 @@ class Store:
             info, size = self._footer(file, kind, key)
             file.seek(0)
             payload = file.read(size)
-        if _digest(payload, info) != info.get("digest"):
+        if _digest(payload).hexdigest() != info["digest"]:
             raise StoreError(f"{self.path(kind, key)} is damaged: its digest does not match")
         return payload, info
 
@@ -86,10 +87,9 @@ class Store:
         self, kind: Kind, key: str, payload: bytes | memoryview, info: dict[str, Any]
     ) -> None:
         """Commit an entry whose payload is in memory."""
-        digest = _digest(payload, info)
         with self._committed(kind, key) as file:
             file.write(payload)
-            file.write(_footer(info, digest))
+            file.write(_footer(info, _digest(payload)))
 
     @contextlib.contextmanager
     def writing(self, kind: Kind, key: str, info: dict[str, Any]) -> Iterator[BinaryIO]:
@@ -100,12 +100,11 @@ class Store:
         with self._committed(kind, key) as file:
             yield file
             file.seek(0)
-            digest = hashlib.blake2b(digest_size=16)
+            digest = _digest(b"")
             while block := file.read(_BLOCK):
                 digest.update(block)
-            digest.update(_canonical(info))
             file.seek(0, io.SEEK_END)
-            file.write(_footer(info, digest.hexdigest()))
+            file.write(_footer(info, digest))
 
     @contextlib.contextmanager
     def _committed(self, kind: Kind, key: str) -> Iterator[BinaryIO]:
@@ -123,30 +122,26 @@ class Store:
 
     def _footer(self, file: BinaryIO, kind: Kind, key: str) -> tuple[dict[str, Any], int]:
         try:
-            end = file.seek(-_FOOTER.size, io.SEEK_END)
-            length, magic = _FOOTER.unpack(file.read(_FOOTER.size))
+            end = file.seek(-_END.size, io.SEEK_END)
+            digest, length, magic = _END.unpack(file.read(_END.size))
             if magic != _MAGIC or length > end:
                 raise ValueError("no footer")
             file.seek(end - length)
-            return json.loads(file.read(length)), end - length
+            text = file.read(length)
+            if _digest(text).digest() != digest:
+                raise ValueError("the digest of its footer does not match")
+            return json.loads(text), end - length
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.path(kind, key)} is damaged: {error}") from error
 
 
-def _footer(info: dict[str, Any], digest: str) -> bytes:
-    footer = json.dumps({**info, "digest": digest}).encode()
-    return footer + _FOOTER.pack(len(footer), _MAGIC)
+def _footer(info: dict[str, Any], digest: Any) -> bytes:
+    text = json.dumps({**info, "digest": digest.hexdigest()}).encode()
+    return text + _END.pack(_digest(text).digest(), len(text), _MAGIC)
 
 
-def _digest(payload: bytes | memoryview, info: dict[str, Any]) -> str:
-    """Digest of payload and facts."""
-    digest = hashlib.blake2b(payload, digest_size=16)
-    digest.update(_canonical({name: value for name, value in info.items() if name != "digest"}))
-    return digest.hexdigest()
-
-
-def _canonical(info: dict[str, Any]) -> bytes:
-    return json.dumps(info, sort_keys=True).encode()
+def _digest(data: bytes | memoryview) -> Any:
+    return hashlib.blake2b(data, digest_size=_DIGEST_SIZE)
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:

@@ -123,6 +123,7 @@ def write_frames_to_video(
     total = len(frames) if isinstance(frames, Sized) else "?"
     with replacing(video_path) as temporary:
         command = _encode_command(temporary, first, fps, codec, ffmpeg_params)
+        all_taken = False
         with tempfile.TemporaryFile() as messages:
             with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=messages) as process:
                 pipe = process.stdin
@@ -134,6 +135,7 @@ def write_frames_to_video(
                         if log_interval is not None and i % log_interval == 0:
                             logger.log(log_level, "Written frame %d/%s", i + 1, total)
                     pipe.close()
+                    all_taken = True
                 except BrokenPipeError:
                     pass  # FFmpeg gave up; its message says why
                 except BaseException:
@@ -142,13 +144,13 @@ def write_frames_to_video(
                 finally:
                     with contextlib.suppress(BrokenPipeError):
                         pipe.close()
-            if process.returncode != 0:
+            if process.returncode != 0 or not all_taken:
                 messages.seek(0)
                 text = messages.read().decode(errors="replace").strip()
                 text = text.replace(str(temporary), str(video_path))
                 raise EncodeError(
                     f"{video_path}: FFmpeg could not encode it with {codec}: "
-                    + (text or f"it ended with code {process.returncode}")
+                    + (text or f"it ended with code {process.returncode} before the last frame")
                 )
 
 

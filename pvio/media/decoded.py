@@ -11,6 +11,10 @@ import numpy as np
 from pvio.media.index import FrameIndex
 
 Status = Literal["ok", "suspect", "corrupt", "missing"]
+# From the least to the most severe.
+SEVERITY: tuple[Status, ...] = ("ok", "suspect", "corrupt", "missing")
+# Of frames whose own picture is shown to models and viewers.
+SHOWN = SEVERITY[:2]
 
 
 class Decoded(NamedTuple):

@@ -324,3 +324,10 @@ def color_each(name: str, colors: Sequence[Color] | None, color: Color, n: int) 
     if len(chosen) != n:
         raise ValueError(f"{name} has {len(chosen)} colours; expected {n}")
     return [shade if isinstance(shade, str) else tuple(shade) for shade in chosen]
+
+
+def mark(canvas: Canvas, status: str) -> None:
+    """Show that a picture is not, or may not be, the frame's own."""
+    size = max(10, canvas.height // 20)
+    canvas.box(0, 0, canvas.width - 1, canvas.height - 1, color="red", width=4)
+    canvas.text(8, 8, status, color="white", size=size, background="red")

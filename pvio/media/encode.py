@@ -166,7 +166,8 @@ def _blank(output: OutputFormat) -> av.VideoFrame:
         format=av.VideoFormat(output.pixel_format),
         time_base=Fraction(1, 1000),
     )
-    shape = graph.add("setsar", f"{output.aspect.numerator}/{output.aspect.denominator}")
+    top = max(output.aspect.numerator, output.aspect.denominator)
+    shape = graph.add("setsar", f"{output.aspect.numerator}/{output.aspect.denominator}:max={top}")
     sink = graph.add("buffersink")
     source.link_to(shape)
     shape.link_to(sink)

@@ -28,7 +28,7 @@ from pvio.media.orientation import Orientation, display_orientation
 from pvio.media.packets import DEFAULT_RATE, read_packets
 from pvio.store import Store, StoreError, file_digest, make_key
 
-SCHEMA = 9
+SCHEMA = 10
 
 
 @dataclass(frozen=True, eq=False)

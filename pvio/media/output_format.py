@@ -6,6 +6,7 @@ import functools
 import logging
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 
@@ -54,6 +55,11 @@ class OutputFormat:
     def matrix(self) -> str:
         """Name of the colour matrix; bt601 for untagged sources, which is FFmpeg's own default."""
         return {1: "bt709", 9: "bt2020", 10: "bt2020"}.get(self.color[1], "bt601")
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """What a `Canvas` needs to know of the planes."""
+        return {"bit_depth": self.bit_depth, "full_range": self.full_range, "matrix": self.matrix}
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -134,9 +140,15 @@ def fits_subsampling(layout: str, height: int, width: int) -> bool:
 
 
 def output_color(index: FrameIndex) -> tuple[int, int, int, int]:
-    """Range, matrix, primaries, transfer of the output: the source's; bt709 for RGB sources."""
-    if index.is_image_folder or is_rgb(index.pix_fmt):
+    """Range, matrix, primaries, transfer of the output: the source's.
+
+    RGB has neither range nor matrix, and images no tags: BT.709, limited range, for these.
+    """
+    if index.is_image_folder:
         return (LIMITED, BT709, BT709, BT709)
+    if is_rgb(index.pix_fmt):
+        primaries, transfer = (BT709 if tag in (0, UNTAGGED) else tag for tag in index.color[2:])
+        return (LIMITED, BT709, primaries, transfer)
     # FFmpeg takes gray that does not say otherwise for full range, as JPEG does.
     full = index.pix_fmt.startswith("yuvj") or (is_gray(index.pix_fmt) and index.color[0] == 0)
     return (FULL if full else index.color[0], *index.color[1:])

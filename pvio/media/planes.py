@@ -26,6 +26,7 @@ from pvio.media.picture import plane_view
 # Planar YUV whose samples a planar format of the same layout and depth takes as they are.
 _PLANAR = re.compile(r"^yuv[aj]?(4\d\dp(?:\d+le)?)$")
 _GRAY = re.compile(r"^gray(\d+le)?$")
+_SMPTE170M = 6  # the same matrix as BT601, for other television
 
 
 class PlanarConverter:
@@ -37,14 +38,16 @@ class PlanarConverter:
     Args:
         output: format of the planes.
         orientation: of the source.
+        foreign: whether frames may come from elsewhere than the source: those that are tagged with
+            another matrix or range than the output's are converted.
     """
 
-    def __init__(self, output: OutputFormat, orientation: Orientation):
-        self._output, self._orientation = output, orientation
+    def __init__(self, output: OutputFormat, orientation: Orientation, foreign: bool = False):
+        self._output, self._orientation, self._foreign = output, orientation, foreign
         self._reformatter = VideoReformatter()
 
     def __reduce__(self) -> Any:
-        return PlanarConverter, (self._output, self._orientation)
+        return PlanarConverter, (self._output, self._orientation, self._foreign)
 
     def __call__(self, frame: Any) -> list[np.ndarray]:
         """Y, U, V planes, upright: uint8, or uint16 for more than 8 bits.
@@ -63,7 +66,13 @@ class PlanarConverter:
             planes[0] = _with_depth(luma, bit_depth(name), self._output)
             return planes
         planar = _PLANAR.match(name)
-        if not planar or f"yuv{planar[1]}" != self._output.pixel_format:
+        if (
+            self._foreign
+            and not is_rgb(name)
+            and _look_of(frame, self._output) != _look_of(None, self._output)
+        ):
+            frame = self._recoloured(frame)
+        elif not planar or f"yuv{planar[1]}" != self._output.pixel_format:
             frame = self._converted(frame)
         return [self._orientation.apply(plane_view(frame, number)) for number in range(3)]
 
@@ -78,6 +87,21 @@ class PlanarConverter:
             src_color_range=FULL if as_full else full,
             dst_color_range=full,
             dst_colorspace=_matrix(output) if from_rgb else None,
+            threads=1,
+        )
+
+    def _recoloured(self, frame: av.VideoFrame) -> av.VideoFrame:
+        (was_full, matrix), (full, new_matrix) = (
+            _look_of(each, self._output) for each in (frame, None)
+        )
+        return self._reformatter.reformat(
+            frame,
+            format=self._output.pixel_format,
+            interpolation=Interpolation.BICUBIC,
+            src_color_range=FULL if was_full else LIMITED,
+            dst_color_range=FULL if full else LIMITED,
+            src_colorspace=matrix,
+            dst_colorspace=new_matrix,
             threads=1,
         )
 
@@ -128,6 +152,19 @@ def empty_planes(output: OutputFormat) -> list[np.ndarray]:
 def _is_full(gray: av.VideoFrame) -> bool:
     """The range of a gray frame: full unless it says otherwise, as FFmpeg takes it."""
     return gray.color_range != LIMITED
+
+
+def _look_of(frame: av.VideoFrame | None, output: OutputFormat) -> tuple[bool, int]:
+    """Whether a frame has full range, and its matrix; the output's where it does not tell."""
+    full, matrix = output.full_range, _matrix(output)
+    if frame is not None:
+        if frame.color_range in (LIMITED, FULL):
+            full = frame.color_range == FULL
+        if frame.format.name.startswith("yuvj"):
+            full = True
+        if frame.colorspace not in (0, UNTAGGED):
+            matrix = int(frame.colorspace)
+    return full, BT601 if matrix == _SMPTE170M else matrix
 
 
 def _matrix(output: OutputFormat) -> int:

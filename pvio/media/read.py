@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from pvio.media.cuda_reader import open_cuda
-from pvio.media.decoded import Decoded, Reader
+from pvio.media.decoded import SHOWN, Decoded, Reader
 from pvio.media.image_reader import ImageFolderReader
 from pvio.media.index import FrameIndex
 from pvio.media.picture import Converter
@@ -73,7 +73,7 @@ def sample_pictures(reader: Reader, converter: Converter, n: int) -> np.ndarray:
     """Up to `n` pictures spread over the video: uint8, N×H×W×C; damaged frames are left out."""
     pictures = []
     for decoded in read_ranks(reader, sample_ranks(reader.index, n)):
-        if decoded.picture is not None and decoded.status in ("ok", "suspect"):
+        if decoded.picture is not None and decoded.status in SHOWN:
             out = np.empty(converter.shape, np.uint8)
             converter.into(decoded.picture, out)
             pictures.append(out)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, BinaryIO
@@ -17,7 +18,7 @@ from pvio.errors import EncodeError
 from pvio.media.container import open_container
 from pvio.media.index import FrameIndex
 from pvio.media.output_format import output_color
-from pvio.media.side_streams import audio_packets, copy_metadata
+from pvio.media.side_streams import Sound, copy_metadata, needs_free_keys
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def join_segments(
     *,
     audio: bool = True,
     metadata: bool = True,
-) -> None:
+) -> list[str]:
     """Write a video from its encoded segments, with the source's audio packets and metadata.
 
     Every frame gets its source frame's time stamp, see `container_times`.
@@ -46,6 +47,9 @@ def join_segments(
         audio: whether to copy the audio of the source.
         metadata: whether to copy its metadata and chapters.
 
+    Returns:
+        What of the source's sound is left out, as words.
+
     Raises:
         EncodeError: when a segment has another number of frames or other codec parameters than it
             must have, or when the video read back has other time stamps than the source. It names
@@ -56,9 +60,12 @@ def join_segments(
     first: _Parameters | None = None
     has_source = not index.is_image_folder
     expected = 0
-    with av.open(str(path), "w", container_options=_muxer_options(index, path)) as target:
-        sound: Iterator[Any] = iter(())
-        pending = None
+    words = metadata and has_source
+    sound: Sound | None = None
+    with contextlib.ExitStack() as stack:
+        target = stack.enter_context(
+            av.open(str(path), "w", container_options=_muxer_options(index, path, words))
+        )
         for start, stop, payload in segments:
             name = f"{index.path}: frames {start} to {stop - 1}"
             if start != expected:
@@ -78,28 +85,24 @@ def join_segments(
                             "included, is that much later",
                             *(index.path, float(later)),
                         )
-                    if metadata and has_source:
+                    if words:
                         copy_metadata(index, target, later)
-                    sound = (
-                        audio_packets(index, target, later) if audio and has_source else iter(())
-                    )
-                    pending = next(sound, None)
+                    if audio and has_source:
+                        sound = Sound(index, target, later)
+                        stack.callback(sound.close)
                 if found != first:
                     raise EncodeError(f"{name} {_difference(found, first)}")
                 packets = (packet for packet in source.demux(stream) if packet.size)
                 for position, (packet, rank) in enumerate(zip(packets, ranks, strict=True), start):
                     _retime(packet, position, rank, clock, first.reorder_depth, name)
                     packet.stream = video
-                    # Interleaved by time, as players expect.
-                    at = _seconds(packet)
-                    while pending is not None and _seconds(pending) <= at:
-                        target.mux(pending)
-                        pending = next(sound, None)
+                    if sound is not None:  # interleaved by time, as players expect
+                        sound.write_until(clock.dts(position, first.reorder_depth) * clock.unit)
                     target.mux(packet)
-        while pending is not None:
-            target.mux(pending)
-            pending = next(sound, None)
+        if sound is not None:
+            sound.write_until(None)
     _verify(path, index)
+    return sound.remarks if sound is not None else []
 
 
 def container_times(
@@ -215,14 +218,15 @@ def _add_video(
     return video
 
 
-def _muxer_options(index: FrameIndex, path: str | os.PathLike[str]) -> dict[str, str]:
+def _muxer_options(index: FrameIndex, path: str | os.PathLike[str], words: bool) -> dict[str, str]:
     if _is_matroska(path):
         return {"avoid_negative_ts": "disabled"}
     # The index at the front, and a clock in which the edit list holds the start exactly.
     clock = index.time_base.denominator
     while clock < 10_000:  # as FFmpeg's muxer chooses that of the track (libavformat/movenc.c)
         clock *= 2
-    return {"movflags": "+faststart", "movie_timescale": str(clock)}
+    free = "+use_metadata_tags" if words and needs_free_keys(index) else ""
+    return {"movflags": f"+faststart{free}", "movie_timescale": str(clock)}
 
 
 class _Clock:
@@ -275,10 +279,6 @@ def _retime(packet: Any, position: int, rank: int, clock: _Clock, depth: int, na
 
 def _is_matroska(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).lower().endswith(".mkv")
-
-
-def _seconds(packet: Any) -> float:
-    return float(packet.dts * packet.time_base)
 
 
 def _verify(path: str | os.PathLike[str], index: FrameIndex) -> None:

@@ -108,7 +108,8 @@ class VideoWriter:
         Args:
             picture: uint8 H×W×3 (RGB) or H×W (grey); Y, U and V planes of the pixel format that is
                 written, uint8, or uint16 for more than 8 bits; or a decoded frame, which is turned
-                upright where it has a display matrix.
+                upright where it has a display matrix, and converted where it is tagged with
+                another matrix or range than the video's.
 
         Raises:
             EncodeError: when it has another size, shape or type, or there are more pictures than
@@ -132,7 +133,7 @@ class VideoWriter:
             )
         if isinstance(picture, av.VideoFrame):
             if turned not in self._planar:
-                self._planar[turned] = PlanarConverter(output, turned)
+                self._planar[turned] = PlanarConverter(output, turned, foreign=True)
             planes = self._planar[turned](picture)
         elif isinstance(picture, list):
             _check_planes(picture, output)

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -163,12 +163,15 @@ class _Assembler:
             "infer": defaultdict(list),
             "encode": defaultdict(list),
         }
-        self.segments: dict[int, list[PlannedSegment]] = {}
-        for segment in plan.segments:
-            self.segments.setdefault(segment.video, []).append(segment)
+        self.segments: dict[int, list[int]] = {}
+        for number, segment in enumerate(plan.segments):
+            self.segments.setdefault(segment.video, []).append(number)
+        self.digests: dict[tuple[str, int], str] = {}
         for receipt in receipts:
             for done in receipt.segments:
                 video = plan.segments[done.segment].video
+                for kind, digest in done.digests.items():
+                    self.digests[kind, done.segment] = digest
                 self.status.setdefault(video, Counter()).update(done.status)
                 if done.failure:
                     self.failures[video] = done.failure
@@ -189,26 +192,31 @@ class _Assembler:
             return row
         if number in self.failures:
             return replace(row, status="unreadable", reason=self.failures[number])
-        segments = self.segments[number]
+        numbers = self.segments[number]
+        segments = [self.plan.segments[each] for each in numbers]
+        source = [video.path, video.digest]
         facts = [(video, segment, self.settings, self.model) for segment in segments]
         keys = [predictions_key(*fact) for fact in facts]
         self._make(
             f"predictions/{video.name}.parquet",
-            [*keys, *self.given_up["infer"][number], video.path, self.model, pvio.__version__],
+            [*source, *self._contents("predictions", numbers), self.model, pvio.__version__],
             lambda path: self._write_predictions(video, keys, path),
-        )  # fmt: skip
-        failure = ""
+        )
+        failure, remarks = "", []
         if self.settings.output.video != "none":
             videos = [video_key(*fact) for fact in facts]
+            name = f"videos/{video.name}{self.settings.output.suffix}"
             try:
-                self._make(
-                    f"videos/{video.name}{self.settings.output.suffix}",
-                    [*videos, *self.given_up["encode"][number]],
+                remarks = self._make(
+                    name,
+                    [*source, *self._contents("video", numbers)],
                     lambda path: self._write_video(video, segments, videos, path),
-                )  # fmt: skip
+                )
             except (EncodeError, UnreadableVideo, av.error.FFmpegError) as error:
                 log.exception("%s: its video could not be joined", video.path)
                 failure = f"no video: {error}"
+                (self.results / name).unlink(missing_ok=True)
+                self.made[name] = {"failure": str(error)}
         counts = self.status.get(number, Counter())
         bad = ", ".join(
             f"{counts[status]} {status}"
@@ -219,6 +227,7 @@ class _Assembler:
             video.damage,
             f"of {video.n_frames} rows {bad}" if bad else "",
             *self.given_up["infer"][number],
+            *remarks,
             failure,
         ]
         return replace(
@@ -235,21 +244,33 @@ class _Assembler:
             encode_seconds=round(self.seconds["encode"][number], 4),
         )
 
-    def _make(self, name: str, inputs: list[str], write: Any) -> None:
-        """Write a product unless the one that is there was made from the same inputs."""
+    def _contents(self, kind: str, numbers: list[int]) -> list[str]:
+        """Digests of the segments' entries."""
+        return [self.digests[kind, number] for number in numbers]
+
+    def _make(
+        self, name: str, inputs: list[str], write: Callable[[Path], list[str] | None]
+    ) -> list[str]:
+        """Write a product unless the one that is there was made from the same inputs.
+
+        Returns:
+            What `write` found worth telling when it was written.
+        """
         path = self.results / name
         key = make_key(inputs=inputs)
-        before = self._before.get(name, {})
-        digest = before.get("digest")
-        if before != {"key": key, "digest": digest, **_stamp(path)}:
+        made = self._before.get(name, {})
+        stamp = _stamp(path)
+        if not stamp or made.get("key") != key or not stamp.items() <= made.items():
             with replacing(path) as temporary:
-                write(temporary)
-                digest = file_digest(temporary)
-        self.made[name] = {"key": key, "digest": digest, **_stamp(path)}
+                remarks = write(temporary) or []
+                made = {"key": key, "digest": file_digest(temporary), "remarks": remarks}
+            made |= _stamp(path)
+        self.made[name] = made
+        return made["remarks"]
 
     def _write_predictions(self, video: ProbedVideo, keys: list[str], path: Path) -> None:
         index = stored_index(video, self.store)
-        tables = [deserialize(read_entry(self.store, "predictions", key)) for key in keys]
+        tables = [deserialize(read_entry(self.store, "predictions", key)[0]) for key in keys]
         metadata = {
             "source": video.path,
             "time_base": str(index.time_base),
@@ -264,13 +285,13 @@ class _Assembler:
 
     def _write_video(
         self, video: ProbedVideo, segments: list[PlannedSegment], keys: list[str], path: Path
-    ) -> None:
+    ) -> list[str]:
         index: FrameIndex = stored_index(video, self.store)
         encoded = (
-            (segment.start, segment.stop, read_entry(self.store, "video", key))
+            (segment.start, segment.stop, read_entry(self.store, "video", key)[0])
             for segment, key in zip(segments, keys, strict=True)
         )
-        join_segments(encoded, index, path)
+        return join_segments(encoded, index, path)
 
     def remove_stale(self) -> None:
         """Remove the products of the run before that this run does not have."""

@@ -20,13 +20,9 @@ from pvio.stages.shard import Entry, parse_shard, read_entry, work_through
 from pvio.store import Store
 
 if TYPE_CHECKING:
-    from pvio.media.planes import PlanarConverter
+    pass
 
 log = logging.getLogger(__name__)
-
-_BY_SEVERITY = ("ok", "suspect", "corrupt", "missing")
-# Statuses of frames whose own picture is shown.
-_SHOWN = ("ok", "suspect")
 
 
 def encode(plan: Plan, settings: Settings, shard: str) -> Receipt:
@@ -54,32 +50,31 @@ def encode(plan: Plan, settings: Settings, shard: str) -> Receipt:
         index: FrameIndex,
         wanted: tuple[Entry, ...],
         progress: Callable[[int], None],
-    ) -> dict[str, Any]:
+    ) -> None:
         nonlocal painter
         if painter is None:
             painter = Painter(settings)
         began, spent = time.perf_counter(), time.process_time()
         video = plan.videos[segment.video]
         source = predictions_key(video, segment, settings, fingerprint)
-        facts: dict[str, Any] = {"patience": settings.decoder_timeout}
+        facts: dict[str, Any] = {"patience": settings.decoder_timeout, "rows": {}}
         with store.writing(*wanted[0], facts) as file:
-            rows = read_rows(store, source)
+            rows = read_rows(store, source, facts["rows"])
             span = (segment.start, segment.stop)
-            past = past_rows(segment, painter.past)
+            past = past_rows(segment, painter.past, facts["rows"])
             facts["given_up"] = painter.encode(file, index, *span, rows, progress, past)
             facts["seconds"] = {
                 "total": round(time.perf_counter() - began, 4),
                 "cost": round(time.process_time() - spent, 4),
             }
-        return facts
 
-    def past_rows(segment: PlannedSegment, n: int) -> list[dict[str, Any]]:
+    def past_rows(segment: PlannedSegment, n: int, digests: dict[str, str]) -> list[dict[str, Any]]:
         """The last rows in front of a segment, up to `n`."""
         rows: list[dict[str, Any]] = []
         while len(rows) < n and segment.start > 0:
             segment = ending_at[segment.video, segment.start]
             source = predictions_key(plan.videos[segment.video], segment, settings, fingerprint)
-            rows = read_rows(store, source)[-(n - len(rows)) :] + rows
+            rows = read_rows(store, source, digests)[-(n - len(rows)) :] + rows
         return rows
 
     ending_at = {(segment.video, segment.stop): segment for segment in plan.segments}
@@ -87,11 +82,16 @@ def encode(plan: Plan, settings: Settings, shard: str) -> Receipt:
     return work_through("encode", shard, plan, numbers, entries, store, patience, compute)
 
 
-def read_rows(store: Store, key: str) -> list[dict[str, Any]]:
-    """The predictions of a segment as one dict per frame, NumPy arrays and scalars inside."""
+def read_rows(store: Store, key: str, digests: dict[str, str]) -> list[dict[str, Any]]:
+    """The predictions of a segment as one dict per frame, NumPy arrays and scalars inside.
+
+    The entry's digest is noted in `digests`.
+    """
     from pvio.predictions import column_array, deserialize
 
-    table = deserialize(read_entry(store, "predictions", key))
+    payload, facts = read_entry(store, "predictions", key)
+    digests[key] = facts["digest"]
+    table = deserialize(payload)
     columns = {name: column_array(table, name) for name in table.column_names}
     return [{name: values[i] for name, values in columns.items()} for i in range(table.num_rows)]
 
@@ -150,64 +150,41 @@ class Painter:
         Raises:
             ModelError: when the model's `draw` raises.
         """
-        from pvio.media.draw import Canvas
+        from pvio.media.decoded import SEVERITY, SHOWN
+        from pvio.media.draw import Canvas, mark
         from pvio.media.encode import SegmentEncoder
         from pvio.media.guarded import GuardedReader
+        from pvio.media.nearest import last_picture_before
         from pvio.media.output_format import output_format
         from pvio.media.planes import PlanarConverter, empty_planes
 
         output = output_format(index, self._settings.output)
-        look: dict[str, Any] = {
-            "bit_depth": output.bit_depth,
-            "full_range": output.full_range,
-            "matrix": output.matrix,
-        }
         converter = PlanarConverter(output, index.orientation)
-        reader = GuardedReader(index, "pyav", self._settings.decoder_timeout, converter)
+        how = ("pyav", self._settings.decoder_timeout, converter)
+        reader = GuardedReader(index, *how)
         last: list[np.ndarray] | None = None
         seen = deque(past, maxlen=self.past)
         try:
             with SegmentEncoder(file, output, self._settings.output) as encoder:
                 for decoded, row in zip(reader.frames(start, stop), rows, strict=True):
                     # Encode may decode otherwise than infer did: what either found counts.
-                    status = max(decoded.status, row.get("status", "ok"), key=_BY_SEVERITY.index)
-                    good = status in _SHOWN
+                    status = max(decoded.status, row.get("status", "ok"), key=SEVERITY.index)
+                    good = status in SHOWN
                     if good:
                         last = converter(decoded.picture)
                     elif last is None:
-                        last = self._last_before(start, index, converter) or empty_planes(output)
-                    canvas = Canvas(encoder.lay(last), **look)
+                        last = last_picture_before(index, start, *how) or empty_planes(output)
+                    canvas = Canvas(encoder.lay(last), **output.look)
                     if good:
                         self._draw_row(canvas, row, seen)
                     seen.append(row)
                     if status != "ok":
-                        _mark(canvas, status)
+                        mark(canvas, status)
                     encoder.encode(int(index.pts[decoded.rank]))
                     progress(1)
         finally:
             reader.close()
         return reader.given_up
-
-    def _last_before(
-        self, start: int, index: FrameIndex, converter: PlanarConverter
-    ) -> list[np.ndarray] | None:
-        """The last good picture in front of a segment, GOP by GOP; None when there is none."""
-        from pvio.media.guarded import GuardedReader
-
-        while start > 0:
-            keyframe = index.keyframe_before(start - 1)
-            reader = GuardedReader(index, "pyav", self._settings.decoder_timeout, converter)
-            try:
-                last = None
-                for decoded in reader.frames(keyframe, start):
-                    if decoded.status in _SHOWN:
-                        last = converter(decoded.picture)
-            finally:
-                reader.close()
-            if last is not None:
-                return last
-            start = keyframe
-        return None
 
     def _draw_row(self, canvas: Any, row: dict[str, Any], past: Iterable[dict[str, Any]]) -> None:
         try:
@@ -231,9 +208,3 @@ def draw_values(canvas: Any, row: dict[str, Any]) -> None:
     size = max(10, canvas.height // 30)
     for i, line in enumerate(lines[:12]):
         canvas.text(4, 4 + i * size * 1.3, line, color="white", size=size, background="black")
-
-
-def _mark(canvas: Any, status: str) -> None:
-    size = max(10, canvas.height // 20)
-    canvas.box(0, 0, canvas.width - 1, canvas.height - 1, color="red", width=4)
-    canvas.text(8, 8, status, color="white", size=size, background="red")

@@ -50,11 +50,11 @@ def infer(plan: Plan, settings: Settings, shard: str, threads: int = 1) -> Recei
         index: FrameIndex,
         wanted: tuple[Entry, ...],
         progress: Callable[[int], None],
-    ) -> dict[str, Any]:
+    ) -> None:
         nonlocal engine
         if engine is None:
             engine = _start_engine(settings, threads)
-        return _infer_segment(engine, segment, index, wanted, progress, store)
+        _infer_segment(engine, segment, index, wanted, progress, store)
 
     patience = settings.decoder_timeout
     return work_through("infer", shard, plan, numbers, entries, store, patience, compute)
@@ -76,7 +76,7 @@ def _infer_segment(
     wanted: tuple[Entry, ...],
     progress: Callable[[int], None],
     store: Store,
-) -> dict[str, Any]:
+) -> None:
     from pvio.media.frames_output import FramesWriter
     from pvio.predictions import serialize
 
@@ -86,10 +86,9 @@ def _infer_segment(
         result = engine.run(index, *span, progress=progress)
         facts |= result.facts()
         store.write(*wanted[0], serialize(result.table.table()), facts)
-        return facts
+        return
     with store.writing(*wanted[1], facts) as file:
         with FramesWriter(file, index, segment.start, engine.settings.output) as writer:
-            result = engine.run(index, *span, progress=progress, frames_sink=writer.write)
+            result = engine.run(index, *span, progress=progress, frames_sink=writer)
         facts |= result.facts()
         store.write(*wanted[0], serialize(result.table.table()), facts)
-    return facts

@@ -21,9 +21,8 @@ from pvio.store import LOOKUP_THREADS, Kind, Store, StoreError
 log = logging.getLogger(__name__)
 
 Entry = tuple[Kind, str]
-Compute = Callable[
-    [PlannedSegment, FrameIndex, tuple[Entry, ...], Callable[[int], None]], dict[str, Any]
-]
+Facts = dict[str, Any]
+Compute = Callable[[PlannedSegment, FrameIndex, tuple[Entry, ...], Callable[[int], None]], None]
 
 
 def parse_shard(text: str, n_shards: int) -> int:
@@ -54,7 +53,7 @@ def work_through(
 
     A segment that fails is logged with its traceback, and the others go on. One whose video can no
     longer be read is noted in the receipt. One of which frames were given up is computed again only
-    with more patience.
+    with more patience, and one that was drawn from other rows than those in the store, with these.
 
     Args:
         stage, shard: for progress and the receipt.
@@ -63,7 +62,8 @@ def work_through(
         entries: the entries of the store that each of them must have, the last one committed last.
         store: where finished segments are.
         patience: the setting `decoder_timeout`, in seconds.
-        compute: commits a segment's entries and returns the facts stored with the last one.
+        compute: commits a segment's entries. The facts of the last one are `seconds`, `given_up`,
+            `patience`, and for what is drawn `rows`, the digest of each predictions entry by key.
 
     Raises:
         FailedSegments: at the end, when segments failed, naming them.
@@ -90,13 +90,13 @@ def work_through(
                     if segment.video not in checked:
                         _check_unchanged(video)
                         checked.add(segment.video)
-                    facts = _compute(segment, video, wanted, store, compute, progress.advance)
+                    index = stored_index(video, store)
+                    compute(segment, index, wanted, progress.advance)
+                    facts = [store.info(*entry) for entry in wanted]
                 except UnreadableVideo as error:
                     # As with a video that could not be read at the start: it is reported.
                     log.warning("%s: %s", name, error)
-                    receipts.append(
-                        SegmentReceipt(number, wanted[-1][1], False, failure=error.reason)
-                    )
+                    receipts.append(SegmentReceipt(number, {}, False, failure=error.reason))
                     continue
                 except PvioError as error:
                     log.error("%s: %s", name, error, exc_info=error.__cause__)
@@ -106,15 +106,15 @@ def work_through(
                     log.exception("%s failed", name)
                     failures.setdefault(f"{type(error).__name__}: {error}", []).append(name)
                     continue
-                log.info("%s: done in %.1f s", name, facts["seconds"]["total"])
+                log.info("%s: done in %.1f s", name, facts[-1]["seconds"]["total"])
             receipts.append(
                 SegmentReceipt(
                     number,
-                    wanted[-1][1],
+                    {kind: each["digest"] for (kind, _), each in zip(wanted, facts, strict=True)},
                     computed,
-                    facts.get("status", {}),
-                    facts["seconds"],
-                    given_up=facts["given_up"],
+                    facts[-1].get("status", {}),
+                    facts[-1]["seconds"],
+                    given_up=facts[-1]["given_up"],
                 )
             )
     if failures:
@@ -130,14 +130,14 @@ def work_through(
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
 
 
-def read_entry(store: Store, kind: Kind, key: str) -> bytes:
-    """The payload of an entry that an earlier stage committed.
+def read_entry(store: Store, kind: Kind, key: str) -> tuple[bytes, Facts]:
+    """Payload and facts of an entry that an earlier stage committed.
 
     Raises:
         StoreError: when it is lost or damaged, saying what to do; a damaged one is removed.
     """
     try:
-        return store.read(kind, key)[0]
+        return store.read(kind, key)
     except StoreError as error:
         store.discard(kind, key)
         stage = "infer" if kind == "predictions" else "encode"
@@ -145,17 +145,6 @@ def read_entry(store: Store, kind: Kind, key: str) -> bytes:
             f"{error}. Run the workflow again with --forcerun {stage} (infer for videos with "
             "output.video: frames): only what is lost is computed"
         ) from error
-
-
-def _compute(
-    segment: PlannedSegment,
-    video: ProbedVideo,
-    wanted: tuple[Entry, ...],
-    store: Store,
-    compute: Compute,
-    progress: Callable[[int], None],
-) -> dict[str, Any]:
-    return compute(segment, stored_index(video, store), wanted, progress)
 
 
 def _check_unchanged(video: ProbedVideo) -> None:
@@ -166,19 +155,24 @@ def _check_unchanged(video: ProbedVideo) -> None:
 
 def _finished(
     store: Store, entries: list[tuple[Entry, ...]], patience: float
-) -> list[dict[str, Any] | None]:
-    """For every segment the facts of its last entry; None where it is to be computed."""
+) -> list[list[Facts] | None]:
+    """For every segment the facts of its entries; None where it is to be computed."""
 
-    def look(wanted: tuple[Entry, ...]) -> dict[str, Any] | None:
+    def look(wanted: tuple[Entry, ...]) -> list[Facts] | None:
         if not all(store.has(kind, key) for kind, key in wanted):
             return None
         try:
-            facts = store.info(*wanted[-1])
+            facts = [store.info(*entry) for entry in wanted]
+            drawn_from = facts[-1].get("rows", {})
+            is_current = all(
+                store.info("predictions", key)["digest"] == digest
+                for key, digest in drawn_from.items()
+            )
         except StoreError as error:
             log.warning("%s; it is computed again", error)
             return None
-        may_do_better = facts["given_up"] and facts["patience"] < patience
-        return None if may_do_better else facts
+        may_do_better = facts[-1]["given_up"] and facts[-1]["patience"] < patience
+        return facts if is_current and not may_do_better else None
 
     with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
         return list(pool.map(look, entries))

@@ -57,7 +57,9 @@ def verify(results: Path) -> tuple[list[str], list[str]]:
         faults += [f"{name}: {fault}" for fault in _check_rows(rows, video)]
         remarks += [f"{video.name}: {remark}" for remark in _not_ok(rows)]
         for name in (f"videos/{video.name}{suffix}" for suffix in VIDEO_SUFFIXES):
-            if name in products:
+            if "failure" in products.get(name, {}):
+                faults.append(f"{name}: it could not be joined: {products[name]['failure']}")
+            elif name in products:
                 faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
                 faults += [f"{name}: {fault}" for fault in _check_video(results / name, rows)]
     return faults, remarks

@@ -59,8 +59,13 @@ async function look(file, time) {
   const canvas = document.createElement("canvas");
   canvas.width = video.videoWidth; canvas.height = video.videoHeight;
   const context = canvas.getContext("2d");
-  context.drawImage(video, 0, 0);
-  const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+  let pixels;
+  // Nothing is drawn while the picture is not decoded.
+  for (let i = 0; i < 100 && !(pixels && pixels[3]); i++) {
+    if (i) await new Promise(resolve => setTimeout(resolve, 50));
+    context.drawImage(video, 0, 0);
+    pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+  }
   const sums = new Array(SIDE * SIDE).fill(0), counts = new Array(SIDE * SIDE).fill(0);
   for (let y = 0; y < canvas.height; y++) for (let x = 0; x < canvas.width; x++) {
     const at = Math.floor(y * SIDE / canvas.height) * SIDE + Math.floor(x * SIDE / canvas.width);

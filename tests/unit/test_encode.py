@@ -261,6 +261,14 @@ def test_an_rgb_video_keeps_its_colours(clip: Clip, reencoded: Any, ffmpeg: Any)
     assert np.median(difference) <= 3
 
 
+def test_an_rgb_video_keeps_primaries_and_transfer(tmp_path: Path, settings_for: Any, ffmpeg: Any):
+    source = tmp_path / "hdr.mkv"
+    tags = ("-vf", "format=rgb24,setparams=color_primaries=bt2020:color_trc=smpte2084")
+    ffmpeg.run("-v", "error", *moving_picture(), *tags, "-c:v", "libx264rgb", "-g", "12", source)
+    made = reencode(source, settings_for(), tmp_path / "a.mp4")
+    assert "bt709/bt2020/smpte2084" in ffmpeg.describe(made)
+
+
 def colour_tags(text: str) -> str:
     """Range, matrix, primaries and transfer as FFmpeg prints them; the range alone for some.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -105,6 +106,9 @@ def in_place(frames):
 
 def inverted(frames):
     return {"frames": 1 - frames, "mean": frames.mean((1, 2, 3))}
+
+def halved(frames):
+    return {"frames": frames[:, :, ::2, ::2]}
 """
 
 
@@ -391,27 +395,97 @@ def test_seconds_are_told(engine: Any, index: FrameIndex):
     assert all(value >= 0 for value in seconds.values())
 
 
+class Taken:
+    """Keeps what a sink of frames gets."""
+
+    def __init__(self) -> None:
+        self.before: list[np.ndarray] = []
+        self.pictures: list[np.ndarray | None] = []
+        self.status: list[str] = []
+
+    def begin(self, picture: np.ndarray) -> None:
+        assert not self.pictures
+        self.before.append(picture)
+
+    def write(self, picture: np.ndarray | None, status: str) -> None:
+        self.pictures.append(picture)
+        self.status.append(status)
+
+
 def test_frames_go_to_the_writer_and_not_to_the_table(
     engine: Any, index: FrameIndex, luma: np.ndarray
 ):
-    taken: dict[int, np.ndarray] = {}
-    result = engine("inverted").run(index, 0, 40, frames_sink=taken.__setitem__)
+    taken = Taken()
+    result = engine("inverted").run(index, 0, 40, frames_sink=taken)
     assert "frames" not in result.table.table().column_names
-    assert list(taken) == list(range(40))
-    assert np.array_equal(np.stack(list(taken.values()))[..., 0], 255 - luma)
+    assert np.array_equal(np.stack(taken.pictures)[..., 0], 255 - luma)
+    assert taken.status == ["ok"] * 40
+    assert taken.before == []
 
 
 def test_frames_without_a_picture_are_none_for_the_writer(engine: Any, damaged: FrameIndex):
-    taken: dict[int, Any] = {}
-    engine("inverted").run(damaged, 0, 40, frames_sink=taken.__setitem__)
-    assert list(taken) == list(range(40))
-    assert taken[0] is not None
-    assert taken[39] is None
+    taken = Taken()
+    result = engine("inverted").run(damaged, 0, 40, frames_sink=taken)
+    assert taken.status == list(column_array(result.table.table(), "status"))
+    has_picture = [picture is not None for picture in taken.pictures]
+    assert has_picture == [status in ("ok", "suspect") for status in taken.status]
+    assert has_picture[0]
+    assert not has_picture[39]
+
+
+def test_a_segment_without_a_picture_shows_the_last_one_before(engine: Any, damaged: FrameIndex):
+    whole, part = Taken(), Taken()
+    engine("inverted").run(damaged, 0, 40, frames_sink=whole)
+    engine("inverted").run(damaged, 30, 40, frames_sink=part)
+    shown = [picture for picture in whole.pictures[:30] if picture is not None]
+    assert part.pictures == [None] * 10
+    [before] = part.before
+    assert before.std() > 10
+    assert np.array_equal(before, shown[-1])
+
+
+@pytest.fixture
+def headless(clip: Clip, tmp_path: Path) -> FrameIndex:
+    """A clip whose first two GOPs are overwritten."""
+    path = tmp_path / "headless.mkv"
+    path.write_bytes(clip("matroska.mkv").read_bytes())
+    index = load_index(path)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    third = [packet for packet in packets if packet.is_keyframe][2]
+    data = bytearray(path.read_bytes())
+    for packet in packets[: packets.index(third)]:
+        at = data.index(bytes(packet))
+        data[at : at + packet.size] = bytes(packet.size)
+    path.write_bytes(data)
+    return index
+
+
+def test_a_video_that_begins_without_pictures_is_black_in_the_size_of_the_others(
+    engine: Any, headless: FrameIndex
+):
+    first, stop = 0, int(headless.keyframes[1])
+    taken = Taken()
+    engine("halved").run(headless, first, stop, frames_sink=taken)
+    assert taken.pictures == [None] * stop
+    [before] = taken.before
+    assert before.shape[:2] == (headless.height // 2, headless.width // 2)
+    assert not before.any()
+
+
+def test_a_video_without_any_picture_is_black_in_its_own_size(engine: Any, damaged: FrameIndex):
+    path = Path(damaged.path)
+    path.write_bytes(path.read_bytes()[:600])
+    taken = Taken()
+    engine("halved").run(damaged, 0, 40, frames_sink=taken)
+    [before] = taken.before
+    assert before.shape[:2] == (damaged.height, damaged.width)
+    assert not before.any()
 
 
 def test_a_model_without_frames_cannot_fill_a_video(engine: Any, index: FrameIndex):
     with pytest.raises(ModelError, match="frames"):
-        engine("mean").run(index, 0, 40, frames_sink=lambda rank, picture: None)
+        engine("mean").run(index, 0, 40, frames_sink=Taken())
 
 
 def test_the_model_goes_on_while_pictures_are_written(engine: Any, index: FrameIndex):
@@ -429,20 +503,22 @@ def test_the_model_goes_on_while_pictures_are_written(engine: Any, index: FrameI
     model.model = inverted
     overlapped: list[bool] = []
 
-    def write(rank: int, picture: np.ndarray | None) -> None:
-        if rank == 0:
-            overlapped.append(went_on.wait(10))
+    class Slow(Taken):
+        def write(self, picture: np.ndarray | None, status: str) -> None:
+            if not overlapped:
+                overlapped.append(went_on.wait(10))
 
-    model.run(index, 0, 40, frames_sink=write)
+    model.run(index, 0, 40, frames_sink=Slow())
     assert overlapped == [True]
 
 
 def test_what_the_writer_raises_comes_back(engine: Any, index: FrameIndex):
-    def full(rank: int, picture: np.ndarray | None) -> None:
-        raise OSError("no space left")
+    class Full(Taken):
+        def write(self, picture: np.ndarray | None, status: str) -> None:
+            raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        engine("inverted").run(index, 0, 40, frames_sink=full)
+        engine("inverted").run(index, 0, 40, frames_sink=Full())
 
 
 def test_decoding_stays_a_bounded_number_of_batches_ahead(

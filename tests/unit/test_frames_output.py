@@ -19,14 +19,12 @@ from pvio.media.stitch import join_segments
 Clip = Callable[[str], Path]
 
 
-def written(
-    pictures: list[np.ndarray | None], index: FrameIndex, settings: Settings, path: Path
-) -> Path:
+def written(pictures: list[np.ndarray], index: FrameIndex, settings: Settings, path: Path) -> Path:
     """A video of the pictures that a model returned, as one segment."""
     file = io.BytesIO()
     with FramesWriter(file, index, 0, settings.output) as writer:
-        for rank, picture in enumerate(pictures):
-            writer.write(rank, picture)
+        for picture in pictures:
+            writer.write(picture, "ok")
     join_segments([(0, len(pictures), file.getvalue())], index, path)
     return path
 
@@ -65,30 +63,33 @@ def test_returned_pictures_may_have_another_size(
 def test_returned_pictures_that_change_their_size_are_an_error(clip: Clip, settings_for: Any):
     index = load_index(clip("plain.mp4"))
     writer = FramesWriter(io.BytesIO(), index, 0, settings_for().output)
-    writer.write(0, np.zeros((32, 32, 3), np.uint8))
+    writer.write(np.zeros((32, 32, 3), np.uint8), "ok")
     with pytest.raises(EncodeError, match="32×48 at frame 1"):
-        writer.write(1, np.zeros((32, 48, 3), np.uint8))
+        writer.write(np.zeros((32, 48, 3), np.uint8), "ok")
 
 
-def test_absent_pictures_repeat_the_one_before_and_are_black_at_the_start(
+def test_absent_pictures_repeat_the_one_before_with_a_mark(
     clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     index = load_index(clip("plain.mp4"))
-    gray = np.full((64, 96, 3), 120, np.uint8)
-    pictures = [None, None, gray, *[None] * 37]
-    found = ffmpeg.rgb(written(pictures, index, settings_for(), tmp_path / "a.mp4"), 64, 96)
-    assert found[:2].max() <= 2
-    assert np.abs(found[2:].astype(int) - 120).max() <= 2
-
-
-def test_a_segment_without_any_returned_picture_is_black(
-    clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any
-):
-    index = load_index(clip("plain.mp4"))
-    path = written([None] * 40, index, settings_for(), tmp_path / "a.mp4")
-    found = ffmpeg.rgb(path, 64, 96)
-    assert len(found) == 40
-    assert found.max() <= 2
+    file = io.BytesIO()
+    with FramesWriter(file, index, 0, settings_for().output) as writer:
+        writer.begin(np.zeros((64, 96, 3), np.uint8))
+        writer.write(None, "missing")
+        writer.write(np.full((64, 96, 3), 120, np.uint8), "ok")
+        writer.write(None, "corrupt")
+        writer.write(np.full((64, 96, 3), 60, np.uint8), "suspect")
+        for _ in range(4, 40):
+            writer.write(None, "missing")
+    path = tmp_path / "a.mp4"
+    join_segments([(0, 40, file.getvalue())], index, path)
+    found = ffmpeg.rgb(path, 64, 96).astype(int)
+    inner = found[:, 30:60, 60:90]
+    for rank, gray in ((0, 0), (1, 120), (2, 120), (3, 60), (4, 60), (39, 60)):
+        assert np.abs(inner[rank] - gray).max() <= 3
+    red = (found[:, 0, :, 0] > 150) & (found[:, 0, :, 1] < 100)
+    assert red[[0, *range(2, 40)]].mean() > 0.9
+    assert not red[1].any()
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,8 @@ def test_a_segment_of_another_size_is_an_error(clip: Clip, settings_for: Any, tm
     parts = encoded(index, settings)
     file = io.BytesIO()
     with FramesWriter(file, index, 12, settings.output) as writer:
-        for rank in range(12, 24):
-            writer.write(rank, np.zeros((32, 48, 3), np.uint8))
+        for _ in range(12, 24):
+            writer.write(np.zeros((32, 48, 3), np.uint8), "ok")
     parts[1] = (12, 24, file.getvalue())
     with pytest.raises(EncodeError, match="frames 12 to 23 were encoded as h264 yuv420p 48×32"):
         join_segments(parts, index, tmp_path / "out.mp4")

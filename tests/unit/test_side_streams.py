@@ -12,7 +12,11 @@ import av
 import pytest
 from clips import B_FRAMES, TONE
 from clips import source as moving_picture
-from encoding import reencode
+from encoding import encoded, reencode
+
+from pvio.media import side_streams
+from pvio.media.index import load_index
+from pvio.media.stitch import join_segments
 
 Clip = Callable[[str], Path]
 
@@ -128,3 +132,108 @@ def test_a_title_that_is_no_utf_8_is_copied(tmp_path: Path, settings_for: Any, f
     source.write_bytes(source.read_bytes().replace(b"M..use", "Mäüse".encode("latin-1") + b"!"))
     made = reencode(source, settings_for(), tmp_path / "a.mp4")
     assert words_of(ffmpeg, made)["title"] == "Mäüse!"
+
+
+@pytest.mark.parametrize("codec", ["libx264", "ffv1"])
+def test_keys_of_any_name_are_copied(tmp_path: Path, codec: str, settings_for: Any, ffmpeg: Any):
+    source = tmp_path / "a.mkv"
+    words = {"title": "Mouse 7", "camera": "Basler 3", "com.apple.quicktime.model": "iPhone"}
+    told = [word for key, value in words.items() for word in ("-metadata", f"{key}={value}")]
+    ffmpeg.run("-v", "error", *moving_picture(), *B_FRAMES, *told, source)
+    settings = settings_for(codec=codec)
+    made = reencode(source, settings, tmp_path / f"made{settings.output.suffix}")
+    assert words.items() <= words_of(ffmpeg, made).items()
+
+
+def decoded_sound(ffmpeg: Any, path: Path) -> bytes:
+    return ffmpeg.run("-v", "error", "-i", path, "-map", "0:a:0", "-f", "s16le", "-").stdout
+
+
+@pytest.mark.parametrize("offset", ["0", "0.7", "-0.3"])
+@pytest.mark.parametrize("codec", ["libx264", "ffv1"])
+def test_sound_starts_when_it_did(
+    tmp_path: Path, codec: str, offset: str, settings_for: Any, ffmpeg: Any
+):
+    """Beside the picture, though an edit list or another start moves it."""
+    source = tmp_path / "a.mp4"
+    ffmpeg.run(
+        *("-v", "error", "-itsoffset", offset, *TONE, *moving_picture(), "-map", "1:v"),
+        *("-map", "0:a", *B_FRAMES, "-c:a", "aac", source),
+    )
+    settings = settings_for(codec=codec)
+    made = reencode(source, settings, tmp_path / f"made{settings.output.suffix}")
+
+    def begins(path: Path) -> float:
+        """When the first sample is heard, beside the first picture."""
+        found = []
+        for shown in (("-vn", "-af", "ashowinfo"), ("-an", "-vf", "showinfo")):
+            text = ffmpeg.run("-i", path, *shown, "-copyts", "-f", "null", "-").stderr.decode()
+            found.append(float(re.findall(r"pts_time: *(\S+)", text)[0]))
+        return found[0] - found[1]
+
+    # Matroska: the packet of the first sample and one before it, and milliseconds.
+    tolerance = 0.0002 if codec == "libx264" else 2 * 1024 / 44100 + 0.001
+    assert begins(made) == pytest.approx(begins(source), abs=tolerance)
+    if codec == "libx264":
+        assert decoded_sound(ffmpeg, made) == decoded_sound(ffmpeg, source)
+
+
+def test_damaged_sound_costs_what_is_damaged(
+    tmp_path: Path, settings_for: Any, ffmpeg: Any, caplog: pytest.LogCaptureFixture
+):
+    source = tmp_path / "a.mkv"
+    ffmpeg.run("-v", "error", *TONE, *moving_picture(), *B_FRAMES, "-c:a", "aac", source)
+    index = load_index(source)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
+    made = tmp_path / "made.mp4"
+    parts = encoded(index, settings_for())
+    join_segments(parts, index, made)
+    assert len(ffmpeg.times(made)) == 40
+    assert 0 < len(ffmpeg.packets(made, "0:a:0")) < 70
+
+
+def test_sound_that_cannot_be_read_on_ends_there(
+    clip: Clip, tmp_path: Path, settings_for: Any, ffmpeg: Any, monkeypatch: pytest.MonkeyPatch
+):
+    class Failing:
+        """A container of which a packet cannot be read."""
+
+        def __init__(self, container: Any):
+            self.container = container
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.container, name)
+
+        def demux(self, *streams: Any) -> Any:
+            for number, packet in enumerate(self.container.demux(*streams)):
+                if number == 20:
+                    raise av.error.InvalidDataError(1, "Invalid data found", "audio.mp4")
+                yield packet
+
+    opened = side_streams.open_container
+    monkeypatch.setattr(side_streams, "open_container", lambda path: Failing(opened(path)))
+    index = load_index(clip("audio.mp4"))
+    monkeypatch.setattr(Failing, "__enter__", lambda self: self, raising=False)
+    monkeypatch.setattr(Failing, "__exit__", lambda self, *e: self.container.close(), raising=False)
+    made = tmp_path / "made.mp4"
+    [remark] = join_segments(encoded(index, settings_for()), index, made)
+    given = ffmpeg.packets(clip("audio.mp4"), "0:a:0")[:20]
+    last = float(given[-1][0])
+    assert remark == f"its sound cannot be read behind {last:.3f} s: Invalid data found"
+    assert ffmpeg.packets(made, "0:a:0") == given
+
+
+def test_sound_with_times_that_go_back_is_left_out(
+    clip: Clip, tmp_path: Path, settings_for: Any, ffmpeg: Any, monkeypatch: pytest.MonkeyPatch
+):
+    # As in a stream that was cut and glued together.
+    source = tmp_path / "glued.ts"
+    ffmpeg.run("-v", "error", *TONE, *moving_picture(), *B_FRAMES, "-c:a", "aac", tmp_path / "a.ts")
+    part = (tmp_path / "a.ts").read_bytes()
+    source.write_bytes(part + part)
+    index = load_index(source)
+    made = tmp_path / "made.mp4"
+    join_segments(encoded(index, settings_for()), index, made)
+    times = [at for at, _ in ffmpeg.packets(made, "0:a:0")]
+    assert times == sorted(set(times))
+    assert len(ffmpeg.times(made)) == index.n_frames

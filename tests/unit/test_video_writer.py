@@ -15,6 +15,7 @@ import pytest
 from pvio import VideoWriter
 from pvio.errors import ConfigError, EncodeError
 from pvio.media.index import load_index
+from pvio.media.picture import plane_view
 
 Clip = Callable[[str], Path]
 
@@ -239,3 +240,31 @@ def test_a_folder_of_images_may_be_the_source(tmp_path: Path, ffmpeg: Any):
         for _ in range(3):
             writer.write(np.zeros((48, 64, 3), np.uint8))
     assert ffmpeg.times(path) == [Fraction(k, 25) for k in range(3)]
+
+
+@pytest.mark.parametrize("name", ["full_range.mp4", "full_601.mp4", "limited_709.mp4"])
+def test_decoded_frames_of_other_colours_look_the_same(
+    clip: Clip, name: str, tmp_path: Path, ffmpeg: Any
+):
+    """A frame of another video is converted to the matrix and range of the one that is written."""
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, like=clip("ten_bit_444.mp4"), crf=0, preset="ultrafast") as writer:
+        for frame in frames_of(clip(name)):
+            writer.write(frame)
+    found = ffmpeg.rgb(path, 64, 96).astype(int)
+    expected = ffmpeg.rgb(clip(name), 64, 96)
+    assert np.abs(found - expected).mean() < 3.5
+
+
+def test_frames_that_tell_no_colours_are_taken_for_the_source_s(
+    clip: Clip, tmp_path: Path, ffmpeg: Any
+):
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, like=clip("full_range.mp4"), **LOSSLESS) as writer:
+        for frame in frames_of(clip("full_range.mp4")):
+            planes = [plane_view(frame, number) for number in range(3)]
+            plain = av.VideoFrame(frame.width, frame.height, "yuv420p")
+            for number, plane in enumerate(planes):
+                plane_view(plain, number)[...] = plane
+            writer.write(plain)
+    assert ffmpeg.decode(path, "yuvj420p") == ffmpeg.decode(clip("full_range.mp4"), "yuvj420p")

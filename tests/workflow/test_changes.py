@@ -7,10 +7,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from projects import Project, make_clip
 
 import pvio
+from pvio.predictions import deserialize, serialize
+from pvio.store import Store
 
 NO_VIDEO = {"video": "none"}
 MODEL = {"entry": "brightness.py:Brightness"}
@@ -76,6 +80,29 @@ def test_output_options_encode_again_without_the_model(project: Project) -> None
     assert project.n_computed("infer") == 0
     assert project.n_computed("encode") == 4
     assert (project.folder / "results/videos/long.mp4").stat().st_size > small
+
+
+def test_rows_that_changed_are_drawn_again(project: Project) -> None:
+    changed = settings(output={"video": "overlay", "preset": "ultrafast"})
+    project.run(**changed)
+    before = (project.folder / "results/videos/short.mp4").read_bytes()
+    # As where more patience with a decoder gave other rows, under the same key.
+    store = Store(project.folder / ".pvio")
+    for path in store.root.glob("predictions/*/*"):
+        payload, facts = store.read("predictions", path.name)
+        table = deserialize(payload)
+        if table.num_rows == 12:
+            old = table["brightness"]
+            place = table.column_names.index("brightness")
+            brighter = pc.add(old, pa.scalar(100, old.type))
+            table = table.set_column(place, table.schema.field(place), brighter)
+            store.write("predictions", path.name, serialize(table), facts)
+    project.run("--forcerun", "infer", **changed)
+    assert project.n_computed("infer") == 0
+    assert project.n_computed("encode") == 1
+    assert (project.folder / "results/videos/short.mp4").read_bytes() != before
+    found = pvio.read_predictions(project.folder / "results/predictions/short.parquet")
+    assert found["brightness"].min() >= 100
 
 
 def test_costs_are_predicted_for_the_model_and_a_plan_in_use_stays(project: Project) -> None:

@@ -68,3 +68,27 @@ def test_a_source_that_is_another_one_by_now_is_told(project: Project) -> None:
     code, text = verify(project)
     assert code == 1
     assert "is gone or another one by now" in text
+
+
+SHRINKING = """
+class Shrinking:
+    calls = 0
+    def __call__(self, frames):
+        self.calls += 1
+        return {"frames": frames[:, :, : 40 - 2 * self.calls]}
+"""
+
+
+def test_a_video_that_could_not_be_joined_is_told(new_project: Callable[[], Project]) -> None:
+    project = new_project()
+    (project.folder / "shrinking.py").write_text(SHRINKING)
+    make_clip(project.folder / "clips/long.mp4", frames=40, options="-g 10")
+    model = {"entry": "shrinking.py:Shrinking", "batch_size": 20}
+    output = {"video": "frames"}
+    project.run(videos=["clips"], model=model, segment_frames=20, shards=1, output=output)
+    assert project.summary()["long"]["status"] == "failed"
+    assert not (project.folder / "results/videos/long.mp4").exists()
+    code, text = verify(project)
+    assert code == 1
+    assert "videos/long.mp4: it could not be joined: " in text
+    assert "frames 20 to 39 were encoded as" in text
