@@ -30,7 +30,7 @@ KINDS: dict[str, dict[str, str]] = {
 }
 AIMS = {"float32 RGB": "≥ 5 × peer", "uint8 RGB": "≥ 0.5 × limit", "luma": "≥ 0.9 × limit"}
 # The peers are slow: where one is measured, all read the same files for so long at most.
-SECONDS_BESIDE_PEERS = 6.0
+SECONDS_BESIDE_PEERS = 4.0
 
 
 def rows(setting: Setting) -> Iterator[Row]:

@@ -32,10 +32,11 @@ Slot = tuple[int | None, int, int]
 class FrameBatches(IterableDataset):
     """The batches of a dataset; in a worker, those of the worker's share.
 
-    Yields `{"pixels": uint8 or uint16, "slot", "video_paths", "frame_indices"}`, or, when the
-    dataset has a transform, `"frames"` (B×C×H×W) for `"pixels"`. `pixels` are B×C×H×W for a dataset
-    of floats, else B×H×W×C. They lie in memory that is used again: read them, then `release` the
-    slot, or let `lend` do so.
+    Yields `{"slot", "memory", "shape", "dtype", "video_paths", "frame_indices"}`, of which `pixels`
+    makes the frames, or, when the dataset has a transform, `{"frames": B×C×H×W, "video_paths",
+    "frame_indices"}`. Pixels lie in memory that is used again: read them, then `release` the slot,
+    or let `lend` do so. Memory crosses the process border once, and only its slot with every batch:
+    to hand over a file descriptor takes as long as to decode a small frame.
 
     Args:
         dataset: yields the frames.
@@ -62,7 +63,8 @@ class FrameBatches(IterableDataset):
         self._epoch = 0
         self._slots: list[torch.Tensor] = []
         self._free: list[int] = []
-        self._mapped: dict[tuple[int, int], Any] = {}
+        self._unsent: set[int] = set()
+        self._mapped: dict[tuple[int, int], torch.Tensor] = {}
         self._n_lent = 0
         # By worker: what came back, for `pass_on`.
         self._returned: dict[int | None, deque[Slot]] = {
@@ -70,15 +72,35 @@ class FrameBatches(IterableDataset):
         }
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        batches = self._transformed() if self.dataset.transform else self._pixels()
-        for batch in batches:
+        if self.dataset.transform:
+            for batch in self._transformed():
+                if not self._drop_last or len(batch["frame_indices"]) == self._batch_size:
+                    yield batch
+            return
+        for batch in self._filled():
             if not self._drop_last or len(batch["frame_indices"]) == self._batch_size:
-                yield batch
+                yield self._to_send(batch)
+            else:
+                self._free.append(batch["slot"][2])
 
-    def release(self, pixels: torch.Tensor, slot: Slot) -> None:
+    def pixels(self, batch: dict[str, Any]) -> torch.Tensor:
+        """In the main process: the frames of a batch, B×C×H×W for floats, else B×H×W×C."""
+        worker, _, number = batch["slot"]
+        if worker is None:
+            memory = self._slots[number]
+        else:
+            if batch["memory"] is not None:
+                self._mapped[worker, number] = batch["memory"]
+            memory = self._mapped[worker, number]
+        return _laid_out(memory, batch["shape"], batch["dtype"])
+
+    def release(self, slot: Slot) -> None:
         """In the main process: the memory of a batch may be written to again."""
-        self._keep_mapped(pixels, slot)
-        self._give_back(slot)
+        worker, epoch, number = slot
+        if worker is not None:
+            self._released[worker].put((epoch, number))
+        elif epoch == self._epoch:
+            self._free.append(number)
 
     def lend(self, pixels: torch.Tensor, slot: Slot) -> torch.Tensor:
         """In the main process: B×C×H×W of B×H×W×C, without a copy.
@@ -88,9 +110,8 @@ class FrameBatches(IterableDataset):
         """
         if self._n_lent >= _MOST_LENT:
             copied = pixels.clone()
-            self.release(pixels, slot)
+            self.release(slot)
             return copied.permute(0, 3, 1, 2)
-        self._keep_mapped(pixels, slot)
         array = pixels.numpy()[...]  # lives as long as a tensor that uses its memory
         self._n_lent += 1
         weakref.finalize(array, self._get_back, slot).atexit = False
@@ -104,24 +125,12 @@ class FrameBatches(IterableDataset):
         """
         returned = self._returned[worker]
         for _ in range(min(2, len(returned))):
-            self._give_back(returned.popleft())
+            self.release(returned.popleft())
 
     def _get_back(self, slot: Slot) -> None:
         """A batch that was lent is free. Called from anywhere, by the garbage collector as well."""
         self._n_lent -= 1
         self._returned[slot[0]].append(slot)
-
-    def _keep_mapped(self, pixels: torch.Tensor, slot: Slot) -> None:
-        worker, _, number = slot
-        if worker is not None:  # so that PyTorch finds the memory mapped when it comes again
-            self._mapped[worker, number] = pixels.untyped_storage()
-
-    def _give_back(self, slot: Slot) -> None:
-        worker, epoch, number = slot
-        if worker is not None:
-            self._released[worker].put((epoch, number))
-        elif epoch == self._epoch:
-            self._free.append(number)
 
     def _transformed(self) -> Iterator[dict[str, Any]]:
         for items in split_by_shape(self.dataset, self._batch_size):
@@ -131,23 +140,32 @@ class FrameBatches(IterableDataset):
                 "frame_indices": [item["frame_idx"] for item in items],
             }
 
-    def _pixels(self) -> Iterator[dict[str, Any]]:
+    def _filled(self) -> Iterator[dict[str, Any]]:
+        """Batches whose frames are written to the array `pixels`."""
         self._forget_slots()
         batch: dict[str, Any] | None = None
         for frame in self.dataset._frames():
             if batch and not _fits(batch, frame):
-                yield _closed(batch)
+                yield batch
                 batch = None
             if batch is None:
                 batch = self._opened(frame)
-            frame.into(batch["pixels"][len(batch["frame_indices"])].numpy())
+            frame.into(batch["pixels"][len(batch["frame_indices"])])
             batch["video_paths"].append(frame.path)
             batch["frame_indices"].append(frame.rank)
             if len(batch["frame_indices"]) == self._batch_size:
-                yield _closed(batch)
+                yield batch
                 batch = None
         if batch:
-            yield _closed(batch)
+            yield batch
+
+    def _to_send(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A batch as it crosses the process border."""
+        pixels, number = batch.pop("pixels"), batch["slot"][2]
+        memory = self._slots[number] if number in self._unsent else None
+        self._unsent.discard(number)
+        shape = (len(batch["frame_indices"]), *pixels.shape[1:])
+        return {**batch, "memory": memory, "shape": shape, "dtype": _TORCH_TYPES[pixels.dtype]}
 
     def _opened(self, frame: Frame) -> dict[str, Any]:
         """An empty batch for frames of this shape and type."""
@@ -161,9 +179,9 @@ class FrameBatches(IterableDataset):
         if self._slots[number].numel() < n_bytes:
             memory = torch.empty(n_bytes, dtype=torch.uint8)
             self._slots[number] = memory if worker is None else memory.share_memory_()
-        pixels = self._slots[number][:n_bytes].view(_TORCH_TYPES[frame.dtype]).view(shape)
+            self._unsent.add(number)
         return {
-            "pixels": pixels,
+            "pixels": _laid_out(self._slots[number], shape, _TORCH_TYPES[frame.dtype]).numpy(),
             "slot": (worker, self._epoch, number),
             "video_paths": [],
             "frame_indices": [],
@@ -172,7 +190,7 @@ class FrameBatches(IterableDataset):
     def _forget_slots(self) -> None:
         """Every epoch has memory of its own: somebody may still hold that of the one before."""
         self._epoch += 1
-        self._slots, self._free = [], []
+        self._slots, self._free, self._unsent = [], [], set()
 
     def _free_slot(self, worker: int | None) -> int:
         if worker is not None:
@@ -265,8 +283,9 @@ _TORCH_TYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint
 
 def _fits(batch: dict[str, Any], frame: Frame) -> bool:
     pixels = batch["pixels"]
-    return pixels.shape[1:] == frame.shape and pixels.dtype == _TORCH_TYPES[frame.dtype]
+    return pixels.shape[1:] == frame.shape and pixels.dtype == frame.dtype
 
 
-def _closed(batch: dict[str, Any]) -> dict[str, Any]:
-    return batch | {"pixels": batch["pixels"][: len(batch["frame_indices"])]}
+def _laid_out(memory: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Pixels at the start of memory that may be larger."""
+    return memory[: math.prod(shape) * dtype.itemsize].view(dtype).view(shape)

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 SEGMENTS_PER_WORKER = 16
 TO_THE_END = sys.maxsize
+_BLOCK = 1 << 18  # numbers converted at a time: a MiB of float32
 BALANCED = 1.05  # longest share over the mean share that is good enough
 
 
@@ -71,7 +72,15 @@ def to_float(pixels: np.ndarray, out: np.ndarray) -> None:
     conversion wait for one another far longer than the conversion takes.
     """
     largest = np.float32(np.iinfo(pixels.dtype).max)
-    np.divide(pixels, largest, out=out, dtype=np.float32)
+    if not (pixels.flags.c_contiguous and out.flags.c_contiguous):
+        np.divide(pixels, largest, out=out, dtype=np.float32)
+        return
+    source, target = pixels.reshape(-1), out.reshape(-1)
+    for first in range(0, len(source), _BLOCK):
+        # The second pass finds the first one's result in cache.
+        block = target[first : first + _BLOCK]
+        np.copyto(block, source[first : first + _BLOCK])
+        np.divide(block, largest, out=block)
 
 
 def whole_runs(paths: Iterable[Path]) -> list[Run]:

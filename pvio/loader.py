@@ -285,14 +285,13 @@ class VideoCollectionDataLoader(DataLoader):
     ) -> Iterator[dict[str, Any]]:
         with ThreadPoolExecutor(min(4, _n_workers(-1))) as threads:
             for batch in batches:
-                if "pixels" in batch:
-                    if source.dataset.dtype == "float32":
-                        frames = self._buffers.convert(batch["pixels"], threads)
-                        source.release(batch["pixels"], batch["slot"])
-                    else:
-                        frames = source.lend(batch["pixels"], batch["slot"])
-                else:
+                if "frames" in batch:
                     frames = batch["frames"]
+                elif source.dataset.dtype == "float32":
+                    frames = self._buffers.convert(source.pixels(batch), threads)
+                    source.release(batch["slot"])
+                else:
+                    frames = source.lend(source.pixels(batch), batch["slot"])
                 if self.pin_memory and torch.accelerator.is_available():
                     frames = frames.pin_memory()
                 yield {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from functools import partial
 from typing import Any
@@ -24,12 +25,16 @@ _PLANAR_RGB_FROM = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p")
 def plane_view(frame: av.VideoFrame, number: int) -> np.ndarray:
     """A plane of a planar frame as a view: H×W, uint8, or uint16 for more than 8 bits."""
     plane = frame.planes[number]
-    depth = frame.format.components[min(number, len(frame.format.components) - 1)].bits
-    dtype = np.dtype(np.uint8 if depth <= 8 else "<u2")
-    rows = np.frombuffer(memoryview(plane), dtype).reshape(
-        plane.height, plane.line_size // dtype.itemsize
-    )
-    return rows[:, : plane.width]
+    dtype = _sample_type(frame.format.name, number)
+    shape, strides = (plane.height, plane.width), (plane.line_size, dtype.itemsize)
+    return np.ndarray(shape, dtype, memoryview(plane), 0, strides)
+
+
+@functools.cache
+def _sample_type(pixel_format: str, number: int) -> np.dtype:
+    components = av.VideoFormat(pixel_format).components
+    depth = components[min(number, len(components) - 1)].bits
+    return np.dtype(np.uint8 if depth <= 8 else "<u2")
 
 
 class Converter:

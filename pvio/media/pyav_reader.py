@@ -110,8 +110,11 @@ class PyAVReader:
 
     def _rank(self, frame: av.VideoFrame, before: tuple[int, int | None]) -> int | None:
         """Rank of a picture, given rank and pts of the one before; None when it has none."""
-        keyframes, shown = self.index.keyframes, frame.pts or 0
-        first, last = (int(np.searchsorted(self.index.pts, shown, s)) for s in ("left", "right"))
+        pts, keyframes, shown = self.index.pts, self.index.keyframes, frame.pts or 0
+        follows = before[0] + 1
+        if 0 < follows < len(pts) and before[1] != shown == pts[follows]:  # as nearly all do
+            return follows
+        first, last = int(pts.searchsorted(shown)), int(pts.searchsorted(shown, "right"))
         rank = first
         if frame.pts == before[1]:
             rank = before[0] + 1  # time stamps may repeat
