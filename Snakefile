@@ -11,7 +11,7 @@ include: "workflow/rules/plan.smk"
 include: "workflow/rules/infer.smk"
 include: "workflow/rules/encode.smk"
 include: "workflow/rules/assemble.smk"
-include: "workflow/rules/report.smk"
+include: "workflow/rules/check.smk"
 
 
 rule all:

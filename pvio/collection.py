@@ -104,11 +104,11 @@ def _short_digest(path: str) -> str:
 
 
 def fingerprint(sources: Iterable[Source]) -> str:
-    """Digest of path, name, size and modification time of every video: one `stat` each."""
+    """Digest of path, name, size, and times of change of every video: one `stat` each."""
     digest = hashlib.blake2b(digest_size=16)
     for source in sources:
         digest.update(
-            f"{source.path}\0{source.name}\0{stat_key(source.path)}\n".encode(
+            f"{source.path}\0{source.name}\0{stat_key(source.path, changed=True)}\n".encode(
                 "utf-8", "surrogateescape"
             )
         )
@@ -118,13 +118,14 @@ def fingerprint(sources: Iterable[Source]) -> str:
     return digest.hexdigest()
 
 
-def stat_key(path: str) -> str:
-    """`size:mtime_ns` of a file, or `absent`."""
+def stat_key(path: str, *, changed: bool = False) -> str:
+    """`size:mtime_ns` of a file, with `changed` also `:ctime_ns`, or `absent`."""
     try:
         facts = os.stat(path)
     except OSError:
         return "absent"
-    return f"{facts.st_size}:{facts.st_mtime_ns}"
+    more = f":{facts.st_ctime_ns}" if changed else ""
+    return f"{facts.st_size}:{facts.st_mtime_ns}{more}"
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[str]:

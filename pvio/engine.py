@@ -99,7 +99,12 @@ class SegmentResult:
     def facts(self) -> dict[str, Any]:
         """What the store keeps beside the table."""
         seconds = {name: round(value, 4) for name, value in self.seconds.items()}
-        return {"status": self.table.counts(), "seconds": seconds, "given_up": self.given_up}
+        return {
+            "status": self.table.counts(),
+            "seconds": seconds,
+            "given_up": self.given_up,
+            "not_finite": self.table.not_finite(),
+        }
 
 
 def input_converter(index: FrameIndex, settings: Settings) -> Converter:
@@ -142,6 +147,7 @@ class Engine:
         *,
         progress: Progress = lambda n: None,
         frames_sink: FramesSink | None = None,
+        careful: bool = False,
     ) -> SegmentResult:
         """Run the model over the frames `[start, stop)`.
 
@@ -150,13 +156,15 @@ class Engine:
             start, stop: ranks; batches are counted from `start`.
             progress: called with the number of frames done since the last call.
             frames_sink: takes every frame in order, with what the model returned under `frames`.
+            careful: whether to decode in a sub-process, which may crash.
 
         Raises:
             ModelError: when the model raises or breaks the contract; names the frames.
         """
         began, spent = time.perf_counter(), self._clock()
         converter = input_converter(index, self.settings)
-        reader = GuardedReader(index, self.decoder, self.settings.decoder_timeout, converter)
+        patience = self.settings.decoder_timeout
+        reader = GuardedReader(index, self.decoder, patience, converter, isolated=careful)
         result = SegmentResult(SegmentTable(index, start, stop))
         decoding = inferring = preparing = 0.0
         with contextlib.ExitStack() as stack:

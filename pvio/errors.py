@@ -1,5 +1,11 @@
 """Exceptions whose text is written for the person who has to act on it."""
 
+from __future__ import annotations
+
+import errno
+
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "MemoryError")
+
 
 class PvioError(Exception):
     """Base of all errors that pvio raises on purpose; the text says what to do."""
@@ -30,8 +36,24 @@ class StoreError(PvioError):
     """An entry of the cache is absent or damaged."""
 
 
+class LostEntry(StoreError):
+    """An entry that an earlier stage had committed is lost or damaged.
+
+    Attributes:
+        kind: "predictions" or "video".
+    """
+
+    def __init__(self, text: str, kind: str):
+        super().__init__(text)
+        self.kind = kind
+
+
 class EncodeError(PvioError):
     """A video could not be encoded or joined."""
+
+
+class NoSpaceLeft(PvioError):
+    """A disk or a quota is full."""
 
 
 class FailedSegments(PvioError):
@@ -40,3 +62,26 @@ class FailedSegments(PvioError):
 
 class DamagedVideos(PvioError):
     """Some videos are damaged or unreadable and the settings say `on_damaged: fail`."""
+
+
+def no_space(error: BaseException | None) -> str:
+    """What to do when an error, or one behind it, says that a disk is full; "" for others."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" for {error.filename}" if error.filename else ""
+            return (
+                f"no space is left{where} ({error.strerror}). Free some, or move the folder of "
+                "`cache` to a larger disk and set it so; then run the same command again: what is "
+                "finished is kept"
+            )
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def memory_advice(text: str) -> str:
+    """What to add to a message that memory ran out; "" for others."""
+    if any(words.casefold() in text.casefold() for words in _OUT_OF_MEMORY):
+        return ". Lower model.batch_size or model.size, or run fewer jobs at the same time"
+    return ""

@@ -91,6 +91,7 @@ class SegmentReceipt:
             part of it in the model's `prepare`, see `cost`.
         failure: why it has no result: its video can no longer be read.
         given_up: why frames of it were given up: the decoder hung.
+        not_finite: rows with a picture whose output is NaN or infinite, by output.
     """
 
     segment: int
@@ -100,6 +101,7 @@ class SegmentReceipt:
     seconds: dict[str, float] = field(default_factory=dict)
     failure: str = ""
     given_up: str = ""
+    not_finite: dict[str, int] = field(default_factory=dict)
 
     @property
     def cost(self) -> float:

@@ -125,6 +125,15 @@ class SegmentTable:
             column[rows] = values
         self._filled[rows] = True
 
+    def not_finite(self) -> dict[str, int]:
+        """Rows with a picture whose output is NaN or infinite, by output."""
+        found = {}
+        for name, values in self._columns.items():
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                rows = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+                found[name] = int((rows & self._filled).sum())
+        return {name: n for name, n in found.items() if n}
+
     def counts(self) -> dict[str, int]:
         """Number of rows by status."""
         return {status: self._status.count(status) for status in dict.fromkeys(self._status)}

@@ -9,11 +9,15 @@ that a file with an entry's name is always whole, also when many jobs write the 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
 import os
+import re
+import socket
 import struct
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +32,9 @@ _DIGEST_SIZE = 16
 _END = struct.Struct(f"<{_DIGEST_SIZE}sQ8s")
 _MAGIC = b"pvio\x00\x02\r\n"
 _BLOCK = 1 << 20
+# What replacing() calls its files.
+_TEMPORARY = re.compile(r"\.(?P<here>[\w.]+)-(?P<pid>\d+)-[0-9a-f]{12}\.tmp")
+_SECONDS_UNTIL_GIVEN_UP = 24 * 3600.0
 
 
 def make_key(**facts: Any) -> str:
@@ -106,9 +113,15 @@ class Store:
             file.seek(0, io.SEEK_END)
             file.write(_footer(info, digest))
 
+    @property
+    def temporaries(self) -> Path:
+        """Folder of what is being written."""
+        return self.root / "tmp"
+
     @contextlib.contextmanager
     def _committed(self, kind: Kind, key: str) -> Iterator[BinaryIO]:
-        with replacing(self.path(kind, key)) as temporary, open(temporary, "w+b") as file:
+        path = self.path(kind, key)
+        with replacing(path, self.temporaries) as temporary, open(temporary, "w+b") as file:
             yield file
             file.flush()
             if kind != "index":  # quickly built again, should a power cut take it
@@ -151,12 +164,22 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
 
 @contextlib.contextmanager
-def replacing(final: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `final`, renamed to it when the block ends without an exception."""
+def replacing(
+    final: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None
+) -> Iterator[Path]:
+    """A temporary path, renamed to `final` when the block ends without an exception.
+
+    Args:
+        final: path of the file.
+        folder: of the temporary file, on the same file system; that of `final` when None.
+    """
     final = Path(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    folder = final.parent if folder is None else Path(folder)
+    for each in {final.parent, folder}:
+        each.mkdir(parents=True, exist_ok=True)
     # The ending stays last: encoders choose the container by it.
-    temporary = final.with_name(f".{uuid.uuid4().hex[:12]}.tmp{final.suffix}")
+    name = f".{_here()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp{final.suffix}"
+    temporary = folder / name
     try:
         yield temporary
         os.replace(temporary, final)
@@ -164,6 +187,63 @@ def replacing(final: str | os.PathLike[str]) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def remove_leftovers(folder: str | os.PathLike[str], pid: int | None = None) -> int:
+    """Remove temporary files whose writers are gone.
+
+    Those of other hosts, whose processes are not seen from here, are removed after a day.
+
+    Args:
+        folder: of the temporary files.
+        pid: of a process of this host that has ended; None for all that have.
+
+    Returns:
+        How many there were.
+    """
+    n = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _TEMPORARY.match(entry.name)
+            if match is None:
+                continue
+            writer = int(match["pid"])
+            if match["here"] == _here():
+                gone = writer == pid if pid is not None else not _is_running(writer)
+            else:
+                gone = pid is None and _is_old(entry)
+            if gone:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+                    n += 1
+    return n
+
+
+@functools.cache
+def _here() -> str:
+    """Where process numbers mean the same: a host, and its namespace of processes."""
+    try:
+        namespace = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
+    except OSError:
+        namespace = "0"
+    return f"{re.sub(r'[^A-Za-z0-9.]', '_', socket.gethostname())}_{namespace}"
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def _is_old(entry: os.DirEntry[str]) -> bool:
+    try:
+        return time.time() - entry.stat().st_mtime > _SECONDS_UNTIL_GIVEN_UP
+    except OSError:
+        return False
 
 
 def write_text(final: str | os.PathLike[str], text: str) -> None:

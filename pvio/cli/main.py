@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,8 @@ import click
 
 import pvio
 from pvio.config import Settings, load_settings
-from pvio.errors import PvioError
+from pvio.errors import LostEntry, PvioError, no_space
+from pvio.progress import log_to_stderr
 
 if TYPE_CHECKING:
     from pvio.manifest import Receipt
@@ -44,6 +48,10 @@ class _Group(click.Group):
             return super().invoke(context)
         except PvioError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if no_space(error):
+                raise click.ClickException(no_space(error)) from error
+            raise
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,17 +60,11 @@ class _Group(click.Group):
 def main(quiet: bool) -> None:
     """Run a PyTorch model over every frame of many videos.
 
-    The workflow (`snakemake --cores all`) calls the stages probe, plan, infer, encode, assemble
-    and report in this order; each can be called by hand as well. `pvio info` looks at a video,
-    `pvio doctor` at the installation.
+    The workflow (`snakemake --cores all`) calls the stages probe, plan, infer, encode and assemble
+    in this order; each can be called by hand as well. `pvio status` tells what is done and what is
+    to do, `pvio info` looks at a video, `pvio doctor` at the installation.
     """
-    logging.basicConfig(
-        level=logging.WARNING if quiet else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-        force=True,
-    )
+    log_to_stderr(logging.WARNING if quiet else logging.INFO)
 
 
 @main.command()
@@ -95,9 +97,13 @@ def probe(config: str, out: Path, threads: int) -> None:
 def plan(config: str, probe_path: str, shards: int, out: Path) -> None:
     """Cut videos into segments and spread them over shards, longest processing time first."""
     from pvio.manifest import read_probe, write_table
+    from pvio.models.entry import model_fingerprint
     from pvio.stages.plan import make_plan
+    from pvio.stages.runs import register
 
-    manifest = make_plan(read_probe(probe_path), _settings(config), shards)
+    settings = _settings(config)
+    manifest = make_plan(read_probe(probe_path), settings, shards)
+    register(out, settings, model_fingerprint(settings.model))
     write_table(out, manifest)
 
 
@@ -117,6 +123,7 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
     from pvio.stages.infer import infer as run
 
     settings = _settings(config)
+    _end_on_sigterm()
     _provide_ffmpeg(settings)
     write_table(out, run(read_plan(plan_path), settings, shard, threads))
 
@@ -126,12 +133,22 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
 @plan_option
 @click.option("--shard", required=True, metavar="K-of-N", help="Which shard of the plan.")
 @out_option
-def encode(config: str, plan_path: str, shard: str, out: Path) -> None:
+@click.option(
+    "--infer", "infer_receipts", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="What the infer jobs wrote; removed when predictions are lost, so that these jobs run.",
+)  # fmt: skip
+def encode(config: str, plan_path: str, shard: str, out: Path, infer_receipts: Path | None) -> None:
     """Encode the segments of one shard again, with the model's drawing on them."""
     from pvio.manifest import read_plan, write_table
     from pvio.stages.encode import encode as run
 
-    write_table(out, run(read_plan(plan_path), _settings(config), shard))
+    _end_on_sigterm()
+    try:
+        write_table(out, run(read_plan(plan_path), _settings(config), shard))
+    except LostEntry:
+        if infer_receipts is not None:
+            _remove(infer_receipts.glob("*.json"))
+        raise
 
 
 @main.command()
@@ -143,36 +160,25 @@ def encode(config: str, plan_path: str, shard: str, out: Path) -> None:
 def assemble(
     config: str, plan_path: str, results: str, threads: int, receipts: tuple[str, ...]
 ) -> None:
-    """Join finished segments into predictions, videos and a summary.
+    """Join finished segments into predictions, videos, a summary and a report.
 
     RECEIPTS are the files, or folders of files, that the infer and encode jobs wrote.
     """
     from pvio.manifest import read_plan
     from pvio.stages.assemble import assemble as run
 
-    rows = run(read_plan(plan_path), _settings(config), _receipts(receipts), results, threads)
+    found = _receipts(receipts)
+    try:
+        rows = run(read_plan(plan_path), _settings(config), found.values(), results, threads)
+    except LostEntry as error:
+        # Without the receipts the jobs run again, which compute what is lost.
+        jobs = {"infer"} if error.kind == "predictions" else {"infer", "encode"}
+        _remove(path for path, receipt in found.items() if receipt.stage in jobs)
+        raise
     for row in rows:
         if row.status != "ok":
             logging.warning("%s: %s: %s", row.status, row.path, row.reason)
     logging.info("%d videos assembled in %s", len(rows), results)
-
-
-@main.command()
-@plan_option
-@click.option("--summary", required=True, type=click.Path(), help="results/summary.tsv")
-@out_option
-@click.argument("receipts", nargs=-1, type=click.Path(exists=True))
-def report(plan_path: str, summary: str, out: Path, receipts: tuple[str, ...]) -> None:
-    """Write the report as one HTML page. RECEIPTS: as for `pvio assemble`."""
-    from pvio.manifest import read_plan
-    from pvio.report import render_report
-    from pvio.store import write_text
-
-    found = _receipts(receipts)
-    infers = [receipt for receipt in found if receipt.stage == "infer"]
-    encodes = [receipt for receipt in found if receipt.stage == "encode"]
-    text = Path(summary).read_text(encoding="utf-8")
-    write_text(out, render_report(text, read_plan(plan_path), infers, encodes))
 
 
 @main.command()
@@ -208,6 +214,54 @@ def verify(results: str) -> None:
 
 
 @main.command()
+@config_option
+@click.option("--results", default="results", show_default=True, help="Folder of the products.")
+@click.option("--cores", type=click.IntRange(1), help="For the time left; all of this machine.")
+@click.option("--json", "as_text", is_flag=True, help="As JSON, for programs.")
+def status(config: str, results: str, cores: int | None, as_text: bool) -> None:
+    """Tell what is done, what is to do and why, and how long it will take.
+
+    Also while the workflow runs, on this machine or on a cluster: frames a second of all jobs
+    together, time left, and which jobs failed. Nothing is computed.
+    """
+    from pvio.cli.status import describe
+    from pvio.stages.status import as_json
+    from pvio.stages.status import status as find
+
+    found = find(_settings(config), Path.cwd(), results)
+    if as_text:
+        click.echo(json.dumps(as_json(found), indent=1))
+    else:
+        click.echo(describe(found, cores or os.cpu_count() or 1))
+
+
+@main.command()
+@config_option
+@click.option("--unused", is_flag=True, required=True, help="What no run refers to any more.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clean(config: str, unused: bool, yes: bool) -> None:
+    """Remove from the cache what no run needs any more.
+
+    Kept is what the settings refer to, and the last plan of every working folder that shares the
+    cache, whether it is running or not. Says how much it is and asks first.
+    """
+    from pvio.stages.clean import find_unused, remove
+
+    settings = _settings(config)
+    found = find_unused(settings, logging.warning)
+    for run in found.runs:
+        click.echo(f"in use by {run}")
+    for kind, paths in found.paths.items():
+        click.echo(f"unused: {len(paths)} {kind} entries, {found.sizes[kind] / 1e6:.1f} MB")
+    if not any(found.paths.values()):
+        click.echo(f"nothing in {settings.cache} is unused; {found.kept} entries are in use")
+        return
+    if yes or click.confirm(f"Remove them from {settings.cache}?"):
+        remove(found, settings)
+        click.echo("removed")
+
+
+@main.command()
 @click.argument("videos", nargs=-1, required=True, type=click.Path(exists=True))
 def info(videos: tuple[str, ...]) -> None:
     """Show what pvio knows of VIDEOS: frames, times, size, codec, keyframes."""
@@ -239,13 +293,27 @@ def _settings(config: str) -> Settings:
     return load_settings(config)
 
 
-def _receipts(paths: tuple[str, ...]) -> list[Receipt]:
+def _receipts(paths: tuple[str, ...]) -> dict[Path, Receipt]:
     from pvio.manifest import read_receipt
 
     files: list[Path] = []
     for path in map(Path, paths):
         files += sorted(path.glob("*.json")) if path.is_dir() else [path]
-    return [read_receipt(file) for file in files]
+    return {file: read_receipt(file) for file in files}
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM end what is being done in order, as Ctrl-C does."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _provide_ffmpeg(settings: Settings) -> None:

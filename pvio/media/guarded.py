@@ -33,17 +33,25 @@ class GuardedReader:
         limit: seconds to wait for a frame.
         convert: what is done with a picture before it comes over from a sub-process; takes decoded
             pictures and what it made of them itself, so that callers can apply it to all.
+        isolated: whether to read in a sub-process from the start.
 
     Attributes:
         given_up: why frames were given up, as words; "" while none were.
     """
 
-    def __init__(self, index: FrameIndex, decoder: str, limit: float, convert: Convert):
+    def __init__(
+        self,
+        index: FrameIndex,
+        decoder: str,
+        limit: float,
+        convert: Convert,
+        isolated: bool = False,
+    ):
         self.index = index
         self.given_up = ""
         self._decoder, self._limit, self._convert = decoder, limit, convert
         self._cancelled = threading.Event()
-        self._reader: Reader | None = open_reader(index, decoder)
+        self._reader: Reader | None = None if isolated else open_reader(index, decoder)
 
     def frames(self, start: int, stop: int) -> Generator[Decoded]:
         """See `Reader.frames`. To be closed, or used up, before the reader is closed."""

@@ -28,7 +28,10 @@ from pvio.media.orientation import Orientation, display_orientation
 from pvio.media.packets import DEFAULT_RATE, read_packets
 from pvio.store import Store, StoreError, file_digest, make_key
 
-SCHEMA = 10
+SCHEMA = 11
+# Blocks of a file by which another one is told from it.
+_SAMPLES = 5
+_SAMPLE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,13 +133,59 @@ def load_index(source: Source | str | os.PathLike[str], store: Store | None = No
         source = Source(str(source), "", os.path.isdir(source))
     if store is None:
         return build_index(source)
-    key = index_key(source)
     try:
-        return unpack_index(*store.read("index", key), source.path)
+        stored_facts(source, store)
+        return unpack_index(*store.read("index", index_key(source)), source.path)
     except StoreError:
+        key, identity = index_key(source), _identity(source)
         index = build_index(source)
-        store.write("index", key, *pack_index(index))
+        payload, facts = pack_index(index)
+        store.write("index", key, payload, facts | identity)
         return index
+
+
+def stored_facts(source: Source, store: Store) -> dict[str, Any]:
+    """The facts of a video's index in the store, without the index itself.
+
+    A file of the same path, size and modification time is looked at more closely when its status
+    has changed since, which clocks do not undo: a few blocks of it must be the same.
+
+    Raises:
+        StoreError: when there is no index of the file as it is.
+        UnreadableVideo: when there is no such file.
+    """
+    key = index_key(source)
+    facts = store.info("index", key)
+    if source.is_image_folder:
+        return facts
+    try:
+        if facts.get("changed_ns") == os.stat(source.path).st_ctime_ns:
+            return facts
+        identity = _identity(source)
+    except OSError as error:
+        raise UnreadableVideo(source.path, _reason(error)) from error
+    if facts.get("sample") != identity["sample"]:
+        raise StoreError(f"{source.path} has another content, at the same size and time")
+    payload, facts = store.read("index", key)
+    store.write("index", key, payload, facts | identity)
+    return facts
+
+
+def _identity(source: Source) -> dict[str, Any]:
+    """What tells a file from another one of the same size and modification time."""
+    if source.is_image_folder:
+        return {}
+    try:
+        changed = os.stat(source.path).st_ctime_ns
+        digest = hashlib.blake2b(digest_size=16)
+        with open(source.path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            for number in range(_SAMPLES):
+                file.seek(max(0, size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    except OSError as error:
+        raise UnreadableVideo(source.path, _reason(error)) from error
+    return {"changed_ns": changed, "sample": digest.hexdigest()}
 
 
 def index_key(source: Source) -> str:
@@ -270,12 +319,8 @@ def _index_images(folder: str) -> FrameIndex:
         raise UnreadableVideo(folder, "the folder holds no image")
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
-        facts = os.stat(file)
-        digest.update(
-            f"{os.path.basename(file)}\0{facts.st_size}:{facts.st_mtime_ns}\n".encode(
-                "utf-8", "surrogateescape"
-            )
-        )
+        name = os.path.basename(file).encode("utf-8", "surrogateescape")
+        digest.update(name + b"\0" + file_digest(file).encode() + b"\n")
     first = read_image(files[0])
     return FrameIndex(
         path=folder,

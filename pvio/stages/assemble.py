@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 import pvio
 from pvio.collection import PRODUCTS_FILE
-from pvio.config import Settings
+from pvio.config import Settings, dump_settings
 from pvio.cost import Measured, load_costs, works
 from pvio.errors import EncodeError, UnreadableVideo
 from pvio.keys import predictions_key, video_key
@@ -27,9 +27,11 @@ from pvio.media.stitch import join_segments
 from pvio.models.entry import model_fingerprint
 from pvio.predictions import deserialize, merge
 from pvio.progress import ProgressReport
+from pvio.report import render_report
 from pvio.stages.plan import stored_index
 from pvio.stages.shard import read_entry
-from pvio.store import Store, file_digest, make_key, replacing, write_json, write_text
+from pvio.stages.snapshot import RUN_FILE, Snapshot
+from pvio.store import Store, file_digest, make_key, remove_leftovers, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +84,10 @@ def assemble(
     results: str | os.PathLike[str],
     threads: int = 1,
 ) -> list[SummaryRow]:
-    """Write predictions, videos, `plan.json` and `summary.tsv` below `results`.
+    """Write predictions, videos, `plan.json`, `summary.tsv` and `report.html` to `results`.
 
-    Products of the previous run that are still right are left alone; those of videos that are no
-    longer in the collection are removed.
+    They are made beside it and take its place as a whole. Products of the run before that are still
+    right are taken over as they are.
 
     Args:
         plan: the manifest, whose segments are all in the store.
@@ -95,10 +97,11 @@ def assemble(
         threads: videos assembled at the same time.
 
     Raises:
-        PvioError: when the store lacks a segment.
+        PvioError: when the store lacks a segment, or `results` cannot be replaced.
     """
     receipts = list(receipts)
-    worker = _Assembler(plan, settings, Path(results), receipts)
+    remove_leftovers(Store(settings.cache).temporaries)
+    worker = _Assembler(plan, settings, Snapshot(results), receipts)
     numbers = range(len(plan.videos))
     with ProgressReport("assemble", len(plan.videos), "videos") as progress:
         rows = []
@@ -106,12 +109,28 @@ def assemble(
             for row in pool.map(worker.assemble, numbers):
                 rows.append(row)
                 progress.advance(1)
-    worker.remove_stale()
-    worker.save_receipt()
     _keep_costs(plan, settings, worker.model, receipts)
-    write_table(Path(results) / "plan.json", plan)
-    write_text(Path(results) / "summary.tsv", summary_table(rows))
+    summary = summary_table(rows)
+    infers, encodes = (
+        [receipt for receipt in receipts if receipt.stage == stage] for stage in ("infer", "encode")
+    )
+    worker.publish(
+        {
+            "plan.json": lambda path: write_table(path, plan),
+            RUN_FILE: lambda path: write_json(path, _made_with(settings, worker.model)),
+            "summary.tsv": lambda path: write_text(path, summary),
+            "report.html": lambda path: write_text(
+                path, render_report(summary, plan, infers, encodes)
+            ),
+        }
+    )
     return rows
+
+
+def _made_with(settings: Settings, model: str) -> dict[str, str]:
+    sections = ("segment_frames", "model", "decoder", "output")
+    text = dump_settings(settings, *sections)
+    return {"settings": text, "model": model, "version": pvio.__version__}
 
 
 def _keep_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:
@@ -149,8 +168,10 @@ def summary_table(rows: list[SummaryRow]) -> str:
 class _Assembler:
     """What assembling one video needs to know of the run."""
 
-    def __init__(self, plan: Plan, settings: Settings, results: Path, receipts: Iterable[Receipt]):
-        self.plan, self.settings, self.results = plan, settings, results
+    def __init__(
+        self, plan: Plan, settings: Settings, snapshot: Snapshot, receipts: Iterable[Receipt]
+    ):
+        self.plan, self.settings, self.snapshot = plan, settings, snapshot
         self.store = Store(settings.cache)
         self.model = model_fingerprint(settings.model)
         self.status: dict[int, Counter[str]] = {}
@@ -159,6 +180,7 @@ class _Assembler:
             "encode": defaultdict(float),
         }
         self.failures: dict[int, str] = {}
+        self.not_finite: dict[int, Counter[str]] = defaultdict(Counter)
         self.given_up: dict[str, dict[int, list[str]]] = {
             "infer": defaultdict(list),
             "encode": defaultdict(list),
@@ -175,11 +197,12 @@ class _Assembler:
                 self.status.setdefault(video, Counter()).update(done.status)
                 if done.failure:
                     self.failures[video] = done.failure
+                self.not_finite[video].update(done.not_finite)
                 if done.given_up:
                     self.given_up[receipt.stage][video].append(done.given_up)
                 self.seconds[receipt.stage][video] += done.seconds.get("total", 0.0)
         self.made: dict[str, dict[str, Any]] = {}
-        self._before = self._load_receipt()
+        self._before = read_products(snapshot.folder)
 
     def assemble(self, number: int) -> SummaryRow:
         video = self.plan.videos[number]
@@ -215,7 +238,6 @@ class _Assembler:
             except (EncodeError, UnreadableVideo, av.error.FFmpegError) as error:
                 log.exception("%s: its video could not be joined", video.path)
                 failure = f"no video: {error}"
-                (self.results / name).unlink(missing_ok=True)
                 self.made[name] = {"failure": str(error)}
         counts = self.status.get(number, Counter())
         bad = ", ".join(
@@ -227,6 +249,7 @@ class _Assembler:
             video.damage,
             f"of {video.n_frames} rows {bad}" if bad else "",
             *self.given_up["infer"][number],
+            *(f"{name} is NaN or infinite in {n}" for name, n in self.not_finite[number].items()),
             *remarks,
             failure,
         ]
@@ -256,15 +279,19 @@ class _Assembler:
         Returns:
             What `write` found worth telling when it was written.
         """
-        path = self.results / name
         key = make_key(inputs=inputs)
         made = self._before.get(name, {})
-        stamp = _stamp(path)
-        if not stamp or made.get("key") != key or not stamp.items() <= made.items():
-            with replacing(path) as temporary:
-                remarks = write(temporary) or []
-                made = {"key": key, "digest": file_digest(temporary), "remarks": remarks}
-            made |= _stamp(path)
+        stamp = _stamp(self.snapshot.folder / name)
+        if stamp and made.get("key") == key and stamp.items() <= made.items():
+            self.snapshot.keep(name)
+        else:
+            path = self.snapshot.path(name)
+            try:
+                remarks = write(path) or []
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+            made = {"key": key, "digest": file_digest(path), "remarks": remarks, **_stamp(path)}
         self.made[name] = made
         return made["remarks"]
 
@@ -293,27 +320,24 @@ class _Assembler:
         )
         return join_segments(encoded, index, path)
 
-    def remove_stale(self) -> None:
-        """Remove the products of the run before that this run does not have."""
-        for name in set(self._before) - set(self.made):
-            path = self.results / name
-            path.unlink(missing_ok=True)
-            folder = path.parent
-            while folder != self.results:
-                try:
-                    folder.rmdir()
-                except OSError:
-                    break
-                folder = folder.parent
+    def publish(self, more: dict[str, Callable[[Path], None]]) -> None:
+        """Let the products, and some more that are always written, take the place of the old ones.
 
-    def _load_receipt(self) -> dict[str, dict[str, Any]]:
-        try:
-            return json.loads((self.results / PRODUCTS_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+        Args:
+            more: by name, what writes them.
+        """
+        for name, write in more.items():
+            write(self.snapshot.path(name))
+        write_json(self.snapshot.path(PRODUCTS_FILE), self.made)
+        self.snapshot.publish({*self._before, *more, PRODUCTS_FILE})
 
-    def save_receipt(self) -> None:
-        write_json(self.results / PRODUCTS_FILE, self.made)
+
+def read_products(results: Path) -> dict[str, dict[str, Any]]:
+    """What the last run has written to a results folder: facts on every product, by name."""
+    try:
+        return json.loads((results / PRODUCTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def _stamp(path: Path) -> dict[str, int]:

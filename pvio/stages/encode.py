@@ -43,43 +43,66 @@ def encode(plan: Plan, settings: Settings, shard: str) -> Receipt:
         (("video", video_key(plan.videos[segment.video], segment, settings, fingerprint)),)
         for segment in (plan.segments[number] for number in numbers)
     ]
-    painter: Painter | None = None
+    compute = Encoding(plan, settings, store, fingerprint)
+    patience = settings.decoder_timeout
+    return work_through("encode", shard, plan, numbers, entries, store, patience, compute)
 
-    def compute(
+
+class Encoding:
+    """Draws and encodes segments; loads the model for the first one.
+
+    Args:
+        plan, settings: see `encode`.
+        store: where predictions are and videos go.
+        fingerprint: of the model.
+    """
+
+    def __init__(self, plan: Plan, settings: Settings, store: Store, fingerprint: str):
+        self._plan, self._settings, self._store = plan, settings, store
+        self._fingerprint = fingerprint
+        self._painter: Painter | None = None
+        self._ending_at = {(segment.video, segment.stop): segment for segment in plan.segments}
+
+    def __call__(
+        self,
         segment: PlannedSegment,
         index: FrameIndex,
         wanted: tuple[Entry, ...],
         progress: Callable[[int], None],
+        careful: bool,
     ) -> None:
-        nonlocal painter
-        if painter is None:
-            painter = Painter(settings)
+        """See `Compute`."""
+        if self._painter is None:
+            self._painter = Painter(self._settings)
+        painter = self._painter
         began, spent = time.perf_counter(), time.process_time()
-        video = plan.videos[segment.video]
-        source = predictions_key(video, segment, settings, fingerprint)
-        facts: dict[str, Any] = {"patience": settings.decoder_timeout, "rows": {}}
-        with store.writing(*wanted[0], facts) as file:
-            rows = read_rows(store, source, facts["rows"])
+        facts: dict[str, Any] = {"patience": self._settings.decoder_timeout, "rows": {}}
+        with self._store.writing(*wanted[0], facts) as file:
+            rows = self._rows(segment, facts["rows"])
+            past = self._past_rows(segment, painter.past, facts["rows"])
             span = (segment.start, segment.stop)
-            past = past_rows(segment, painter.past, facts["rows"])
-            facts["given_up"] = painter.encode(file, index, *span, rows, progress, past)
+            facts["given_up"] = painter.encode(
+                file, index, *span, rows, progress, past, careful=careful
+            )
             facts["seconds"] = {
                 "total": round(time.perf_counter() - began, 4),
                 "cost": round(time.process_time() - spent, 4),
             }
 
-    def past_rows(segment: PlannedSegment, n: int, digests: dict[str, str]) -> list[dict[str, Any]]:
+    def _rows(self, segment: PlannedSegment, digests: dict[str, str]) -> list[dict[str, Any]]:
+        video = self._plan.videos[segment.video]
+        key = predictions_key(video, segment, self._settings, self._fingerprint)
+        return read_rows(self._store, key, digests)
+
+    def _past_rows(
+        self, segment: PlannedSegment, n: int, digests: dict[str, str]
+    ) -> list[dict[str, Any]]:
         """The last rows in front of a segment, up to `n`."""
         rows: list[dict[str, Any]] = []
         while len(rows) < n and segment.start > 0:
-            segment = ending_at[segment.video, segment.start]
-            source = predictions_key(plan.videos[segment.video], segment, settings, fingerprint)
-            rows = read_rows(store, source, digests)[-(n - len(rows)) :] + rows
+            segment = self._ending_at[segment.video, segment.start]
+            rows = self._rows(segment, digests)[-(n - len(rows)) :] + rows
         return rows
-
-    ending_at = {(segment.video, segment.stop): segment for segment in plan.segments}
-    patience = settings.decoder_timeout
-    return work_through("encode", shard, plan, numbers, entries, store, patience, compute)
 
 
 def read_rows(store: Store, key: str, digests: dict[str, str]) -> list[dict[str, Any]]:
@@ -130,6 +153,7 @@ class Painter:
         rows: list[dict[str, Any]],
         progress: Callable[[int], None],
         past: Sequence[dict[str, Any]] = (),
+        careful: bool = False,
     ) -> str:
         """Encode frames `[start, stop)` with their rows drawn on them.
 
@@ -143,6 +167,7 @@ class Painter:
             rows: of these frames.
             progress: called with the number of frames done since the last call.
             past: the rows before, oldest first, of which the last `self.past` count.
+            careful: whether to decode in a sub-process, which may crash.
 
         Returns:
             Why frames were given up, as words; "" when none were.
@@ -161,7 +186,7 @@ class Painter:
         output = output_format(index, self._settings.output)
         converter = PlanarConverter(output, index.orientation)
         how = ("pyav", self._settings.decoder_timeout, converter)
-        reader = GuardedReader(index, *how)
+        reader = GuardedReader(index, *how, isolated=careful)
         last: list[np.ndarray] | None = None
         seen = deque(past, maxlen=self.past)
         try:

@@ -43,52 +43,58 @@ def infer(plan: Plan, settings: Settings, shard: str, threads: int = 1) -> Recei
         if settings.output.video == "frames":
             wanted += (("video", video_key(*facts)),)
         entries.append(wanted)
-    engine: Engine | None = None
-
-    def compute(
-        segment: PlannedSegment,
-        index: FrameIndex,
-        wanted: tuple[Entry, ...],
-        progress: Callable[[int], None],
-    ) -> None:
-        nonlocal engine
-        if engine is None:
-            engine = _start_engine(settings, threads)
-        _infer_segment(engine, segment, index, wanted, progress, store)
-
+    compute = Inference(settings, store, threads)
     patience = settings.decoder_timeout
     return work_through("infer", shard, plan, numbers, entries, store, patience, compute)
 
 
-def _start_engine(settings: Settings, threads: int) -> Engine:
-    import torch
+class Inference:
+    """Runs the model over segments; loads it for the first one.
 
-    from pvio.engine import Engine
+    Args:
+        settings: see `infer`.
+        store: where the results go.
+        threads: for the model's operators on the CPU.
+    """
 
-    torch.set_num_threads(threads)
-    return Engine(settings)
+    def __init__(self, settings: Settings, store: Store, threads: int):
+        self._settings, self._store, self._threads = settings, store, threads
+        self._engine: Engine | None = None
 
+    def __call__(
+        self,
+        segment: PlannedSegment,
+        index: FrameIndex,
+        wanted: tuple[Entry, ...],
+        progress: Callable[[int], None],
+        careful: bool,
+    ) -> None:
+        """See `Compute`."""
+        if self._engine is None:
+            self._engine = self._started()
+        engine, store = self._engine, self._store
+        from pvio.media.frames_output import FramesWriter
+        from pvio.predictions import serialize
 
-def _infer_segment(
-    engine: Engine,
-    segment: PlannedSegment,
-    index: FrameIndex,
-    wanted: tuple[Entry, ...],
-    progress: Callable[[int], None],
-    store: Store,
-) -> None:
-    from pvio.media.frames_output import FramesWriter
-    from pvio.predictions import serialize
+        span = (segment.start, segment.stop)
+        facts: dict[str, Any] = {"patience": self._settings.decoder_timeout}
+        if len(wanted) == 1:
+            result = engine.run(index, *span, progress=progress, careful=careful)
+            facts |= result.facts()
+            store.write(*wanted[0], serialize(result.table.table()), facts)
+            return
+        with store.writing(*wanted[1], facts) as file:
+            with FramesWriter(file, index, segment.start, self._settings.output) as writer:
+                result = engine.run(
+                    index, *span, progress=progress, frames_sink=writer, careful=careful
+                )
+            facts |= result.facts()
+            store.write(*wanted[0], serialize(result.table.table()), facts)
 
-    span = (segment.start, segment.stop)
-    facts: dict[str, Any] = {"patience": engine.settings.decoder_timeout}
-    if len(wanted) == 1:
-        result = engine.run(index, *span, progress=progress)
-        facts |= result.facts()
-        store.write(*wanted[0], serialize(result.table.table()), facts)
-        return
-    with store.writing(*wanted[1], facts) as file:
-        with FramesWriter(file, index, segment.start, engine.settings.output) as writer:
-            result = engine.run(index, *span, progress=progress, frames_sink=writer)
-        facts |= result.facts()
-        store.write(*wanted[0], serialize(result.table.table()), facts)
+    def _started(self) -> Engine:
+        import torch
+
+        from pvio.engine import Engine
+
+        torch.set_num_threads(self._threads)
+        return Engine(self._settings)

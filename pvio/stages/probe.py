@@ -11,7 +11,7 @@ from pvio.collection import Source, find_sources
 from pvio.config import Settings
 from pvio.errors import UnreadableVideo
 from pvio.manifest import ProbedVideo
-from pvio.media.index import index_key, load_index
+from pvio.media.index import index_key, load_index, stored_facts
 from pvio.progress import ProgressReport
 from pvio.store import LOOKUP_THREADS, Store, StoreError
 
@@ -38,7 +38,7 @@ def probe(settings: Settings, threads: int = 1) -> list[ProbedVideo]:
     with ProgressReport("probe", len(sources), "videos") as progress:
         with ThreadPoolExecutor(max(threads, LOOKUP_THREADS)) as pool:
             for source, row in zip(
-                sources, pool.map(partial(_known, store=store), sources), strict=True
+                sources, pool.map(partial(known_video, store=store), sources), strict=True
             ):
                 if row is not None:
                     rows[source] = row
@@ -59,11 +59,10 @@ def _pool(threads: int, n: int) -> Executor:
     return ThreadPoolExecutor(threads)
 
 
-def _known(source: Source, store: Store) -> ProbedVideo | None:
+def known_video(source: Source, store: Store) -> ProbedVideo | None:
     """The row of a video whose index is in the store, and of one that is not there at all."""
     try:
-        key = index_key(source)
-        return _row(source, key, store.info("index", key))
+        return _row(source, index_key(source), stored_facts(source, store))
     except StoreError:
         return None
     except UnreadableVideo as error:

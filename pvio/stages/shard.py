@@ -7,22 +7,52 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 from pvio.collection import Source
 from pvio.cost import Stage
-from pvio.errors import FailedSegments, PvioError, UnreadableVideo
+from pvio.errors import (
+    FailedSegments,
+    LostEntry,
+    NoSpaceLeft,
+    PvioError,
+    UnreadableVideo,
+    memory_advice,
+    no_space,
+)
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, SegmentReceipt
 from pvio.media.index import FrameIndex, index_key
 from pvio.progress import ProgressReport
 from pvio.stages.plan import stored_index
+from pvio.stages.supervised import Outcome, supervised
 from pvio.store import LOOKUP_THREADS, Kind, Store, StoreError
 
 log = logging.getLogger(__name__)
 
 Entry = tuple[Kind, str]
 Facts = dict[str, Any]
-Compute = Callable[[PlannedSegment, FrameIndex, tuple[Entry, ...], Callable[[int], None]], None]
+
+
+class Compute(Protocol):
+    """Computes segments; is pickled where the system cannot fork, before its first call."""
+
+    def __call__(
+        self,
+        segment: PlannedSegment,
+        index: FrameIndex,
+        wanted: tuple[Entry, ...],
+        progress: Callable[[int], None],
+        careful: bool,
+    ) -> None:
+        """Compute a segment and commit its entries.
+
+        Args:
+            segment: of the plan.
+            index: of its video.
+            wanted: its entries.
+            progress: called with the number of frames done since the last call.
+            careful: whether the process died at it before: its video is decoded in a sub-process.
+        """
 
 
 def parse_shard(text: str, n_shards: int) -> int:
@@ -49,11 +79,12 @@ def work_through(
     patience: float,
     compute: Compute,
 ) -> Receipt:
-    """Compute the segments of a shard that are not in the store.
+    """Compute the segments of a shard that are not in the store, in a child process.
 
-    A segment that fails is logged with its traceback, and the others go on. One whose video can no
-    longer be read is noted in the receipt. One of which frames were given up is computed again only
-    with more patience, and one that was drawn from other rows than those in the store, with these.
+    A segment that fails is logged with its traceback, and the others go on. So it is when the
+    process dies at a segment twice. One whose video can no longer be read is noted in the receipt.
+    One of which frames were given up is computed again only with more patience, and one that was
+    drawn from other rows than those in the store, with these.
 
     Args:
         stage, shard: for progress and the receipt.
@@ -67,56 +98,34 @@ def work_through(
 
     Raises:
         FailedSegments: at the end, when segments failed, naming them.
+        NoSpaceLeft: as soon as the disk is full.
+        LostEntry: when an entry of an earlier stage is lost.
     """
     began = time.perf_counter()
     finished = _finished(store, entries, patience)
-    checked: set[int] = set()
-    receipts: list[SegmentReceipt] = []
-    failures: dict[str, list[str]] = {}
     todo = [n for n, facts in zip(numbers, finished, strict=True) if facts is None]
     total = sum(plan.segments[n].stop - plan.segments[n].start for n in todo)
     log.info(
         "%s %s: %d segment(s), %d finished before, %d to do (%d frames)",
         stage, shard, len(numbers), len(numbers) - len(todo), len(todo), total,
     )  # fmt: skip
+    wanted = dict(zip(numbers, entries, strict=True))
+    outcomes: dict[int, Outcome] = {}
+    failures: dict[str, list[str]] = {}
+    work = _Work(plan, {n: wanted[n] for n in todo}, store, compute)
     with ProgressReport(f"{stage} {shard}", total) as progress:
-        for number, wanted, facts in zip(numbers, entries, finished, strict=True):
-            segment = plan.segments[number]
-            video = plan.videos[segment.video]
-            computed = facts is None
-            if facts is None:
-                name = f"{video.name} frames {segment.start} to {segment.stop - 1}"
-                try:
-                    if segment.video not in checked:
-                        _check_unchanged(video)
-                        checked.add(segment.video)
-                    index = stored_index(video, store)
-                    compute(segment, index, wanted, progress.advance)
-                    facts = [store.info(*entry) for entry in wanted]
-                except UnreadableVideo as error:
-                    # As with a video that could not be read at the start: it is reported.
-                    log.warning("%s: %s", name, error)
-                    receipts.append(SegmentReceipt(number, {}, False, failure=error.reason))
-                    continue
-                except PvioError as error:
-                    log.error("%s: %s", name, error, exc_info=error.__cause__)
-                    failures.setdefault(str(error), []).append(name)
-                    continue
-                except Exception as error:
-                    log.exception("%s failed", name)
-                    failures.setdefault(f"{type(error).__name__}: {error}", []).append(name)
-                    continue
-                log.info("%s: done in %.1f s", name, facts[-1]["seconds"]["total"])
-            receipts.append(
-                SegmentReceipt(
-                    number,
-                    {kind: each["digest"] for (kind, _), each in zip(wanted, facts, strict=True)},
-                    computed,
-                    facts[-1].get("status", {}),
-                    facts[-1]["seconds"],
-                    given_up=facts[-1]["given_up"],
-                )
-            )
+        for outcome in supervised(work, todo, progress.advance, store.temporaries):
+            name = _name_of(plan, outcome.task)
+            outcomes[outcome.task] = outcome
+            if outcome.kind == "done":
+                log.info("%s: done in %.1f s", name, outcome.value[-1]["seconds"]["total"])
+            elif outcome.kind == "full":
+                raise NoSpaceLeft(outcome.value)
+            elif outcome.kind == "lost":
+                raise LostEntry(*outcome.value)
+            elif outcome.kind == "failed":
+                log.error("%s failed: %s", name, outcome.value)
+                failures.setdefault(outcome.value, []).append(name)
     if failures:
         n_failed = sum(map(len, failures.values()))
         lines = [
@@ -127,23 +136,81 @@ def work_through(
             f"{n_failed} of {len(numbers)} segments of {stage} {shard} failed, the others are "
             "finished and kept:\n  " + "\n  ".join(lines)
         )
+    receipts = [
+        _receipt(n, wanted[n], facts, outcomes.get(n))
+        for n, facts in zip(numbers, finished, strict=True)
+    ]
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
+
+
+def _receipt(
+    number: int, wanted: tuple[Entry, ...], finished: list[Facts] | None, outcome: Outcome | None
+) -> SegmentReceipt:
+    if outcome is not None and outcome.kind == "unreadable":
+        return SegmentReceipt(number, {}, False, failure=outcome.value)
+    facts: list[Facts] = outcome.value if outcome is not None else finished or []
+    return SegmentReceipt(
+        number,
+        {kind: each["digest"] for (kind, _), each in zip(wanted, facts, strict=True)},
+        outcome is not None,
+        facts[-1].get("status", {}),
+        facts[-1]["seconds"],
+        given_up=facts[-1]["given_up"],
+        not_finite=facts[-1].get("not_finite", {}),
+    )
+
+
+def _name_of(plan: Plan, number: int) -> str:
+    segment = plan.segments[number]
+    return f"{plan.videos[segment.video].name} frames {segment.start} to {segment.stop - 1}"
+
+
+class _Work:
+    """Computes a segment, and makes words of what goes wrong."""
+
+    def __init__(
+        self, plan: Plan, wanted: dict[int, tuple[Entry, ...]], store: Store, compute: Compute
+    ):
+        self._plan, self._wanted, self._store, self._compute = plan, wanted, store, compute
+        self._checked: set[int] = set()
+
+    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+        segment, wanted = self._plan.segments[task], self._wanted[task]
+        video, name = self._plan.videos[segment.video], _name_of(self._plan, task)
+        try:
+            if segment.video not in self._checked:
+                _check_unchanged(video)
+                self._checked.add(segment.video)
+            index = stored_index(video, self._store)
+            self._compute(segment, index, wanted, progress, careful)
+            return Outcome(task, "done", [self._store.info(*entry) for entry in wanted])
+        except UnreadableVideo as error:
+            # As with a video that could not be read at the start: it is reported.
+            log.warning("%s: %s", name, error)
+            return Outcome(task, "unreadable", error.reason)
+        except LostEntry as error:
+            return Outcome(task, "lost", (str(error), error.kind))
+        except (Exception, SystemExit) as error:
+            if no_space(error):
+                return Outcome(task, "full", no_space(error))
+            own = isinstance(error, PvioError)
+            log.error("%s: %s", name, error, exc_info=error.__cause__ if own else error)
+            text = str(error) if own else f"{type(error).__name__}: {error}"
+            return Outcome(task, "failed", text + memory_advice(text))
 
 
 def read_entry(store: Store, kind: Kind, key: str) -> tuple[bytes, Facts]:
     """Payload and facts of an entry that an earlier stage committed.
 
     Raises:
-        StoreError: when it is lost or damaged, saying what to do; a damaged one is removed.
+        LostEntry: when it is lost or damaged; a damaged one is removed.
     """
     try:
         return store.read(kind, key)
     except StoreError as error:
         store.discard(kind, key)
-        stage = "infer" if kind == "predictions" else "encode"
-        raise StoreError(
-            f"{error}. Run the workflow again with --forcerun {stage} (infer for videos with "
-            "output.video: frames): only what is lost is computed"
+        raise LostEntry(
+            f"{error}. Run the same command again: only what is lost is computed", kind
         ) from error
 
 

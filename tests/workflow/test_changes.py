@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -123,15 +122,49 @@ def test_costs_are_predicted_for_the_model_and_a_plan_in_use_stays(project: Proj
     assert predicted() > 10 * before
 
 
-def test_metadata_of_known_videos_is_not_read_again(project: Project, tmp_path: Path) -> None:
+NO_INDEXING = """
+import pvio.media.index
+
+def build_index(source):
+    raise pvio.errors.UnreadableVideo(source.path, "it was read again")
+
+pvio.media.index.build_index = build_index
+"""
+
+
+def test_metadata_of_known_videos_is_not_read_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project.run("--until", "plan", **settings())
-    for clip in project.folder.glob("clips/*.mp4"):
-        facts = clip.stat()
-        clip.write_bytes(b"x" * facts.st_size)
-        os.utime(clip, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    # Whoever opened one of them now would find that it is no video.
+    (project.folder / "path").mkdir()
+    (project.folder / "path/sitecustomize.py").write_text(NO_INDEXING)
+    monkeypatch.setenv("PYTHONPATH", str(project.folder / "path"))
+    # Linking a file changes its status, but not its content.
+    os.link(project.folder / "clips/short.mp4", project.folder / "another name")
     project.run("--until", "plan", "--forcerun", "probe", **settings())
     assert "0 unreadable" in (project.folder / "logs/probe.log").read_text()
+    make_clip(project.folder / "clips/new.mp4")
+    project.run("--until", "plan", **settings())
+    assert "it was read again" in (project.folder / "logs/probe.log").read_text()
+
+
+def test_another_video_of_the_same_size_and_time_is_noticed(project: Project) -> None:
+    project.run(**settings())
+    clip = project.folder / "clips/short.mp4"
+    before, facts = data(project), clip.stat()
+    make_clip(clip, frames=12, options="-vf negate")
+    other = clip.read_bytes()
+    assert len(other) != facts.st_size
+    # Bytes behind the end of an MP4 file do not matter, so that the sizes can be made equal.
+    size = max(len(other), facts.st_size)
+    make_clip(clip, frames=12)
+    for content in (clip.read_bytes(), other):
+        clip.write_bytes(content + bytes(size - len(content)))
+        os.utime(clip, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        project.run(**settings())
+        before, after = data(project), before
+    assert before["long.parquet"] == after["long.parquet"]
+    assert before["short.parquet"] != after["short.parquet"]
 
 
 def test_predictions_are_the_same_bytes_for_any_number_of_shards(project: Project) -> None:

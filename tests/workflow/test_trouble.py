@@ -73,20 +73,49 @@ def test_two_thousand_videos_can_be_named_one_by_one(new_project: Callable[[], P
     assert "2000 videos, 2000 frames, 0 unreadable" in project.logs()
 
 
-def test_a_damaged_cache_entry_is_mended(new_project: Callable[[], Project]) -> None:
+@pytest.mark.parametrize("kind", ["predictions", "video"])
+def test_a_damaged_cache_entry_is_mended(new_project: Callable[[], Project], kind: str) -> None:
+    project = new_project()
+    make_clip(project.folder / "a.mp4")
+    settings = {"videos": ["a.mp4"], "model": MODEL, "shards": 1}
+    project.run(**settings)
+    results = project.folder / "results"
+    before = {path.name: path.read_bytes() for path in results.rglob("a.*")}
+    (entry,) = (project.folder / f".pvio/{kind}").glob("*/*")
+    data = bytearray(entry.read_bytes())
+    data[100] ^= 1
+    entry.write_bytes(data)
+    for path in results.rglob("a.*"):
+        path.unlink()
+    done = project.snakemake("--forcerun", "assemble", **settings)
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "is damaged: its digest does not match" in text
+    assert "Run the same command again: only what is lost is computed" in text
+    project.run("--forcerun", "assemble", **settings)
+    assert project.n_computed("infer") == (kind == "predictions")
+    assert project.n_computed("encode") == (kind == "video")
+    assert {path.name: path.read_bytes() for path in results.rglob("a.*")} == before
+
+
+def test_damaged_predictions_are_mended_when_they_are_to_be_drawn(
+    new_project: Callable[[], Project],
+) -> None:
     project = new_project()
     make_clip(project.folder / "a.mp4")
     settings = {"videos": ["a.mp4"], "model": MODEL, "shards": 1}
     project.run(**settings)
     (entry,) = (project.folder / ".pvio/predictions").glob("*/*")
-    data = bytearray(entry.read_bytes())
-    data[100] ^= 1
-    entry.write_bytes(data)
-    done = project.snakemake(**settings, output={"crf": 30})
-    assert done.returncode != 0
-    assert "--forcerun infer" in done.stdout + done.stderr
-    project.run("--forcerun", "infer", **settings, output={"crf": 30})
-    assert project.summary()["a"]["status"] == "ok"
+    entry.write_bytes(b"x" + entry.read_bytes()[1:])
+    changed = {**settings, "output": {"crf": 30}}
+    assert project.snakemake(**changed).returncode != 0
+    project.run(**changed)
+    assert project.n_computed("infer") == project.n_computed("encode") == 1
+    # What is cut short is noticed without reading it.
+    entry.write_bytes(entry.read_bytes()[:-5])
+    project.run("--forcerun", "infer", **changed)
+    assert project.n_computed("infer") == 1
+    assert "it is computed again" in project.logs()
 
 
 @pytest.fixture

@@ -4,8 +4,16 @@ rule assemble:
         infer=gather.infer("work/infer/{scatteritem}.json"),
         encode=gather.encode("work/encode/{scatteritem}.json") if ENCODES else [],
     output:
-        "results/plan.json",
-        "results/summary.tsv",
+        # Not removed when the job starts: the results change as a whole when it ends.
+        update("results/plan.json"),
+        update("results/summary.tsv"),
+        update(
+            report(
+                "results/report.html",
+                caption="../report/report.rst",
+                category="pvio",
+            )
+        ),
     log:
         "logs/assemble.log",
     benchmark:
@@ -21,7 +29,7 @@ rule assemble:
         model=MODEL,
         version=PVIO_VERSION,
     message:
-        "Joining segments into predictions and videos"
+        "Joining segments into predictions, videos and a report"
     shell:
         "pvio assemble --config {params.settings:q} --plan {input.plan} --results results"
         " --threads {threads} {input.infer} {input.encode} > {log} 2>&1"

@@ -1,0 +1,95 @@
+"""`pvio clean`: entries of the cache that no run refers to any more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pvio.config import Settings
+from pvio.errors import CollectionError, ConfigError, ModelError
+from pvio.stages.runs import entries_of, registered
+from pvio.stages.state import current_state
+from pvio.store import Kind, Store, remove_leftovers
+
+KINDS: tuple[Kind, ...] = ("index", "predictions", "video")
+# What is so young may belong to a run that is about to begin.
+_SECONDS_OF_GRACE = 600.0
+
+
+@dataclass
+class Unused:
+    """Files that may go.
+
+    Attributes:
+        paths: of entries, by kind.
+        sizes: bytes of all, by kind.
+        kept: entries that are in use.
+        runs: working folders, with their plans, that use the cache.
+    """
+
+    paths: dict[Kind, list[str]] = field(default_factory=lambda: defaultdict(list))
+    sizes: dict[Kind, int] = field(default_factory=lambda: defaultdict(int))
+    kept: int = 0
+    runs: list[str] = field(default_factory=list)
+
+
+def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
+    """Entries that neither the settings nor the last plan of any working folder refers to.
+
+    Args:
+        settings: of the working folder.
+        warn: called with what could not be looked at.
+
+    Raises:
+        PvioError: when it cannot be told what another run needs.
+    """
+    store = Store(settings.cache)
+    used: set[tuple[Kind, str]] = set()
+    runs = registered(settings.cache)
+    for run in runs:
+        plan = run.plan()
+        segments = ((segment.video, segment) for segment in plan.segments)
+        used.update(entries_of(plan.videos, segments, run.settings, run.model))
+    try:
+        state = current_state(settings)
+    except (CollectionError, ConfigError, ModelError) as error:
+        warn(f"what the settings refer to is not kept, since they lead nowhere: {error}")
+    else:
+        used.update(entries_of(state.videos, state.segments, settings, state.model))
+    found = Unused(runs=[run.plan_path for run in runs])
+    now = time.time()
+    for kind in KINDS:
+        for folder in _folders(store.root / kind):
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if (kind, entry.name) in used:
+                        found.kept += 1
+                        continue
+                    with contextlib.suppress(OSError):
+                        facts = entry.stat()
+                        if abs(now - facts.st_mtime) > _SECONDS_OF_GRACE:
+                            found.paths[kind].append(entry.path)
+                            found.sizes[kind] += facts.st_size
+    return found
+
+
+def remove(unused: Unused, settings: Settings) -> None:
+    """Remove what `find_unused` found, and what killed jobs left behind."""
+    for paths in unused.paths.values():
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+    remove_leftovers(Store(settings.cache).temporaries)
+
+
+def _folders(root: Path) -> list[str]:
+    try:
+        with os.scandir(root) as entries:
+            return [entry.path for entry in entries if entry.is_dir()]
+    except OSError:
+        return []

@@ -1,0 +1,67 @@
+"""What of a collection is in the store, and why the rest is not: `pvio status` and `pvio clean`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from pvio.collection import find_sources
+from pvio.config import Settings
+from pvio.errors import PvioError
+from pvio.manifest import ProbedVideo
+from pvio.models.entry import model_fingerprint
+from pvio.plan import Segment, cut_segments
+from pvio.stages.plan import stored_index
+from pvio.stages.probe import known_video
+from pvio.store import LOOKUP_THREADS, Store
+
+
+@dataclass(frozen=True)
+class State:
+    """A collection as the store knows it.
+
+    Attributes:
+        videos: of the collection whose frames are indexed, and those that are not there.
+        new: paths of the other ones.
+        cut: segments of all readable `videos`.
+        model: fingerprint of the settings' model.
+    """
+
+    videos: list[ProbedVideo]
+    new: list[str]
+    cut: list[Segment]
+    model: str
+
+    @property
+    def segments(self) -> Iterator[tuple[int, Segment]]:
+        """Every segment with the number of its video."""
+        return ((segment.video, segment) for segment in self.cut)
+
+
+def current_state(settings: Settings) -> State:
+    """Look a collection up in the store; nothing is indexed.
+
+    Raises:
+        PvioError: when the settings lead to no collection or no model.
+    """
+    store = Store(settings.cache)
+    sources = find_sources(settings.videos)
+    model = model_fingerprint(settings.model)
+    with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
+        rows = list(pool.map(partial(known_video, store=store), sources))
+        videos = [row for row in rows if row is not None]
+        new = [source.path for source, row in zip(sources, rows, strict=True) if row is None]
+
+        def cut(number: int) -> list[Segment]:
+            video = videos[number]
+            if video.status != "ok":
+                return []
+            try:
+                return cut_segments(stored_index(video, store), settings.segment_frames, number)
+            except PvioError:  # it has just changed
+                return []
+
+        segments = [each for found in pool.map(cut, range(len(videos))) for each in found]
+    return State(videos, new, segments, model)

@@ -1,0 +1,176 @@
+"""Work in a child process, so that what kills it costs one segment and not the job."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pvio.progress import log_to_stderr
+from pvio.store import remove_leftovers
+
+log = logging.getLogger(__name__)
+
+# A segment at which the process died is tried once more, with more care, in a process of its own.
+_ATTEMPTS = 2
+_PR_SET_PDEATHSIG = 1
+# Where memory runs out, the system should end this process and not the ones that look after it.
+_OOM_SCORE = "500"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        task: its number.
+        kind: "done"; "failed"; "unreadable", its video; "full", the disk; "lost", what it needs.
+        value: what was done, or why it failed, as words.
+    """
+
+    task: int
+    kind: Literal["done", "failed", "unreadable", "full", "lost"]
+    value: Any
+
+
+class Work(Protocol):
+    """Runs in the child; is pickled on its way there where the system cannot fork."""
+
+    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+        """Do a task.
+
+        Args:
+            task: its number.
+            careful: whether the process died at this task before.
+            progress: to be called with the number of frames done since the last call.
+        """
+
+
+def supervised(
+    work: Work, tasks: Sequence[int], progress: Callable[[int], None], temporaries: Path
+) -> Iterator[Outcome]:
+    """Do tasks one after the other in a child process, which is started again when it dies.
+
+    Args:
+        work: does a task.
+        tasks: their numbers.
+        progress: called here with the number of frames done since the last call.
+        temporaries: folder of the child's temporary files, which are removed when it died.
+
+    Yields:
+        What became of every task, as it is done.
+    """
+    todo = deque(tasks)
+    deaths: Counter[int] = Counter()
+    while todo:
+        current: int | None = None
+        child = _Child(work, todo, deaths)
+        try:
+            for message in child.messages():
+                if isinstance(message, Outcome):
+                    todo.remove(message.task)
+                    current = None
+                    yield message
+                elif message[0] == "begin":
+                    current = message[1]
+                else:
+                    progress(message[1])
+            code = child.join()
+        finally:
+            child.kill()
+            remove_leftovers(temporaries, child.pid)
+        if not todo:
+            return
+        what = _death(code)
+        at = todo[0] if current is None else current
+        deaths[at] += 1
+        if deaths[at] < _ATTEMPTS:
+            log.warning("%s; it is started again", what)
+            todo.remove(at)
+            todo.appendleft(at)
+        else:
+            todo.remove(at)
+            yield Outcome(at, "failed", what)
+
+
+class _Child:
+    def __init__(self, work: Work, tasks: Sequence[int], deaths: Counter[int]):
+        # Threads of PyTorch do not live on in a fork; without them it is the quickest way.
+        can_fork = sys.platform == "linux" and "torch" not in sys.modules
+        context: Any = multiprocessing.get_context("fork" if can_fork else "spawn")
+        self._receiver, sender = context.Pipe(duplex=False)
+        careful = {task for task in tasks if deaths[task]}
+        level = logging.getLogger().level
+        self._process = context.Process(
+            target=_serve, args=(sender, work, list(tasks), careful, level, os.getpid())
+        )
+        self._process.start()
+        sender.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def messages(self) -> Iterator[Any]:
+        """What the child sends, until it ends."""
+        with contextlib.suppress(EOFError, OSError):
+            # The pipe may stay open in processes that the child has started.
+            while self._receiver.poll(1.0) or self._process.is_alive() or self._receiver.poll():
+                if self._receiver.poll():
+                    yield self._receiver.recv()
+
+    def join(self) -> int:
+        """Wait for the end; the exit code, negative for a signal."""
+        self._process.join()
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._receiver.close()
+
+
+def _serve(
+    sender: Connection, work: Work, tasks: list[int], careful: set[int], level: int, parent: int
+) -> None:
+    _die_with(parent)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(_OOM_SCORE)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if not logging.getLogger().handlers:  # not a fork
+        log_to_stderr(level)
+    for task in tasks:
+        sender.send(("begin", task))
+        sender.send(work(task, task in careful, lambda n: sender.send(("frames", n))))
+
+
+def _die_with(parent: int) -> None:
+    """Let the system end this process when its parent ends, whatever ends that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            os._exit(1)
+
+
+def _death(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return (
+            "the process was killed, as systems do when memory runs out: lower model.batch_size or "
+            "model.size, or run fewer jobs at the same time"
+        )
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"the process crashed ({signal.Signals(-code).name})"
+    return f"the process ended with exit code {code}"

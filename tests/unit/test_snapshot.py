@@ -1,0 +1,132 @@
+"""The results change as a whole, and nothing of somebody else's is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pvio.errors import PvioError
+from pvio.stages import snapshot
+from pvio.stages.snapshot import Snapshot
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A folder with two products and a file of the user's."""
+    folder = tmp_path / "results"
+    (folder / "videos").mkdir(parents=True)
+    (folder / "videos/a.mp4").write_text("old a")
+    (folder / "videos/b.mp4").write_text("old b")
+    (folder / "videos/my notes.txt").write_text("mine")
+    return folder
+
+
+OWNED = ("videos/a.mp4", "videos/b.mp4")
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def changed(results: Path) -> Snapshot:
+    """A next state: `a` is kept, `b` is gone, `c` is new."""
+    made = Snapshot(results)
+    made.keep("videos/a.mp4")
+    made.path("videos/c.mp4").write_text("new c")
+    return made
+
+
+AFTER = {"videos/a.mp4": "old a", "videos/c.mp4": "new c", "videos/my notes.txt": "mine"}
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_the_next_state_takes_the_place_of_the_old_one(
+    results: Path, can_exchange: bool, monkeypatch: pytest.MonkeyPatch
+):
+    if not can_exchange:
+        monkeypatch.setattr(snapshot, "_exchange", lambda one, other: False)
+    before = content(results)
+    inode = (results / "videos/a.mp4").stat().st_ino
+    made = changed(results)
+    assert content(results) == before
+    made.publish(OWNED)
+    assert content(results) == AFTER
+    assert (results / "videos/a.mp4").stat().st_ino == inode
+    assert [path.name for path in results.parent.iterdir()] == ["results"]
+
+
+def test_a_first_state_needs_no_old_one(tmp_path: Path):
+    made = Snapshot(tmp_path / "new/results")
+    made.path("a").write_text("1")
+    assert not (tmp_path / "new/results").exists()
+    made.publish(())
+    assert content(tmp_path / "new/results") == {"a": "1"}
+
+
+def test_a_state_that_is_never_published_leaves_nothing_in_the_end(results: Path):
+    before = content(results)
+    changed(results)
+    assert content(results) == before
+    changed(results).publish(OWNED)
+    assert content(results) == AFTER
+    assert [path.name for path in results.parent.iterdir()] == ["results"]
+
+
+def test_an_end_between_two_renames_is_mended(results: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(snapshot, "_exchange", lambda one, other: False)
+    made = changed(results)
+    rename = os.rename
+
+    def killed(source: Path, target: Path) -> None:
+        if target == results:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        made.publish(OWNED)
+    monkeypatch.undo()
+    assert not results.exists()
+    Snapshot(results)
+    assert content(results)["videos/b.mp4"] == "old b"
+
+
+def test_a_linked_folder_stays_a_link(results: Path, tmp_path: Path):
+    link = tmp_path / "project/results"
+    link.parent.mkdir()
+    link.symlink_to(results)
+    changed(link).publish(OWNED)
+    assert link.is_symlink()
+    assert content(link) == AFTER
+
+
+def test_file_systems_without_hard_links_get_copies(results: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    changed(results).publish(OWNED)
+    assert content(results) == AFTER
+
+
+def test_a_folder_that_cannot_be_renamed_stays_as_it_is(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def busy(*args: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    before = content(results)
+    made = changed(results)
+    monkeypatch.setattr(snapshot, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "rename", busy)
+    with pytest.raises(PvioError, match=r"busy.*mount point"):
+        made.publish(OWNED)
+    assert content(results) == before
+    shutil.rmtree(results)

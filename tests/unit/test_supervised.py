@@ -1,0 +1,137 @@
+"""Work in a child process that may die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pvio.stages.supervised import Outcome, supervised
+from pvio.store import Store
+
+
+@dataclass
+class Dying:
+    """Does tasks; its process ends itself at some of them, each time or only the first time."""
+
+    folder: Path
+    always: tuple[int, ...] = ()
+    once: tuple[int, ...] = ()
+    how: str = "kill"
+
+    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+        progress(3)
+        with (self.folder / "log").open("a") as file:
+            file.write(f"{task} {careful}\n")
+        if task in self.always or (task in self.once and not careful):
+            (self.folder / "tmp").mkdir(exist_ok=True)
+            if self.how == "exit":
+                os._exit(7)
+            os.kill(os.getpid(), getattr(signal, f"SIG{self.how.upper()}"))
+        return Outcome(task, "done", task * 10)
+
+    def log(self) -> list[str]:
+        return (self.folder / "log").read_text().splitlines()
+
+
+def run(work: Any, n: int = 4) -> dict[int, Outcome]:
+    found = list(supervised(work, range(n), lambda n: None, work.folder / "tmp"))
+    assert len(found) == n
+    return {each.task: each for each in found}
+
+
+def test_tasks_are_done_in_order_in_one_process(tmp_path: Path):
+    steps: list[int] = []
+    found = list(supervised(Dying(tmp_path), [3, 1, 2], steps.append, tmp_path))
+    assert [(each.task, each.kind, each.value) for each in found] == [
+        (3, "done", 30),
+        (1, "done", 10),
+        (2, "done", 20),
+    ]
+    assert steps == [3, 3, 3]
+
+
+def test_no_task_starts_no_process(tmp_path: Path):
+    assert list(supervised(Dying(tmp_path), [], lambda n: None, tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [("kill", "memory runs out"), ("segv", "crashed (SIGSEGV)"), ("exit", "exit code 7")],
+)
+def test_a_task_that_kills_its_process_fails_and_the_others_go_on(
+    tmp_path: Path, how: str, said: str
+):
+    work = Dying(tmp_path, always=(1,), how=how)
+    found = run(work)
+    assert [found[task].kind for task in range(4)] == ["done", "failed", "done", "done"]
+    assert said in found[1].value
+    # With care at the second try, and nothing is done twice.
+    assert work.log() == ["0 False", "1 False", "1 True", "2 False", "3 False"]
+
+
+def test_a_task_that_dies_once_is_done_at_the_second_try(tmp_path: Path):
+    found = run(Dying(tmp_path, once=(0, 2)))
+    assert {each.kind for each in found.values()} == {"done"}
+
+
+@dataclass
+class Writing:
+    """Dies while it writes an entry of a store."""
+
+    folder: Path
+
+    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+        with Store(self.folder).writing("video", f"key{task}", {}) as file:
+            file.write(b"half")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path):
+    found = run(Writing(tmp_path), 1)
+    assert found[0].kind == "failed"
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not Store(tmp_path).has("video", "key0")
+
+
+SLEEPER = """
+import os, sys, time
+from pathlib import Path
+from pvio.stages.supervised import supervised
+
+def work(task, careful, progress):
+    Path(sys.argv[1], "pid").write_text(str(os.getpid()))
+    time.sleep(600)
+
+list(supervised(work, [1], lambda n: None, Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_child_ends_with_its_parent(tmp_path: Path, how: signal.Signals):
+    parent = subprocess.Popen([sys.executable, "-c", SLEEPER, str(tmp_path)])
+    file = tmp_path / "pid"
+    while not (file.exists() and file.read_text()):
+        time.sleep(0.02)
+    child = int(file.read_text())
+    parent.send_signal(how)
+    parent.wait(5)
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.05)
+    raise AssertionError("the child is still there")

@@ -1,0 +1,425 @@
+"""What may go wrong during a run, provoked for real."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from projects import Project, make_clip
+
+import pvio
+
+NO_VIDEO = {"video": "none"}
+MODEL = {"entry": "brightness.py:Brightness"}
+OVERLAY = {"video": "overlay", "preset": "ultrafast"}
+
+
+@pytest.fixture
+def project(new_project: Callable[[], Project]) -> Project:
+    """Two clips, one of them long enough for three segments."""
+    project = new_project()
+    make_clip(project.folder / "clips/long.mp4", frames=60, options="-g 10")
+    make_clip(project.folder / "clips/short.mp4", frames=12)
+    return project
+
+
+def settings(**more: object) -> dict[str, object]:
+    return {
+        **{"videos": ["clips"], "segment_frames": 20, "shards": 1, "model": MODEL},
+        **{"output": NO_VIDEO, **more},
+    }
+
+
+def model(project: Project, code: str, **more: object) -> dict[str, object]:
+    (project.folder / "own.py").write_text(code)
+    return {"entry": "own.py:model", "batch_size": 20, **more}
+
+
+# A model at work
+
+
+DYING = """
+import os, signal
+from pathlib import Path
+
+class model:
+    def __call__(self, frames):
+        if not Path("mended").exists() and frames.shape[-1] == 80:
+            {how}
+        return {{"brightness": frames.mean(dim=(1, 2, 3))}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "lower model.batch_size"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "the process crashed (SIGSEGV)"),
+        ("os._exit(3)", "the process ended with exit code 3"),
+        ("raise SystemExit(4)", "SystemExit: 4"),
+        ("raise MemoryError('cannot allocate memory')", "Lower model.batch_size or model.size"),
+        ("raise ValueError('no animal')", "no animal"),
+        ("return {'brightness': frames}, 1", "must return a Tensor or a dict"),
+        ("return frames.mean(dim=(1, 2, 3))[:-1]", "must be a Tensor with one row a frame"),
+    ],
+)
+def test_a_model_that_fails_or_dies_costs_its_segment(
+    project: Project, how: str, said: str
+) -> None:
+    make_clip(project.folder / "clips/middle.mp4", frames=20, size="80x48")
+    changed = settings(model=model(project, DYING.format(how=how)))
+    done = project.snakemake(**changed)
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "1 of 5 segments of infer 1-of-1 failed" in text
+    assert "middle frames 0 to 19: " in text
+    assert said in text
+    assert not (project.folder / "results").exists()
+    # Once the cause is gone, only this segment is computed.
+    (project.folder / "mended").touch()
+    project.run(**changed)
+    assert project.n_computed("infer") == 1
+    assert {row["status"] for row in project.summary().values()} == {"ok"}
+
+
+def test_retries_do_not_repeat_finished_segments(project: Project) -> None:
+    # Fails in its first run and in the second.
+    code = """
+from pathlib import Path
+
+def model(frames):
+    if len(frames) == 12:
+        tries = Path("tries")
+        tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
+        if len(tries.read_text()) < 3:
+            raise ValueError("not yet")
+    return frames.mean(dim=(1, 2, 3))
+"""
+    changed = settings(model=model(project, code))
+    project.run("--retries", "2", **changed)
+    log = (project.folder / "logs/infer/1-of-1.log").read_text()
+    assert "4 segment(s), 3 finished before, 1 to do (12 frames)" in log
+
+
+def test_a_model_that_leaks_goes_on_in_new_processes(project: Project) -> None:
+    """Memory is limited to what two segments take; all four are computed."""
+    code = """
+import os, signal
+
+kept = []
+
+def model(frames):
+    kept.append(bytes(50 << 20))
+    if sum(map(len, kept)) > 120 << 20:  # as the system does where memory runs out
+        os.kill(os.getpid(), signal.SIGKILL)
+    return frames.mean(dim=(1, 2, 3))
+"""
+    project.run(**settings(model=model(project, code)))
+    assert project.n_computed("infer") == 4
+    log = (project.folder / "logs/infer/1-of-1.log").read_text()
+    assert "is started again" in log
+
+
+def test_memory_that_runs_out_says_what_to_lower(project: Project) -> None:
+    code = "import torch\ndef model(frames):\n    return torch.empty(10**15)\n"
+    done = project.snakemake(**settings(model=model(project, code)))
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "Lower model.batch_size or model.size, or run fewer jobs" in text
+
+
+def test_nan_is_kept_and_counted(project: Project) -> None:
+    code = """
+def model(frames):
+    values = frames.mean(dim=(1, 2, 3))
+    values[1::2] = float("nan")
+    return {"x": values}
+"""
+    project.run(**settings(model=model(project, code)))
+    row = project.summary()["short"]
+    assert row["status"] == "ok"
+    assert row["reason"] == "x is NaN or infinite in 6"
+    rows = pvio.read_predictions(project.folder / "results/predictions/short.parquet")
+    assert list(np.isnan(rows["x"])) == [False, True] * 6
+
+
+def test_a_decoder_that_crashes_costs_frames_of_one_video(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.folder / "path").mkdir()
+    (project.folder / "path/sitecustomize.py").write_text(
+        """
+import os, signal
+from pvio.media.pyav_reader import PyAVReader
+
+frames = PyAVReader.frames
+
+def crashing(self, start, stop):
+    for decoded in frames(self, start, stop):
+        if decoded.rank == 25 and self.index.path.endswith("long.mp4"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        yield decoded
+
+PyAVReader.frames = crashing
+"""
+    )
+    monkeypatch.setenv("PYTHONPATH", str(project.folder / "path"))
+    project.run(**settings(output=OVERLAY))
+    summary = project.summary()
+    assert summary["short"]["status"] == "ok"
+    assert summary["long"]["reason"] == "of 60 rows 5 missing; the decoder crashed at frame 25"
+    rows = pvio.read_predictions(project.folder / "results/predictions/long.parquet")
+    assert list(np.flatnonzero(rows["status"] == "missing")) == list(range(25, 30))
+
+
+# Disks
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+FILLING = """
+import torch
+
+def model(frames):
+    return {"noise": torch.rand(len(frames), SIZE), "b": frames.mean(dim=(1, 2, 3))}
+"""
+
+
+@pytest.mark.parametrize("what", ["index", "predictions", "video"])
+def test_a_full_disk_stops_the_job_and_costs_nothing_that_is_done(
+    project: Project, small_disk: Path, what: str
+) -> None:
+    """The store lies on a disk that is full when the index, a table or a video is written."""
+    output = {"video": "overlay", "crf": 0, "preset": "ultrafast"} if what == "video" else NO_VIDEO
+    if what == "video":
+        make_clip(project.folder / "clips/large.mp4", frames=60, size="640x480", options="-g 20")
+    size = 40_000 if what == "predictions" else 10
+    own = model(project, FILLING.replace("SIZE", str(size)), batch_size=5)
+    changed = settings(model=own, output=output, cache=str(small_disk / "cache"))
+    ballast = small_disk / "ballast"
+    if what == "index":
+        ballast.write_bytes(bytes(1_900_000))
+        with open(ballast, "ab", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+    done = project.snakemake(**changed)
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "no space is left" in text, text + project.logs()
+    assert "Free some" in text
+    ballast.unlink(missing_ok=True)
+    assert not list((small_disk / "cache/tmp").glob(".*")) or what == "index"
+    done_before = {path: path.stat().st_ino for path in small_disk.glob("cache/pred*/*/*")}
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    project.run("--rerun-incomplete", **changed)
+    assert {row["status"] for row in project.summary().values()} == {"ok"}
+    after = {path: path.stat().st_ino for path in small_disk.glob("cache/pred*/*/*")}
+    assert done_before.items() <= after.items()
+
+
+def test_a_full_disk_under_the_results_leaves_the_old_ones(
+    project: Project, small_disk: Path
+) -> None:
+    work = Project(small_disk)
+    shutil.copy(project.folder / "brightness.py", small_disk)
+    clips = str(project.folder / "clips")
+    cache = str(project.folder / "cache")
+    first = settings(videos=[clips], cache=cache, output=OVERLAY)
+    work.run(**first)
+    videos = small_disk / "results/videos"
+    before = {path.name: path.read_bytes() for path in videos.iterdir()}
+    make_clip(project.folder / "clips/large.mp4", frames=60, size="640x480", options="-g 20")
+    changed = settings(videos=[clips], cache=cache, output={**OVERLAY, "crf": 0})
+    done = work.snakemake(**changed)
+    assert done.returncode != 0
+    assert "no space is left" in done.stdout + done.stderr
+    assert {path.name: path.read_bytes() for path in videos.iterdir()} == before
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    work.run("--rerun-incomplete", **changed)
+    assert work.n_computed("encode") == 0 or len(work.summary()) == 3
+    assert {row["status"] for row in work.summary().values()} == {"ok"}
+    assert not (small_disk / ".results.next").exists()
+
+
+def test_a_read_only_folder_of_videos_is_enough(project: Project, tmp_path: Path) -> None:
+    clips = project.folder / "clips"
+    mounted = subprocess.run(
+        f"mount --bind '{clips}' '{clips}' && mount -o remount,bind,ro '{clips}'",
+        shell=True,
+        capture_output=True,
+        check=False,
+    )
+    try:
+        if mounted.returncode == 0:
+            with pytest.raises(OSError, match="Read-only"):
+                (clips / "note").touch()
+        else:
+            clips.chmod(0o555)
+        project.run(**settings(output=OVERLAY))
+        assert {row["status"] for row in project.summary().values()} == {"ok"}
+    finally:
+        subprocess.run(["umount", "--lazy", str(clips)], capture_output=True, check=False)
+        clips.chmod(0o755)
+
+
+# Runs beside each other, and their end
+
+
+def test_two_runs_in_one_folder_are_refused_with_what_to_do(project: Project) -> None:
+    slow = settings(model=model(project, "import time\n" + SLOW))
+    with project.started(**slow) as process:
+        while not list(project.folder.glob(".pvio/predictions/*/*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        second = project.snakemake(**slow)
+        assert second.returncode != 0
+        assert "--unlock" in second.stdout + second.stderr
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+
+
+SLOW = """
+def model(frames):
+    time.sleep(0.5)
+    return {"brightness": frames.mean(dim=(1, 2, 3))}
+"""
+
+
+def test_two_runs_may_share_a_cache(project: Project, tmp_path: Path) -> None:
+    other = Project(tmp_path / "other")
+    other.folder.mkdir()
+    own = model(project, "import time\n" + SLOW)
+    shutil.copy(project.folder / "own.py", other.folder)
+    cache, clips = str(tmp_path / "shared"), str(project.folder / "clips")
+    shared = settings(videos=[clips], cache=cache, model=own, output=OVERLAY)
+    with project.started(**shared) as one, other.started(**shared) as two:
+        for process in (one, two):
+            out, error = process.communicate(timeout=200)
+            assert process.returncode == 0, out + error
+    for name in ("predictions/long.parquet", "predictions/short.parquet", "videos/long.mp4"):
+        found = [(each.folder / "results" / name).read_bytes() for each in (project, other)]
+        assert found[0] == found[1]
+    assert not list((tmp_path / "shared/tmp").iterdir())
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stage", ["infer", "encode"])
+def test_ctrl_c_and_sigterm_end_within_five_seconds(
+    project: Project, how: signal.Signals, stage: str
+) -> None:
+    code = """
+import time
+
+class model:
+    def __call__(self, frames):
+        time.sleep(SECONDS)
+        return {"brightness": frames.mean(dim=(1, 2, 3))}
+
+    def draw(self, canvas, row):
+        time.sleep(0.5)
+""".replace("SECONDS", "10" if stage == "infer" else "0")
+    slow = settings(model=model(project, code), output=OVERLAY)
+    with project.started(**slow) as process:
+        log = project.folder / f"logs/{stage}/1-of-1.log"
+        while not (log.exists() and "to do" in log.read_text()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(3)  # PyTorch is loaded, the model called
+        began = time.monotonic()
+        os.killpg(process.pid, how)
+        process.communicate(timeout=60)
+        elapsed = time.monotonic() - began
+    assert process.returncode != 0
+    assert elapsed < 5
+    temporaries = project.folder / ".pvio/tmp"
+    for _ in range(20):
+        if not list(temporaries.iterdir()):
+            break
+        time.sleep(0.1)
+    assert not list(temporaries.iterdir())
+
+
+# Names
+
+
+NASTY = [
+    "a; touch pwned", "$(touch pwned)", "`touch pwned`", "a'b\"c", "<script>alert(1)</script>",
+    "-rf", "a&b|c", "line\nbreak", "{wildcard}", "%s{0}", "ö ü", "..hidden", "~", "*", "[a]",
+]  # fmt: skip
+
+
+def test_names_are_names_whatever_is_in_them(project: Project) -> None:
+    clips = project.folder / "clips"
+    for number, name in enumerate(NASTY):
+        folder = "<b>&" if number % 2 else "sub; touch pwned"
+        (clips / folder).mkdir(exist_ok=True)
+        shutil.copy(clips / "short.mp4", clips / folder / f"{name.replace('/', '_')}.mp4")
+    project.run(**settings(output=OVERLAY))
+    assert not list(project.folder.rglob("pwned*"))
+    results = project.folder / "results"
+    assert len(list(results.rglob("*.parquet"))) == len(NASTY) + 2
+    assert len(list(results.rglob("*.mp4"))) == len(NASTY) + 2
+    page = (results / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+    assert "<b>&" not in page
+
+
+def test_lists_and_links_cannot_lead_results_out_of_their_folder(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("elsewhere") / "deep"
+    outside.mkdir()
+    shutil.copy(project.folder / "clips/short.mp4", outside / "far.mp4")
+    (project.folder / "clips/link.mp4").symlink_to(outside / "far.mp4")
+    (project.folder / "clips/folder").symlink_to(outside)
+    lines = [
+        f"clips/../../{project.folder.name}/clips/long.mp4",
+        f"{outside}/../deep/far.mp4",
+        "clips/link.mp4",
+        "clips/folder",
+    ]
+    (project.folder / "list.txt").write_text("\n".join(lines))
+    project.run(**settings(videos=["list.txt"]))
+    assert [path.name for path in outside.parent.rglob("*")] == ["deep", "far.mp4"]
+    results = (project.folder / "results").resolve()
+    products = [path.resolve() for path in results.rglob("*.parquet")]
+    assert len(products) == 4
+    assert all(results in path.parents for path in products)
+
+
+def test_settings_are_no_shell_commands(project: Project) -> None:
+    (project.folder / "own.py").write_text(
+        "class model:\n    def __init__(self, note):\n        self.note = note\n"
+        "    def __call__(self, frames):\n        return frames.mean(dim=(1, 2, 3))\n"
+    )
+    project.run(
+        **settings(
+            model={"entry": "own.py:model", "args": {"note": "'; touch pwned; $(touch pwned)"}},
+            cache=str(project.folder / "cache'; touch pwned; $(touch pwned) `touch pwned`"),
+        )
+    )
+    assert not list(project.folder.rglob("pwned*"))
+    assert {row["status"] for row in project.summary().values()} == {"ok"}

@@ -1,0 +1,20 @@
+rule check:
+    input:
+        summary="results/summary.tsv",
+        report="results/report.html",
+    output:
+        touch("work/checked"),
+    log:
+        "logs/check.log",
+    benchmark:
+        "logs/benchmark/check.tsv"
+    conda:
+        "../envs/pvio.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    message:
+        "Checking that no video is damaged"
+    shell:
+        "pvio check {input.summary} > {log} 2>&1"
