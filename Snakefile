@@ -17,6 +17,7 @@ include: "workflow/rules/check.smk"
 rule all:
     default_target: True
     input:
+        "work/assembled",
         "results/plan.json",
         "results/summary.tsv",
         "results/report.html",

@@ -19,7 +19,7 @@ import pvio
 from pvio.collection import PRODUCTS_FILE
 from pvio.config import Settings, dump_settings
 from pvio.cost import Measured, load_costs, works
-from pvio.errors import EncodeError, UnreadableVideo
+from pvio.errors import EncodeError, NoSpaceLeft, UnreadableVideo, no_space
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, write_table
 from pvio.media.index import FrameIndex
@@ -236,6 +236,8 @@ class _Assembler:
                     lambda path: self._write_video(video, segments, videos, path),
                 )
             except (EncodeError, UnreadableVideo, av.error.FFmpegError) as error:
+                if no_space(error):
+                    raise NoSpaceLeft(no_space(error)) from error
                 log.exception("%s: its video could not be joined", video.path)
                 failure = f"no video: {error}"
                 self.made[name] = {"failure": str(error)}

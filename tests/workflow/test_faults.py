@@ -20,6 +20,8 @@ import pvio
 NO_VIDEO = {"video": "none"}
 MODEL = {"entry": "brightness.py:Brightness"}
 OVERLAY = {"video": "overlay", "preset": "ultrafast"}
+# Encoded without loss it takes some MB.
+NOISY = "-g 20 -vf noise=alls=60:allf=t"
 
 
 @pytest.fixture
@@ -214,7 +216,7 @@ def test_a_full_disk_stops_the_job_and_costs_nothing_that_is_done(
     """The store lies on a disk that is full when the index, a table or a video is written."""
     output = {"video": "overlay", "crf": 0, "preset": "ultrafast"} if what == "video" else NO_VIDEO
     if what == "video":
-        make_clip(project.folder / "clips/large.mp4", frames=60, size="640x480", options="-g 20")
+        make_clip(project.folder / "clips/large.mp4", frames=60, size="640x480", options=NOISY)
     size = 40_000 if what == "predictions" else 10
     own = model(project, FILLING.replace("SIZE", str(size)), batch_size=5)
     changed = settings(model=own, output=output, cache=str(small_disk / "cache"))
@@ -250,7 +252,7 @@ def test_a_full_disk_under_the_results_leaves_the_old_ones(
     work.run(**first)
     videos = small_disk / "results/videos"
     before = {path.name: path.read_bytes() for path in videos.iterdir()}
-    make_clip(project.folder / "clips/large.mp4", frames=60, size="640x480", options="-g 20")
+    make_clip(project.folder / "clips/large.mp4", frames=60, size="640x480", options=NOISY)
     changed = settings(videos=[clips], cache=cache, output={**OVERLAY, "crf": 0})
     done = work.snakemake(**changed)
     assert done.returncode != 0
@@ -258,7 +260,7 @@ def test_a_full_disk_under_the_results_leaves_the_old_ones(
     assert {path.name: path.read_bytes() for path in videos.iterdir()} == before
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
     work.run("--rerun-incomplete", **changed)
-    assert work.n_computed("encode") == 0 or len(work.summary()) == 3
+    assert len(work.summary()) == 3
     assert {row["status"] for row in work.summary().values()} == {"ok"}
     assert not (small_disk / ".results.next").exists()
 
@@ -366,7 +368,7 @@ class model:
 
 NASTY = [
     "a; touch pwned", "$(touch pwned)", "`touch pwned`", "a'b\"c", "<script>alert(1)</script>",
-    "-rf", "a&b|c", "line\nbreak", "{wildcard}", "%s{0}", "ö ü", "..hidden", "~", "*", "[a]",
+    "-rf", "a&b|c", "line\nbreak", "{wildcard}", "%s{0}", "ö ü", "a..b", "~", "*", "[a]",
 ]  # fmt: skip
 
 

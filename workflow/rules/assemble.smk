@@ -4,6 +4,8 @@ rule assemble:
         infer=gather.infer("work/infer/{scatteritem}.json"),
         encode=gather.encode("work/encode/{scatteritem}.json") if ENCODES else [],
     output:
+        # Snakemake takes files that it restores after a failure for new ones; this one tells.
+        touch("work/assembled"),
         # Not removed when the job starts: the results change as a whole when it ends.
         update("results/plan.json"),
         update("results/summary.tsv"),

@@ -1,5 +1,6 @@
 rule check:
     input:
+        "work/assembled",
         summary="results/summary.tsv",
         report="results/report.html",
     output:
