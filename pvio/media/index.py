@@ -133,59 +133,69 @@ def load_index(source: Source | str | os.PathLike[str], store: Store | None = No
         source = Source(str(source), "", os.path.isdir(source))
     if store is None:
         return build_index(source)
+    key = index_key(source)
     try:
-        stored_facts(source, store)
-        return unpack_index(*store.read("index", index_key(source)), source.path)
+        facts_of_stored(source, key, store)
+        return unpack_index(*store.read("index", key), source.path)
     except StoreError:
-        key, identity = index_key(source), _identity(source)
+        changed = 0 if source.is_image_folder else _changed_ns(source)
         index = build_index(source)
         payload, facts = pack_index(index)
-        store.write("index", key, payload, facts | identity)
+        if not source.is_image_folder:
+            facts |= {"changed_ns": changed, "sample": _sample(source, index.digest)}
+        store.write("index", key, payload, facts)
         return index
 
 
-def stored_facts(source: Source, store: Store) -> dict[str, Any]:
+def facts_of_stored(source: Source, key: str, store: Store) -> dict[str, Any]:
     """The facts of a video's index in the store, without the index itself.
 
     A file of the same path, size and modification time is looked at more closely when its status
     has changed since, which clocks do not undo: a few blocks of it must be the same.
 
+    Args:
+        source: the video.
+        key: `index_key` of it.
+        store: with indexes.
+
     Raises:
         StoreError: when there is no index of the file as it is.
         UnreadableVideo: when there is no such file.
     """
-    key = index_key(source)
     facts = store.info("index", key)
     if source.is_image_folder:
         return facts
-    try:
-        if facts.get("changed_ns") == os.stat(source.path).st_ctime_ns:
-            return facts
-        identity = _identity(source)
-    except OSError as error:
-        raise UnreadableVideo(source.path, _reason(error)) from error
-    if facts.get("sample") != identity["sample"]:
-        raise StoreError(f"{source.path} has another content, at the same size and time")
-    payload, facts = store.read("index", key)
-    store.write("index", key, payload, facts | identity)
+    changed = _changed_ns(source)
+    if facts["changed_ns"] != changed:
+        if facts["sample"] != _sample(source):
+            raise StoreError(f"{source.path} has another content, at the same size and time")
+        payload, facts = store.read("index", key)
+        store.write("index", key, payload, facts | {"changed_ns": changed})
     return facts
 
 
-def _identity(source: Source) -> dict[str, Any]:
-    """What tells a file from another one of the same size and modification time."""
-    if source.is_image_folder:
-        return {}
+def _changed_ns(source: Source) -> int:
+    """When the status of a file changed last: as the kernel saw it."""
     try:
-        changed = os.stat(source.path).st_ctime_ns
-        digest = hashlib.blake2b(digest_size=16)
-        with open(source.path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            for number in range(_SAMPLES):
-                file.seek(max(0, size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
+        return os.stat(source.path).st_ctime_ns
     except OSError as error:
         raise UnreadableVideo(source.path, _reason(error)) from error
-    return {"changed_ns": changed, "sample": digest.hexdigest()}
+
+
+def _sample(source: Source, whole: str | None = None) -> str:
+    """Digest of a few blocks of a file; of a small file that of all of it, which may be known."""
+    try:
+        with open(source.path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size <= _SAMPLES * _SAMPLE_BYTES:
+                return whole or file_digest(source.path)
+            digest = hashlib.blake2b(digest_size=16)
+            for number in range(_SAMPLES):
+                file.seek((size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+            return digest.hexdigest()
+    except OSError as error:
+        raise UnreadableVideo(source.path, _reason(error)) from error
 
 
 def index_key(source: Source) -> str:

@@ -64,7 +64,13 @@ def join_segments(
     sound: Sound | None = None
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(
-            av.open(str(path), "w", container_options=_muxer_options(index, path, words))
+            av.open(
+                str(path),
+                "w",
+                # FFmpeg's own choice for .m4v takes no H.265.
+                format="mp4" if os.fspath(path).lower().endswith(".m4v") else None,
+                container_options=_muxer_options(index, path, words),
+            )
         )
         for start, stop, payload in segments:
             name = f"{index.path}: frames {start} to {stop - 1}"

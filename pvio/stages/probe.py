@@ -11,7 +11,7 @@ from pvio.collection import Source, find_sources
 from pvio.config import Settings
 from pvio.errors import UnreadableVideo
 from pvio.manifest import ProbedVideo
-from pvio.media.index import index_key, load_index, stored_facts
+from pvio.media.index import facts_of_stored, index_key, load_index
 from pvio.progress import ProgressReport
 from pvio.store import LOOKUP_THREADS, Store, StoreError
 
@@ -62,7 +62,8 @@ def _pool(threads: int, n: int) -> Executor:
 def known_video(source: Source, store: Store) -> ProbedVideo | None:
     """The row of a video whose index is in the store, and of one that is not there at all."""
     try:
-        return _row(source, index_key(source), stored_facts(source, store))
+        key = index_key(source)
+        return _row(source, key, facts_of_stored(source, key, store))
     except StoreError:
         return None
     except UnreadableVideo as error:

@@ -268,3 +268,18 @@ def test_frames_that_tell_no_colours_are_taken_for_the_source_s(
                 plane_view(plain, number)[...] = plane
             writer.write(plain)
     assert ffmpeg.decode(path, "yuvj420p") == ffmpeg.decode(clip("full_range.mp4"), "yuvj420p")
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".mkv"])
+def test_h264_and_h265_go_into_every_container(
+    codec: Any, suffix: str, clip: Clip, tmp_path: Path, ffmpeg: Any
+):
+    path = tmp_path / f"a{suffix}"
+    with VideoWriter(path, like=clip("audio.mp4"), codec=codec, preset="ultrafast") as writer:
+        for frame in frames_of(clip("audio.mp4")):
+            writer.write(frame)
+    text = ffmpeg.describe(path)
+    assert {"libx264": "Video: h264", "libx265": "Video: hevc"}[codec] in text
+    assert "Audio: aac" in text
+    assert ffmpeg.complaints(path) == ""
