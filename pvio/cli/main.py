@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +16,7 @@ import pvio
 from pvio.config import Settings, load_settings
 from pvio.errors import LostEntry, PvioError, no_space
 from pvio.progress import log_to_stderr
+from pvio.signals import end_on_sigterm
 
 if TYPE_CHECKING:
     from pvio.manifest import Receipt
@@ -123,7 +123,7 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
     from pvio.stages.infer import infer as run
 
     settings = _settings(config)
-    _end_on_sigterm()
+    end_on_sigterm()
     _provide_ffmpeg(settings)
     write_table(out, run(read_plan(plan_path), settings, shard, threads))
 
@@ -142,7 +142,7 @@ def encode(config: str, plan_path: str, shard: str, out: Path, infer_receipts: P
     from pvio.manifest import read_plan, write_table
     from pvio.stages.encode import encode as run
 
-    _end_on_sigterm()
+    end_on_sigterm()
     try:
         write_table(out, run(read_plan(plan_path), _settings(config), shard))
     except LostEntry:
@@ -305,15 +305,6 @@ def _receipts(paths: tuple[str, ...]) -> dict[Path, Receipt]:
 def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
-
-
-def _end_on_sigterm() -> None:
-    """Let SIGTERM end what is being done in order, as Ctrl-C does."""
-
-    def end(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
 
 
 def _provide_ffmpeg(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -113,8 +114,11 @@ def work_through(
     outcomes: dict[int, Outcome] = {}
     failures: dict[str, list[str]] = {}
     work = _Work(plan, {n: wanted[n] for n in todo}, store, compute)
-    with ProgressReport(f"{stage} {shard}", total) as progress:
-        for outcome in supervised(work, todo, progress.advance, store.temporaries):
+    with (
+        ProgressReport(f"{stage} {shard}", total) as progress,
+        contextlib.closing(supervised(work, todo, progress.advance, store.temporaries)) as done,
+    ):
+        for outcome in done:
             name = _name_of(plan, outcome.task)
             outcomes[outcome.task] = outcome
             if outcome.kind == "done":

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 # A segment at which the process died is tried once more, with more care, in a process of its own.
 _ATTEMPTS = 2
 _PR_SET_PDEATHSIG = 1
+# Parameters of glibc's mallopt.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_KEPT_BYTES = 1 << 30
 # Where memory runs out, the system should end this process and not the ones that look after it.
 _OOM_SCORE = "500"
 
@@ -58,7 +61,7 @@ class Work(Protocol):
 
 def supervised(
     work: Work, tasks: Sequence[int], progress: Callable[[int], None], temporaries: Path
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Do tasks one after the other in a child process, which is started again when it dies.
 
     Args:
@@ -145,6 +148,7 @@ def _serve(
     sender: Connection, work: Work, tasks: list[int], careful: set[int], level: int, parent: int
 ) -> None:
     _die_with(parent)
+    _keep_memory()
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(_OOM_SCORE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this
@@ -162,6 +166,18 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it has ended already
             os._exit(1)
+
+
+def _keep_memory() -> None:
+    """Let memory that is freed be used again, instead of going back to the system every time.
+
+    What a model allocates for a batch is as large as what it frees after it; the kernel would clear
+    all of its pages for each batch. This took a sixth of a job's CPU time.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_MAX, 0)
+        library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _death(code: int) -> str:

@@ -326,10 +326,13 @@ def test_two_runs_may_share_a_cache(project: Project, tmp_path: Path) -> None:
     assert not list((tmp_path / "shared/tmp").iterdir())
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("how", "whom"),
+    [(signal.SIGINT, "group"), (signal.SIGTERM, "group"), (signal.SIGTERM, "snakemake")],
+)
 @pytest.mark.parametrize("stage", ["infer", "encode"])
 def test_ctrl_c_and_sigterm_end_within_five_seconds(
-    project: Project, how: signal.Signals, stage: str
+    project: Project, how: signal.Signals, whom: str, stage: str
 ) -> None:
     code = """
 import time
@@ -350,7 +353,10 @@ class model:
             time.sleep(0.05)
         time.sleep(3)  # PyTorch is loaded, the model called
         began = time.monotonic()
-        os.killpg(process.pid, how)
+        if whom == "group":
+            os.killpg(process.pid, how)
+        else:
+            process.send_signal(how)
         process.communicate(timeout=60)
         elapsed = time.monotonic() - began
     assert process.returncode != 0

@@ -10,6 +10,7 @@ from pvio.collection import find_sources, fingerprint
 from pvio.config import parse_settings, save_settings, with_types
 from pvio.errors import PvioError
 from pvio.models.entry import model_fingerprint
+from pvio.signals import end_jobs_on_sigterm
 
 min_version("9.20")
 
@@ -50,6 +51,10 @@ wildcard_constraints:
 
 
 STARTED = time.time()
+
+
+onstart:
+    end_jobs_on_sigterm()
 
 
 onsuccess:
