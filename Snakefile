@@ -18,7 +18,5 @@ rule all:
     default_target: True
     input:
         "work/assembled",
-        "results/plan.json",
-        "results/summary.tsv",
-        "results/report.html",
+        "work/report.html",
         CHECKED,

@@ -104,13 +104,15 @@ class Encoding:
         """Seconds of joining the segments of all videos over those of encoding them."""
         plan = read_plan(self._folder / "plan.json")
         store = Store(self._folder / "cache")
+        names = [path.name for path in store.root.glob("video/*/*")]
+        by_digest = {store.info("video", name)["digest"]: name for name in names}
         encoding = joining = 0.0
         parts: dict[int, list[tuple[int, int, bytes]]] = {}
         for receipt in self._receipts:
             for done in receipt.segments:
                 segment = plan.segments[done.segment]
                 encoding += done.seconds["total"]
-                payload = store.read("video", done.key)[0]
+                payload = store.read("video", by_digest[done.digests["video"]])[0]
                 parts.setdefault(segment.video, []).append((segment.start, segment.stop, payload))
         for video, segments in parts.items():
             index = load_index(plan.videos[video].path)

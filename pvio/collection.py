@@ -114,7 +114,8 @@ def fingerprint(sources: Iterable[Source]) -> str:
         )
         if source.is_image_folder:
             for image in image_files(source.path):
-                digest.update(f"{image}\0{stat_key(image)}\n".encode("utf-8", "surrogateescape"))
+                facts = f"{image}\0{stat_key(image, changed=True)}\n"
+                digest.update(facts.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Literal, NamedTuple
 from pvio.config import Settings
 from pvio.manifest import ProbedVideo
 from pvio.store import make_key, write_json
+
+log = logging.getLogger(__name__)
 
 Stage = Literal["infer", "encode"]
 
@@ -208,7 +211,12 @@ def load_costs(cache: str) -> Costs:
                 for row in rows
             }
         )
-    except (OSError, ValueError, TypeError, KeyError):
+    except FileNotFoundError:
+        return Costs()
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        log.warning(
+            "%s cannot be read: %r; costs are learned anew", Path(cache) / COSTS_FILE, error
+        )
         return Costs()
 
 

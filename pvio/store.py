@@ -15,6 +15,7 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import struct
 import time
@@ -33,7 +34,7 @@ _END = struct.Struct(f"<{_DIGEST_SIZE}sQ8s")
 _MAGIC = b"pvio\x00\x02\r\n"
 _BLOCK = 1 << 20
 # What replacing() calls its files.
-_TEMPORARY = re.compile(r"\.(?P<here>[\w.]+)-(?P<pid>\d+)-[0-9a-f]{12}\.tmp")
+_TEMPORARY = re.compile(r"\.(?P<here>\w+)-(?P<pid>\d+)-[0-9a-f]{12}\.tmp")
 _SECONDS_UNTIL_GIVEN_UP = 24 * 3600.0
 
 
@@ -178,8 +179,7 @@ def replacing(
     for each in {final.parent, folder}:
         each.mkdir(parents=True, exist_ok=True)
     # The ending stays last: encoders choose the container by it.
-    name = f".{_here()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp{final.suffix}"
-    temporary = folder / name
+    temporary = folder / f"{temporary_name()}{final.suffix}"
     try:
         yield temporary
         os.replace(temporary, final)
@@ -189,8 +189,13 @@ def replacing(
         raise
 
 
+def temporary_name(prefix: str = "") -> str:
+    """A name that tells by whom it is used, see `remove_leftovers`."""
+    return f"{prefix}.{_here()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp"
+
+
 def remove_leftovers(folder: str | os.PathLike[str], pid: int | None = None) -> int:
-    """Remove temporary files whose writers are gone.
+    """Remove temporary files and folders whose writers are gone.
 
     Those of other hosts, whose processes are not seen from here, are removed after a day.
 
@@ -204,7 +209,7 @@ def remove_leftovers(folder: str | os.PathLike[str], pid: int | None = None) -> 
     n = 0
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            match = _TEMPORARY.match(entry.name)
+            match = _TEMPORARY.search(entry.name)
             if match is None:
                 continue
             writer = int(match["pid"])
@@ -213,20 +218,24 @@ def remove_leftovers(folder: str | os.PathLike[str], pid: int | None = None) -> 
             else:
                 gone = pid is None and _is_old(entry)
             if gone:
-                with contextlib.suppress(OSError):
-                    os.unlink(entry.path)
-                    n += 1
+                n += 1
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    with contextlib.suppress(OSError):
+                        os.unlink(entry.path)
     return n
 
 
 @functools.cache
 def _here() -> str:
-    """Where process numbers mean the same: a host, and its namespace of processes."""
+    """Where process numbers mean the same: a host since it was started, and a namespace of it."""
     try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
         namespace = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
     except OSError:
-        namespace = "0"
-    return f"{re.sub(r'[^A-Za-z0-9.]', '_', socket.gethostname())}_{namespace}"
+        boot, namespace = re.sub(r"\W", "_", socket.gethostname()), "0"
+    return f"{boot}_{namespace}"
 
 
 def _is_running(pid: int) -> bool:

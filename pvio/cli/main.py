@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ import click
 
 import pvio
 from pvio.config import Settings, load_settings
-from pvio.errors import LostEntry, PvioError, no_space
+from pvio.errors import PvioError, no_space
 from pvio.progress import log_to_stderr
 from pvio.signals import end_on_sigterm
 
@@ -103,7 +102,7 @@ def plan(config: str, probe_path: str, shards: int, out: Path) -> None:
 
     settings = _settings(config)
     manifest = make_plan(read_probe(probe_path), settings, shards)
-    register(out, settings, model_fingerprint(settings.model))
+    register(out, manifest, settings, model_fingerprint(settings.model))
     write_table(out, manifest)
 
 
@@ -133,22 +132,15 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
 @plan_option
 @click.option("--shard", required=True, metavar="K-of-N", help="Which shard of the plan.")
 @out_option
-@click.option(
-    "--infer", "infer_receipts", type=click.Path(path_type=Path), metavar="FOLDER",
-    help="What the infer jobs wrote; removed when predictions are lost, so that these jobs run.",
-)  # fmt: skip
-def encode(config: str, plan_path: str, shard: str, out: Path, infer_receipts: Path | None) -> None:
+def encode(config: str, plan_path: str, shard: str, out: Path) -> None:
     """Encode the segments of one shard again, with the model's drawing on them."""
     from pvio.manifest import read_plan, write_table
     from pvio.stages.encode import encode as run
+    from pvio.stages.repair import repairing
 
     end_on_sigterm()
-    try:
-        write_table(out, run(read_plan(plan_path), _settings(config), shard))
-    except LostEntry:
-        if infer_receipts is not None:
-            _remove(infer_receipts.glob("*.json"))
-        raise
+    plan, settings = read_plan(plan_path), _settings(config)
+    write_table(out, repairing(plan, settings, lambda: run(plan, settings, shard)))
 
 
 @main.command()
@@ -165,16 +157,22 @@ def assemble(
     RECEIPTS are the files, or folders of files, that the infer and encode jobs wrote.
     """
     from pvio.manifest import read_plan
+    from pvio.stages.again import note_vanished
     from pvio.stages.assemble import assemble as run
+    from pvio.stages.repair import repairing
 
-    found = _receipts(receipts)
-    try:
-        rows = run(read_plan(plan_path), _settings(config), found.values(), results, threads)
-    except LostEntry as error:
-        # Without the receipts the jobs run again, which compute what is lost.
-        jobs = {"infer"} if error.kind == "predictions" else {"infer", "encode"}
-        _remove(path for path, receipt in found.items() if receipt.stage in jobs)
-        raise
+    end_on_sigterm()
+    made_of = Path(plan_path).read_bytes()
+    plan, settings, found = read_plan(plan_path), _settings(config), _receipts(receipts)
+
+    def is_current() -> bool:
+        """Whether no other run has begun in this folder."""
+        return Path(plan_path).exists() and Path(plan_path).read_bytes() == made_of
+
+    rows = repairing(
+        plan, settings, lambda: run(plan, settings, found, results, threads, is_current)
+    )
+    note_vanished(found)
     for row in rows:
         if row.status != "ok":
             logging.warning("%s: %s: %s", row.status, row.path, row.reason)
@@ -207,8 +205,8 @@ def verify(results: str) -> None:
         click.echo(f"FAULT   {line}")
     if faults:
         raise PvioError(
-            f"{len(faults)} fault(s) in {results}; remove the files concerned and run the workflow "
-            "with --forcerun assemble to write them again from the cache"
+            f"{len(faults)} fault(s) in {results}; snakemake --forcerun assemble writes what is "
+            "lost or was changed again, from the cache"
         )
     click.echo(f"{results} is as it was written")
 
@@ -228,6 +226,11 @@ def status(config: str, results: str, cores: int | None, as_text: bool) -> None:
     from pvio.stages.status import as_json
     from pvio.stages.status import status as find
 
+    if config == "config.yaml" and not Path(config).exists():
+        raise PvioError(
+            "there is no config.yaml here: give --config FILE, or --config '{...}' with the "
+            "settings that the run was given"
+        )
     found = find(_settings(config), Path.cwd(), results)
     if as_text:
         click.echo(json.dumps(as_json(found), indent=1))
@@ -239,22 +242,34 @@ def status(config: str, results: str, cores: int | None, as_text: bool) -> None:
 @config_option
 @click.option("--unused", is_flag=True, required=True, help="What no run refers to any more.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def clean(config: str, unused: bool, yes: bool) -> None:
+@click.option(
+    "--forget", multiple=True, metavar="FOLDER", help="A working folder whose runs need nothing."
+)
+def clean(config: str, unused: bool, yes: bool, forget: tuple[str, ...]) -> None:
     """Remove from the cache what no run needs any more.
 
     Kept is what the settings refer to, and the last plan of every working folder that shares the
-    cache, whether it is running or not. Says how much it is and asks first.
+    cache, whether it is running or not, and what was written within the last ten minutes. Says how
+    much it is and asks first.
     """
-    from pvio.stages.clean import find_unused, remove
+    from pvio.stages.clean import SECONDS_OF_GRACE, find_unused, remove
+    from pvio.stages.runs import forget_runs
 
     settings = _settings(config)
+    forget_runs(settings.cache, forget)
     found = find_unused(settings, logging.warning)
     for run in found.runs:
         click.echo(f"in use by {run}")
     for kind, paths in found.paths.items():
         click.echo(f"unused: {len(paths)} {kind} entries, {found.sizes[kind] / 1e6:.1f} MB")
+    if found.young:
+        minutes = SECONDS_OF_GRACE / 60
+        click.echo(
+            f"kept: {found.young} unused entries that are younger than {minutes:.0f} minutes"
+        )
+    click.echo(f"in use: {found.kept} entries")
     if not any(found.paths.values()):
-        click.echo(f"nothing in {settings.cache} is unused; {found.kept} entries are in use")
+        click.echo("nothing to remove")
         return
     if yes or click.confirm(f"Remove them from {settings.cache}?"):
         remove(found, settings)
@@ -293,18 +308,13 @@ def _settings(config: str) -> Settings:
     return load_settings(config)
 
 
-def _receipts(paths: tuple[str, ...]) -> dict[Path, Receipt]:
+def _receipts(paths: tuple[str, ...]) -> list[Receipt]:
     from pvio.manifest import read_receipt
 
     files: list[Path] = []
     for path in map(Path, paths):
         files += sorted(path.glob("*.json")) if path.is_dir() else [path]
-    return {file: read_receipt(file) for file in files}
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
+    return [read_receipt(file) for file in files]
 
 
 def _provide_ffmpeg(settings: Settings) -> None:

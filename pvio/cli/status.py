@@ -24,6 +24,7 @@ def _lines(found: Status, cores: int) -> Iterator[str]:
     yield (
         f"{found.videos} videos: {found.finished} finished, {to_do} to do, "
         f"{len(found.unreadable)} unreadable"
+        + (f"; {found.not_indexed} are not indexed yet" if found.not_indexed else "")
     )
     for stage in found.stages:
         yield _stage_line(stage, cores, found.is_running)
@@ -35,13 +36,15 @@ def _lines(found: Status, cores: int) -> Iterator[str]:
         yield f"unreadable: {len(found.unreadable) - _SHOWN} more"
     if found.gone:
         yield f"no longer in the collection, will leave the results: {_some(found.gone)}"
+    if found.lost:
+        yield f"lost from the results: {_some(found.lost)} (snakemake --forcerun assemble)"
     if found.is_running:
         yield "Snakemake runs in this folder, or was killed here (then: snakemake --unlock)"
     for log, error in found.failures:
         first, *rest = error.splitlines()
         yield f"failed, see {log}: {first}"
         yield from rest
-    if not to_do and not found.failures:
+    if not to_do and not found.failures and not found.lost:
         yield "nothing to compute"
 
 

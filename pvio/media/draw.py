@@ -330,4 +330,6 @@ def mark(canvas: Canvas, status: str) -> None:
     """Show that a picture is not, or may not be, the frame's own."""
     size = max(10, canvas.height // 20)
     canvas.box(0, 0, canvas.width - 1, canvas.height - 1, color="red", width=4)
-    canvas.text(8, 8, status, color="white", size=size, background="red")
+    # In the corner that models use the least.
+    at = canvas.height - 10 - 1.3 * size
+    canvas.text(8, at, status, color="white", size=size, background="red")

@@ -21,6 +21,8 @@ from pvio.media.picture import plane_view
 SEGMENT_FORMAT = "nut"
 # Where NVENC wants samples of more than 8 bits: in the high bits.
 _HIGH_BITS = {"yuv420p10le": "p010le", "yuv444p10le": "yuv444p16le"}
+# x265 4.1 writes outside of its memory when it encodes 33×17 or 40×20 pixels.
+_SMALLEST_X265 = 64
 # How FFmpeg's wrappers of x264 and x265 say that they pass over one of their options.
 _PASSED_OVER = ("Error parsing option", "Unknown option", "Invalid value for")
 
@@ -102,6 +104,11 @@ class SegmentEncoder:
 
     def _open(self, file: BinaryIO, settings: OutputSettings, threads: int) -> None:
         output = self.output
+        if self.name == "libx265" and min(output.height, output.width) < _SMALLEST_X265:
+            raise EncodeError(
+                f"{output.source}: libx265 crashes on pictures as small as {output.width}×"
+                f"{output.height}; use libx264 below {_SMALLEST_X265} pixels"
+            )
         self._container = av.open(
             file, "w", format=SEGMENT_FORMAT, options={"avoid_negative_ts": "disabled"}
         )

@@ -7,6 +7,7 @@ picture is decoded to learn the display orientation.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import stat
 import zlib
@@ -28,10 +29,9 @@ from pvio.media.orientation import Orientation, display_orientation
 from pvio.media.packets import DEFAULT_RATE, read_packets
 from pvio.store import Store, StoreError, file_digest, make_key
 
-SCHEMA = 11
-# Blocks of a file by which another one is told from it.
-_SAMPLES = 5
-_SAMPLE_BYTES = 1 << 16
+log = logging.getLogger(__name__)
+
+SCHEMA = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,67 +133,87 @@ def load_index(source: Source | str | os.PathLike[str], store: Store | None = No
         source = Source(str(source), "", os.path.isdir(source))
     if store is None:
         return build_index(source)
-    key = index_key(source)
     try:
-        facts_of_stored(source, key, store)
-        return unpack_index(*store.read("index", key), source.path)
-    except StoreError:
-        changed = 0 if source.is_image_folder else _changed_ns(source)
-        index = build_index(source)
-        payload, facts = pack_index(index)
-        if not source.is_image_folder:
-            facts |= {"changed_ns": changed, "sample": _sample(source, index.digest)}
-        store.write("index", key, payload, facts)
-        return index
+        facts_of_stored(source, store)
+        return unpack_index(*store.read("index", index_key(source)), source.path)
+    except StoreError as error:
+        if store.has("index", index_key(source)):
+            log.warning("%s; the index of %s is built again", error, source.path)
+        return index_anew(source, store)[0]
 
 
-def facts_of_stored(source: Source, key: str, store: Store) -> dict[str, Any]:
+def index_anew(source: Source, store: Store) -> tuple[FrameIndex, str, dict[str, Any]]:
+    """Build the index of a video and store it.
+
+    Returns:
+        The index, its key and the facts in the store.
+
+    Raises:
+        UnreadableVideo: see `load_index`; also when it changes in the meantime.
+    """
+    before = index_key(source), changed_ns(source)
+    index = build_index(source)
+    if (index_key(source), changed_ns(source)) != before:
+        raise UnreadableVideo(source.path, "it changes while it is read: it is being written")
+    payload, facts = pack_index(index)
+    facts |= {"changed_ns": before[1]}
+    store.write("index", before[0], payload, facts)
+    return index, before[0], facts
+
+
+def facts_of_stored(source: Source, store: Store, *, renew: bool = True) -> dict[str, Any]:
     """The facts of a video's index in the store, without the index itself.
 
-    A file of the same path, size and modification time is looked at more closely when its status
-    has changed since, which clocks do not undo: a few blocks of it must be the same.
+    A file of the same path, size and modification time is read whole when its status has changed
+    since, which clocks do not undo: its content must be the same.
 
     Args:
         source: the video.
-        key: `index_key` of it.
         store: with indexes.
+        renew: whether to note the new status in the store.
 
     Raises:
         StoreError: when there is no index of the file as it is.
         UnreadableVideo: when there is no such file.
     """
+    key = index_key(source)
     facts = store.info("index", key)
-    if source.is_image_folder:
-        return facts
-    changed = _changed_ns(source)
+    changed = changed_ns(source)
     if facts["changed_ns"] != changed:
-        if facts["sample"] != _sample(source):
+        if facts["content"] != content_digest(source):
             raise StoreError(f"{source.path} has another content, at the same size and time")
-        payload, facts = store.read("index", key)
-        store.write("index", key, payload, facts | {"changed_ns": changed})
+        if renew:
+            payload, facts = store.read("index", key)
+            store.write("index", key, payload, facts | {"changed_ns": changed})
     return facts
 
 
-def _changed_ns(source: Source) -> int:
-    """When the status of a file changed last: as the kernel saw it."""
+def changed_ns(source: Source) -> int:
+    """When the status of a file, or of any image of a folder, changed last, as the kernel saw it.
+
+    Raises:
+        UnreadableVideo: when there is no such file.
+    """
     try:
-        return os.stat(source.path).st_ctime_ns
+        paths = image_files(source.path) if source.is_image_folder else [source.path]
+        return max((os.stat(path).st_ctime_ns for path in paths), default=0)
     except OSError as error:
         raise UnreadableVideo(source.path, _reason(error)) from error
 
 
-def _sample(source: Source, whole: str | None = None) -> str:
-    """Digest of a few blocks of a file; of a small file that of all of it, which may be known."""
+def content_digest(source: Source) -> str:
+    """What identifies the content of a video: of all its bytes, or those of all its images.
+
+    Of the whole file: a repaired one must not keep the results of its broken copy.
+    """
     try:
-        with open(source.path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size <= _SAMPLES * _SAMPLE_BYTES:
-                return whole or file_digest(source.path)
-            digest = hashlib.blake2b(digest_size=16)
-            for number in range(_SAMPLES):
-                file.seek((size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
-            return digest.hexdigest()
+        if not source.is_image_folder:
+            return file_digest(source.path)
+        digest = hashlib.blake2b(digest_size=16)
+        for file in image_files(source.path):
+            name = os.path.basename(file).encode("utf-8", "surrogateescape")
+            digest.update(name + b"\0" + file_digest(file).encode() + b"\n")
+        return digest.hexdigest()
     except OSError as error:
         raise UnreadableVideo(source.path, _reason(error)) from error
 
@@ -275,8 +295,7 @@ def _index_video(path: str) -> FrameIndex:
             rate = stream.average_rate or stream.guessed_rate or _rate_of(pts, stream.time_base)
             return FrameIndex(
                 path=path,
-                # Of the whole file: a repaired one must not keep the results of its broken copy.
-                digest=file_digest(path),
+                digest=content_digest(Source(path, "")),
                 pts=pts,
                 keyframes=np.union1d([0], keyframes).astype(np.int64),
                 time_base=Fraction(stream.time_base),
@@ -327,14 +346,10 @@ def _index_images(folder: str) -> FrameIndex:
     files = image_files(folder)
     if not files:
         raise UnreadableVideo(folder, "the folder holds no image")
-    digest = hashlib.blake2b(digest_size=16)
-    for file in files:
-        name = os.path.basename(file).encode("utf-8", "surrogateescape")
-        digest.update(name + b"\0" + file_digest(file).encode() + b"\n")
     first = read_image(files[0])
     return FrameIndex(
         path=folder,
-        digest=digest.hexdigest(),
+        digest=content_digest(Source(folder, "", True)),
         pts=np.arange(len(files), dtype=np.int64),
         keyframes=np.arange(len(files), dtype=np.int64),
         time_base=Fraction(1, DEFAULT_RATE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,6 +12,9 @@ from PIL import ImageFont
 
 # Pixels between the lines of a text, as Pillow's ImageDraw has it.
 LINE_GAP = 4
+# In no font, by definition.
+_NOWHERE = "\uffff"
+_PLAIN = {"µ": "u", "μ": "u", "ß": "s", "×": "x", "–": "-", "—": "-", "→": ">", "←": "<", "−": "-"}
 
 
 class Glyph(NamedTuple):
@@ -32,7 +36,7 @@ def lettered(string: str, size: float) -> NDArray[np.uint8]:
     """How much of each pixel a text covers, 0..255, from its top left corner on.
 
     The same as Pillow's `ImageDraw.text` with its default font, whose layout is a plain row of
-    characters.
+    characters. What this font lacks is drawn as its plain letter, or as a question mark.
 
     Args:
         string: the text; it may have several lines.
@@ -72,9 +76,19 @@ def line_height(size: float) -> int:
 @lru_cache(maxsize=2048)
 def rendered(character: str, size: float) -> Glyph:
     font = load_font(size)
+    if not _has(font, character):
+        # é as e, µ as u: the font has little but ASCII.
+        plain = unicodedata.normalize("NFKD", _PLAIN.get(character, character))[:1]
+        character = plain if plain and _has(font, plain) else "?"
     mask, (left, top) = font.getmask2(character, mode="L")
     levels = np.array(mask, np.uint8).reshape(mask.size[::-1])
     return Glyph(levels, int(left), int(top), int(font.getlength(character)))
+
+
+def _has(font: ImageFont.FreeTypeFont, character: str) -> bool:
+    """Whether a font has a character: what it lacks it draws as an empty box."""
+    mask, box = font.getmask(character, mode="L"), font.getmask(_NOWHERE, mode="L")
+    return mask.size != box.size or bytes(mask) != bytes(box)
 
 
 @lru_cache(maxsize=16)

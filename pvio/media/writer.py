@@ -127,9 +127,11 @@ class VideoWriter:
         assert self._encoder is not None
         output = self._encoder.output
         if size != (output.height, output.width):
+            is_turned = (size[1], size[0]) == (output.height, output.width)
             raise EncodeError(
                 f"{self._path}: picture {self._n} is {size[0]}×{size[1]}, the video "
                 f"{output.height}×{output.width}"
+                + (": it is stored on its side, and written upright" if is_turned else "")
             )
         if isinstance(picture, av.VideoFrame):
             if turned not in self._planar:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import os
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ import pvio
 from pvio.collection import PRODUCTS_FILE
 from pvio.config import Settings, dump_settings
 from pvio.cost import Measured, load_costs, works
-from pvio.errors import EncodeError, NoSpaceLeft, UnreadableVideo, no_space
+from pvio.errors import EncodeError, NoSpaceLeft, PvioError, UnreadableVideo, no_space
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, write_table
 from pvio.media.index import FrameIndex
@@ -29,12 +29,13 @@ from pvio.predictions import deserialize, merge
 from pvio.progress import ProgressReport
 from pvio.report import render_report
 from pvio.stages.plan import stored_index
-from pvio.stages.shard import read_entry
-from pvio.stages.snapshot import RUN_FILE, Snapshot
+from pvio.stages.shard import check_unchanged, read_entry
+from pvio.stages.snapshot import RUN_FILE, Snapshot, read_products
 from pvio.store import Store, file_digest, make_key, remove_leftovers, write_json, write_text
 
 log = logging.getLogger(__name__)
 
+_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"})
 SUMMARY_COLUMNS = (
     "name", "path", "status", "reason", "frames", "ok", "suspect", "corrupt", "missing",
     "height", "width", "rate", "duration", "codec", "segments", "infer_seconds", "encode_seconds",
@@ -83,6 +84,7 @@ def assemble(
     receipts: Iterable[Receipt],
     results: str | os.PathLike[str],
     threads: int = 1,
+    is_current: Callable[[], bool] = lambda: True,
 ) -> list[SummaryRow]:
     """Write predictions, videos, `plan.json`, `summary.tsv` and `report.html` to `results`.
 
@@ -95,13 +97,29 @@ def assemble(
         receipts: of the infer and encode jobs.
         results: folder of the products.
         threads: videos assembled at the same time.
+        is_current: asked at the end whether the results may be replaced.
 
     Raises:
-        PvioError: when the store lacks a segment, or `results` cannot be replaced.
+        LostEntry: when the store lacks a segment.
+        PvioError: when `results` cannot be replaced, or must not.
     """
     receipts = list(receipts)
     remove_leftovers(Store(settings.cache).temporaries)
-    worker = _Assembler(plan, settings, Snapshot(results), receipts)
+    snapshot = Snapshot(results)
+    with contextlib.ExitStack() as stack:
+        stack.callback(snapshot.discard)
+        return _assemble(plan, settings, receipts, snapshot, threads, is_current)
+
+
+def _assemble(
+    plan: Plan,
+    settings: Settings,
+    receipts: list[Receipt],
+    snapshot: Snapshot,
+    threads: int,
+    is_current: Callable[[], bool],
+) -> list[SummaryRow]:
+    worker = _Assembler(plan, settings, snapshot, receipts)
     numbers = range(len(plan.videos))
     with ProgressReport("assemble", len(plan.videos), "videos") as progress:
         rows = []
@@ -114,6 +132,8 @@ def assemble(
     infers, encodes = (
         [receipt for receipt in receipts if receipt.stage == stage] for stage in ("infer", "encode")
     )
+    if not is_current():
+        raise PvioError("the plan has changed since this job began: its results are not wanted")
     worker.publish(
         {
             "plan.json": lambda path: write_table(path, plan),
@@ -157,11 +177,14 @@ def _keep_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[R
 
 
 def summary_table(rows: list[SummaryRow]) -> str:
-    """Tab-separated text with a header; tabs and line breaks in names become spaces."""
+    """Tab-separated text with a header.
+
+    Tabs, line breaks and backslashes in names and paths are written as \\t, \\n, \\r and \\\\.
+    """
     lines = ["\t".join(SUMMARY_COLUMNS)]
     for row in rows:
-        values = (getattr(row, column) for column in SUMMARY_COLUMNS)
-        lines.append("\t".join(" ".join(str(value).split()) or "" for value in values))
+        values = (str(getattr(row, column)) for column in SUMMARY_COLUMNS)
+        lines.append("\t".join(map(_escaped, values)))
     return "\n".join(lines) + "\n"
 
 
@@ -251,7 +274,10 @@ class _Assembler:
             video.damage,
             f"of {video.n_frames} rows {bad}" if bad else "",
             *self.given_up["infer"][number],
-            *(f"{name} is NaN or infinite in {n}" for name, n in self.not_finite[number].items()),
+            *(
+                f"{name} is NaN or infinite in {n} rows"
+                for name, n in self.not_finite[number].items()
+            ),
             *remarks,
             failure,
         ]
@@ -320,7 +346,10 @@ class _Assembler:
             (segment.start, segment.stop, read_entry(self.store, "video", key)[0])
             for segment, key in zip(segments, keys, strict=True)
         )
-        return join_segments(encoded, index, path)
+        check_unchanged(video, self.store)  # its sound and words are copied
+        remarks = join_segments(encoded, index, path)
+        check_unchanged(video, self.store)
+        return remarks
 
     def publish(self, more: dict[str, Callable[[Path], None]]) -> None:
         """Let the products, and some more that are always written, take the place of the old ones.
@@ -334,12 +363,8 @@ class _Assembler:
         self.snapshot.publish({*self._before, *more, PRODUCTS_FILE})
 
 
-def read_products(results: Path) -> dict[str, dict[str, Any]]:
-    """What the last run has written to a results folder: facts on every product, by name."""
-    try:
-        return json.loads((results / PRODUCTS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+def _escaped(text: str) -> str:
+    return text.translate(_ESCAPES)
 
 
 def _stamp(path: Path) -> dict[str, int]:

@@ -18,7 +18,7 @@ from pvio.store import Kind, Store, remove_leftovers
 
 KINDS: tuple[Kind, ...] = ("index", "predictions", "video")
 # What is so young may belong to a run that is about to begin.
-_SECONDS_OF_GRACE = 600.0
+SECONDS_OF_GRACE = 600.0
 
 
 @dataclass
@@ -29,12 +29,14 @@ class Unused:
         paths: of entries, by kind.
         sizes: bytes of all, by kind.
         kept: entries that are in use.
-        runs: working folders, with their plans, that use the cache.
+        young: entries that are kept since they were written within the last minutes.
+        runs: working folders that use the cache.
     """
 
     paths: dict[Kind, list[str]] = field(default_factory=lambda: defaultdict(list))
     sizes: dict[Kind, int] = field(default_factory=lambda: defaultdict(int))
     kept: int = 0
+    young: int = 0
     runs: list[str] = field(default_factory=list)
 
 
@@ -61,7 +63,13 @@ def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
         warn(f"what the settings refer to is not kept, since they lead nowhere: {error}")
     else:
         used.update(entries_of(state.videos, state.segments, settings, state.model))
-    found = Unused(runs=[run.plan_path for run in runs])
+    found = Unused(
+        runs=[
+            f"{run.folder} on {run.host}"
+            + ("" if os.path.isdir(run.folder) else " (not seen from here)")
+            for run in runs
+        ]
+    )
     now = time.time()
     for kind in KINDS:
         for folder in _folders(store.root / kind):
@@ -72,9 +80,11 @@ def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
                         continue
                     with contextlib.suppress(OSError):
                         facts = entry.stat()
-                        if abs(now - facts.st_mtime) > _SECONDS_OF_GRACE:
+                        if now - facts.st_mtime > SECONDS_OF_GRACE:
                             found.paths[kind].append(entry.path)
                             found.sizes[kind] += facts.st_size
+                        else:
+                            found.young += 1
     return found
 
 

@@ -70,6 +70,7 @@ class Encoding:
         wanted: tuple[Entry, ...],
         progress: Callable[[int], None],
         careful: bool,
+        unchanged: Callable[[], None],
     ) -> None:
         """See `Compute`."""
         if self._painter is None:
@@ -88,6 +89,7 @@ class Encoding:
                 "total": round(time.perf_counter() - began, 4),
                 "cost": round(time.process_time() - spent, 4),
             }
+            unchanged()
 
     def _rows(self, segment: PlannedSegment, digests: dict[str, str]) -> list[dict[str, Any]]:
         video = self._plan.videos[segment.video]

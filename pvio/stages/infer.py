@@ -68,6 +68,7 @@ class Inference:
         wanted: tuple[Entry, ...],
         progress: Callable[[int], None],
         careful: bool,
+        unchanged: Callable[[], None],
     ) -> None:
         """See `Compute`."""
         if self._engine is None:
@@ -81,6 +82,7 @@ class Inference:
         if len(wanted) == 1:
             result = engine.run(index, *span, progress=progress, careful=careful)
             facts |= result.facts()
+            unchanged()
             store.write(*wanted[0], serialize(result.table.table()), facts)
             return
         with store.writing(*wanted[1], facts) as file:
@@ -89,6 +91,7 @@ class Inference:
                     index, *span, progress=progress, frames_sink=writer, careful=careful
                 )
             facts |= result.facts()
+            unchanged()
             store.write(*wanted[0], serialize(result.table.table()), facts)
 
     def _started(self) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
@@ -11,9 +12,11 @@ from pvio.collection import Source, find_sources
 from pvio.config import Settings
 from pvio.errors import UnreadableVideo
 from pvio.manifest import ProbedVideo
-from pvio.media.index import facts_of_stored, index_key, load_index
+from pvio.media.index import facts_of_stored, index_anew, index_key
 from pvio.progress import ProgressReport
 from pvio.store import LOOKUP_THREADS, Store, StoreError
+
+log = logging.getLogger(__name__)
 
 # New videos from which on starting processes pays.
 _WORTH_PROCESSES = 100
@@ -59,11 +62,16 @@ def _pool(threads: int, n: int) -> Executor:
     return ThreadPoolExecutor(threads)
 
 
-def known_video(source: Source, store: Store) -> ProbedVideo | None:
-    """The row of a video whose index is in the store, and of one that is not there at all."""
+def known_video(source: Source, store: Store, *, renew: bool = True) -> ProbedVideo | None:
+    """The row of a video whose index is in the store, and of one that is not there at all.
+
+    Args:
+        source: the video.
+        store: with indexes.
+        renew: see `facts_of_stored`.
+    """
     try:
-        key = index_key(source)
-        return _row(source, key, facts_of_stored(source, key, store))
+        return _row(source, index_key(source), facts_of_stored(source, store, renew=renew))
     except StoreError:
         return None
     except UnreadableVideo as error:
@@ -73,9 +81,9 @@ def known_video(source: Source, store: Store) -> ProbedVideo | None:
 def _index(source: Source, store: Store) -> ProbedVideo:
     """The row of a video whose index is to be built and stored."""
     try:
-        load_index(source, store)
-        key = index_key(source)
-        return _row(source, key, store.info("index", key))
+        if store.has("index", index_key(source)):
+            log.warning("%s: its index in the cache is damaged or of another file", source.path)
+        return _row(source, *index_anew(source, store)[1:])
     except UnreadableVideo as error:
         return _unreadable(source, error)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
+import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pvio.config import Settings, dump_settings, load_settings
@@ -14,8 +14,6 @@ from pvio.errors import PvioError
 from pvio.keys import Frames, predictions_key, video_key
 from pvio.manifest import Plan, ProbedVideo, read_plan
 from pvio.store import Kind, make_key, write_json
-
-log = logging.getLogger(__name__)
 
 _FOLDER = "runs"
 _SECTIONS = ("cache", "segment_frames", "model", "decoder", "output")
@@ -26,14 +24,18 @@ class Run:
     """The last plan of a working folder.
 
     Attributes:
-        plan_path: absolute path of its plan.
+        folder: absolute path of the working folder.
+        host: on which it was planned.
         settings: it was made with; `videos` is not among them.
         model: `model_fingerprint` of the settings.
+        plan_path: of a copy of the plan, beside the entries.
     """
 
-    plan_path: str
+    folder: str
+    host: str
     settings: Settings
     model: str
+    plan_path: Path
 
     def plan(self) -> Plan:
         """The plan.
@@ -44,22 +46,30 @@ class Run:
         return read_plan(self.plan_path)
 
 
-def register(plan_path: str | os.PathLike[str], settings: Settings, model: str) -> None:
+def register(plan_path: str | os.PathLike[str], plan: Plan, settings: Settings, model: str) -> None:
     """Note in the cache that a plan refers to its entries, in the place of an earlier one.
 
     Args:
-        plan_path: of the plan.
+        plan_path: where the plan is going to be; tells it from those of other folders.
+        plan: the plan.
         settings: it was made with.
         model: `model_fingerprint` of the settings.
     """
     path = os.path.abspath(plan_path)
-    text = dump_settings(settings, *_SECTIONS)
-    file = Path(settings.cache) / _FOLDER / f"{make_key(plan=path)}.json"
-    write_json(file, {"plan": path, "settings": text, "model": model})
+    host = socket.gethostname()
+    file = Path(settings.cache) / _FOLDER / f"{make_key(plan=path, host=host)}.json"
+    facts = {"folder": os.getcwd(), "host": host, "model": model}
+    # One file, so that plan and settings always belong together.
+    write_json(
+        file, {**asdict(plan), "run": facts | {"settings": dump_settings(settings, *_SECTIONS)}}
+    )
 
 
 def registered(cache: str | os.PathLike[str]) -> list[Run]:
-    """The runs that use a cache; those whose plan is gone are forgotten.
+    """The runs that use a cache.
+
+    Whether a folder is gone for good, or its disk is away, or seen from another host alone, cannot
+    be told from here: so runs stay until somebody forgets them.
 
     Raises:
         PvioError: when what a run needs cannot be told.
@@ -67,20 +77,29 @@ def registered(cache: str | os.PathLike[str]) -> list[Run]:
     found = []
     for file in sorted((Path(cache) / _FOLDER).glob("*.json")):
         try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
-            path, model = facts["plan"], facts["model"]
+            facts = json.loads(file.read_text(encoding="utf-8"))["run"]
             settings = load_settings(facts["settings"])
+            found.append(Run(facts["folder"], facts["host"], settings, facts["model"], file))
         except (OSError, ValueError, KeyError, PvioError) as error:
             raise PvioError(
                 f"{file} cannot be understood ({error}), so that it cannot be told what this run "
                 "needs. Remove the file when nobody needs the run any more"
             ) from error
-        if os.path.exists(path):
-            found.append(Run(path, settings, model))
-        else:
-            log.info("%s is gone: its run needs nothing any more", path)
-            file.unlink(missing_ok=True)
     return found
+
+
+def forget_runs(cache: str | os.PathLike[str], folders: Iterable[str]) -> None:
+    """Forget the runs of working folders, so that their entries may go.
+
+    Raises:
+        PvioError: when no run of a folder is known.
+    """
+    for folder in folders:
+        runs = [run for run in registered(cache) if run.folder == os.path.abspath(folder)]
+        if not runs:
+            raise PvioError(f"no run in {os.path.abspath(folder)} uses {cache}")
+        for run in runs:
+            run.plan_path.unlink(missing_ok=True)
 
 
 def entries_of(

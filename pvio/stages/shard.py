@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 from pvio.collection import Source
@@ -22,10 +24,10 @@ from pvio.errors import (
     no_space,
 )
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, SegmentReceipt
-from pvio.media.index import FrameIndex, index_key
+from pvio.media.index import FrameIndex, content_digest, facts_of_stored, index_key
 from pvio.progress import ProgressReport
 from pvio.stages.plan import stored_index
-from pvio.stages.supervised import Outcome, supervised
+from pvio.stages.supervised import OUT_OF_MEMORY, Outcome, supervised
 from pvio.store import LOOKUP_THREADS, Kind, Store, StoreError
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class Compute(Protocol):
         wanted: tuple[Entry, ...],
         progress: Callable[[int], None],
         careful: bool,
+        unchanged: Callable[[], None],
     ) -> None:
         """Compute a segment and commit its entries.
 
@@ -53,6 +56,8 @@ class Compute(Protocol):
             wanted: its entries.
             progress: called with the number of frames done since the last call.
             careful: whether the process died at it before: its video is decoded in a sub-process.
+            unchanged: to be called when all is computed, before it is committed; raises when the
+                video is another one by now.
         """
 
 
@@ -113,7 +118,7 @@ def work_through(
     wanted = dict(zip(numbers, entries, strict=True))
     outcomes: dict[int, Outcome] = {}
     failures: dict[str, list[str]] = {}
-    work = _Work(plan, {n: wanted[n] for n in todo}, store, compute)
+    work = _Work(plan, {n: wanted[n] for n in todo}, store, patience, compute)
     with (
         ProgressReport(f"{stage} {shard}", total) as progress,
         contextlib.closing(supervised(work, todo, progress.advance, store.temporaries)) as done,
@@ -138,13 +143,32 @@ def work_through(
         ]
         raise FailedSegments(
             f"{n_failed} of {len(numbers)} segments of {stage} {shard} failed, the others are "
-            "finished and kept:\n  " + "\n  ".join(lines)
+            "finished and kept:\n  " + "\n  ".join(lines) + "\n"
+            "The results are written when all segments are done: mend the cause and run again, or "
+            "take these videos out of `videos`"
         )
+    _check_not_all_gone(plan, outcomes)
     receipts = [
         _receipt(n, wanted[n], facts, outcomes.get(n))
         for n, facts in zip(numbers, finished, strict=True)
     ]
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
+
+
+def _check_not_all_gone(plan: Plan, outcomes: dict[int, Outcome]) -> None:
+    """A single video that is gone is reported; a disk that is gone shall not empty the results.
+
+    Raises:
+        UnreadableVideo: when most of the videos of the outcomes are not there any more.
+    """
+    videos = {plan.segments[task].video for task in outcomes}
+    gone = [video for video in videos if not os.path.exists(plan.videos[video].path)]
+    if len(gone) > 1 and 2 * len(gone) > len(videos):
+        raise UnreadableVideo(
+            plan.videos[gone[0]].path,
+            f"it is gone, and so are {len(gone) - 1} more of {len(videos)} videos of this job. Is "
+            "their disk there? Run the same command again when it is",
+        )
 
 
 def _receipt(
@@ -156,7 +180,7 @@ def _receipt(
     return SegmentReceipt(
         number,
         {kind: each["digest"] for (kind, _), each in zip(wanted, facts, strict=True)},
-        outcome is not None,
+        outcome is not None and outcome.kind == "done",
         facts[-1].get("status", {}),
         facts[-1]["seconds"],
         given_up=facts[-1]["given_up"],
@@ -173,20 +197,29 @@ class _Work:
     """Computes a segment, and makes words of what goes wrong."""
 
     def __init__(
-        self, plan: Plan, wanted: dict[int, tuple[Entry, ...]], store: Store, compute: Compute
+        self,
+        plan: Plan,
+        wanted: dict[int, tuple[Entry, ...]],
+        store: Store,
+        patience: float,
+        compute: Compute,
     ):
-        self._plan, self._wanted, self._store, self._compute = plan, wanted, store, compute
-        self._checked: set[int] = set()
+        self._plan, self._wanted, self._store = plan, wanted, store
+        self._patience, self._compute = patience, compute
 
     def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
         segment, wanted = self._plan.segments[task], self._wanted[task]
         video, name = self._plan.videos[segment.video], _name_of(self._plan, task)
         try:
-            if segment.video not in self._checked:
-                _check_unchanged(video)
-                self._checked.add(segment.video)
+            # Another run that shares the store may have been here since this job began.
+            found = finished_entries(self._store, wanted, self._patience)
+            if found is not None:
+                progress(segment.stop - segment.start)
+                return Outcome(task, "found", found)
+            unchanged = partial(check_unchanged, video, self._store)
+            unchanged()
             index = stored_index(video, self._store)
-            self._compute(segment, index, wanted, progress, careful)
+            self._compute(segment, index, wanted, progress, careful, unchanged)
             return Outcome(task, "done", [self._store.info(*entry) for entry in wanted])
         except UnreadableVideo as error:
             # As with a video that could not be read at the start: it is reported.
@@ -200,7 +233,11 @@ class _Work:
             own = isinstance(error, PvioError)
             log.error("%s: %s", name, error, exc_info=error.__cause__ if own else error)
             text = str(error) if own else f"{type(error).__name__}: {error}"
-            return Outcome(task, "failed", text + memory_advice(text))
+            advice = memory_advice(text)
+            if advice and not careful:  # a new process begins with all of it
+                logging.shutdown()
+                os._exit(OUT_OF_MEMORY)
+            return Outcome(task, "failed", text + advice)
 
 
 def read_entry(store: Store, kind: Kind, key: str) -> tuple[bytes, Facts]:
@@ -213,37 +250,51 @@ def read_entry(store: Store, kind: Kind, key: str) -> tuple[bytes, Facts]:
         return store.read(kind, key)
     except StoreError as error:
         store.discard(kind, key)
-        raise LostEntry(
-            f"{error}. Run the same command again: only what is lost is computed", kind
-        ) from error
+        raise LostEntry(str(error), kind) from error
 
 
-def _check_unchanged(video: ProbedVideo) -> None:
+def check_unchanged(video: ProbedVideo, store: Store) -> None:
+    """Check that a video still is the one that was probed.
+
+    Raises:
+        UnreadableVideo: when it is not, or is gone.
+    """
     source = Source(video.path, video.name, video.is_image_folder)
+    changed = "it changed during the run; run the workflow again"
     if index_key(source) != video.index_key:
-        raise UnreadableVideo(video.path, "it changed during the run; run the workflow again")
+        raise UnreadableVideo(video.path, changed)
+    try:
+        facts = facts_of_stored(source, store)
+    except StoreError:
+        if content_digest(source) != video.digest:
+            raise UnreadableVideo(video.path, changed) from None
+    else:
+        if facts["content"] != video.digest:
+            raise UnreadableVideo(video.path, changed)
 
 
 def _finished(
     store: Store, entries: list[tuple[Entry, ...]], patience: float
 ) -> list[list[Facts] | None]:
-    """For every segment the facts of its entries; None where it is to be computed."""
-
-    def look(wanted: tuple[Entry, ...]) -> list[Facts] | None:
-        if not all(store.has(kind, key) for kind, key in wanted):
-            return None
-        try:
-            facts = [store.info(*entry) for entry in wanted]
-            drawn_from = facts[-1].get("rows", {})
-            is_current = all(
-                store.info("predictions", key)["digest"] == digest
-                for key, digest in drawn_from.items()
-            )
-        except StoreError as error:
-            log.warning("%s; it is computed again", error)
-            return None
-        may_do_better = facts[-1]["given_up"] and facts[-1]["patience"] < patience
-        return facts if is_current and not may_do_better else None
-
+    """`finished_entries` of every segment."""
     with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
-        return list(pool.map(look, entries))
+        return list(pool.map(lambda wanted: finished_entries(store, wanted, patience), entries))
+
+
+def finished_entries(
+    store: Store, wanted: tuple[Entry, ...], patience: float
+) -> list[Facts] | None:
+    """The facts of the entries of a segment; None when it is to be computed."""
+    if not all(store.has(kind, key) for kind, key in wanted):
+        return None
+    try:
+        facts = [store.info(*entry) for entry in wanted]
+        is_current = all(
+            store.info("predictions", key)["digest"] == digest
+            for key, digest in facts[-1].get("rows", {}).items()
+        )
+    except StoreError as error:
+        log.warning("%s; it is computed again", error)
+        return None
+    may_do_better = facts[-1]["given_up"] and facts[-1]["patience"] < patience
+    return facts if is_current and not may_do_better else None

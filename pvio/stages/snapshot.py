@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import shutil
 import sys
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
+from pvio.collection import PRODUCTS_FILE
 from pvio.errors import PvioError
+from pvio.store import remove_leftovers, temporary_name
 
 # Names what the products were made with.
 RUN_FILE = ".run.json"
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
+
+
+def read_products(results: Path) -> dict[str, dict[str, Any]]:
+    """What the last run has written to a results folder: facts on every product, by name."""
+    try:
+        return json.loads((results / PRODUCTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 class Snapshot:
@@ -32,13 +44,13 @@ class Snapshot:
 
     def __init__(self, folder: str | os.PathLike[str]):
         self.folder = Path(os.path.realpath(folder))
-        self.next = self.folder.with_name(f".{self.folder.name}.next")
         self._old = self.folder.with_name(f".{self.folder.name}.old")
         if self._old.exists() and not self.folder.exists():  # it ended between two renames
             os.rename(self._old, self.folder)
-        for left in (self.next, self._old):
-            shutil.rmtree(left, ignore_errors=True)
+        # Of its own: another process may make a next state at the same time.
+        self.next = self.folder.with_name(temporary_name(f".{self.folder.name}"))
         self.next.mkdir(parents=True)
+        remove_leftovers(self.folder.parent)
 
     def path(self, name: str) -> Path:
         """Where a product of the next state is written; its folder is there."""
@@ -61,34 +73,63 @@ class Snapshot:
         Raises:
             PvioError: when the folder cannot be renamed.
         """
-        self._take_over_others(set(owned))
+        _take_over(self.folder, self.next, set(owned))
+        _flush(self.next)
         if self.folder.exists():
             shutil.copymode(self.folder, self.next)
+        old = self.next
         try:
             if not self.folder.exists():
                 os.rename(self.next, self.folder)
-            elif not _exchange(self.next, self.folder):
+                return
+            if not _exchange(self.next, self.folder):
+                shutil.rmtree(self._old, ignore_errors=True)
                 os.rename(self.folder, self._old)
                 os.rename(self.next, self.folder)
+                old = self._old
         except OSError as error:
             raise PvioError(
                 f"{self.folder} cannot be replaced: {error.strerror}. It must be an ordinary "
                 "folder that can be renamed, no mount point; the folder above must be writable"
             ) from error
-        for old in (self.next, self._old):
-            shutil.rmtree(old, ignore_errors=True)
+        _take_over(old, self.folder, set(owned))  # what was put there in the meantime
+        shutil.rmtree(old, ignore_errors=True)
 
-    def _take_over_others(self, owned: set[str]) -> None:
-        for folder, _, files in os.walk(self.folder):
-            for file in files:
-                path = Path(folder, file)
-                name = path.relative_to(self.folder).as_posix()
-                if name not in owned and not os.path.lexists(self.next / name):
-                    self.keep(name)
+    def discard(self) -> None:
+        """Remove the next state; what was published stays."""
+        shutil.rmtree(self.next, ignore_errors=True)
+
+
+def _take_over(source: Path, target: Path, owned: set[str]) -> None:
+    """Link files, links and empty folders that are not owned, and not there, to another folder."""
+    for root, folders, files in os.walk(source):
+        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+        for name in (*files, *links):
+            path = Path(root, name)
+            inner = path.relative_to(source)
+            if inner.as_posix() not in owned and not os.path.lexists(target / inner):
+                (target / inner).parent.mkdir(parents=True, exist_ok=True)
+                _link(path, target / inner)
+        if not files and not folders:
+            (target / os.path.relpath(root, source)).mkdir(parents=True, exist_ok=True)
+
+
+def _flush(folder: Path) -> None:
+    """Let all that was written to the file system of a folder reach the disk."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        ctypes.CDLL(None).syncfs(number)
+    except (OSError, AttributeError):
+        os.sync()
+    finally:
+        os.close(number)
 
 
 def _link(source: Path, target: Path) -> None:
     """Another name for a file, or a copy where the file system has no hard links."""
+    if source.is_symlink():
+        os.symlink(os.readlink(source), target)
+        return
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:

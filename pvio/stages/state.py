@@ -9,13 +9,12 @@ from functools import partial
 
 from pvio.collection import find_sources
 from pvio.config import Settings
-from pvio.errors import PvioError
 from pvio.manifest import ProbedVideo
+from pvio.media.index import unpack_index
 from pvio.models.entry import model_fingerprint
 from pvio.plan import Segment, cut_segments
-from pvio.stages.plan import stored_index
 from pvio.stages.probe import known_video
-from pvio.store import LOOKUP_THREADS, Store
+from pvio.store import LOOKUP_THREADS, Store, StoreError
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def current_state(settings: Settings) -> State:
     sources = find_sources(settings.videos)
     model = model_fingerprint(settings.model)
     with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
-        rows = list(pool.map(partial(known_video, store=store), sources))
+        rows = list(pool.map(partial(known_video, store=store, renew=False), sources))
         videos = [row for row in rows if row is not None]
         new = [source.path for source, row in zip(sources, rows, strict=True) if row is None]
 
@@ -59,9 +58,10 @@ def current_state(settings: Settings) -> State:
             if video.status != "ok":
                 return []
             try:
-                return cut_segments(stored_index(video, store), settings.segment_frames, number)
-            except PvioError:  # it has just changed
+                index = unpack_index(*store.read("index", video.index_key), video.path)
+            except StoreError:  # damaged: the next run builds it again
                 return []
+            return cut_segments(index, settings.segment_frames, number)
 
         segments = [each for found in pool.map(cut, range(len(videos))) for each in found]
     return State(videos, new, segments, model)

@@ -17,7 +17,7 @@ from pvio.errors import PvioError
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import ProbedVideo, read_plan
 from pvio.plan import Segment
-from pvio.stages.snapshot import RUN_FILE
+from pvio.stages.snapshot import RUN_FILE, read_products
 from pvio.stages.state import State, current_state
 from pvio.store import LOOKUP_THREADS, Kind, Store
 
@@ -54,6 +54,8 @@ class Status:
         stages: infer, and encode when there is an overlay.
         videos: of the collection.
         finished: whose results are up to date in the store.
+        not_indexed: videos that are new or have changed, so that their frames are not known.
+        lost: names of results that are not where the last run has put them.
         unreadable: path and reason of each; they are tried again in every run.
         reasons: why others are to be computed: paths by reason.
         gone: names of videos in the results that are no longer in the collection.
@@ -64,6 +66,8 @@ class Status:
     stages: list[StageStatus] = field(default_factory=list)
     videos: int = 0
     finished: int = 0
+    not_indexed: int = 0
+    lost: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     reasons: dict[str, list[str]] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
@@ -107,12 +111,19 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
         if last is not None and path in last.unreadable:
             found.unreadable.append((path, last.unreadable[path]))
             continue
+        found.not_indexed += 1
         known = last is not None and path in last.digests
         reason = "its file changed" if known else "new"
         found.reasons.setdefault(reason, []).append(path)
     if last is not None:
         present = {video.path for video in state.videos} | set(state.new)
         found.gone = [path for path in last.digests if path not in present]
+    products = read_products(folder / results)
+    found.lost = sorted(
+        name
+        for name, facts in products.items()
+        if "failure" not in facts and not (folder / results / name).is_file()
+    )
     found.is_running = any((folder / ".snakemake/locks").glob("*.lock"))
     found.failures = list(_failures(folder))
     return found

@@ -23,6 +23,12 @@ log = logging.getLogger(__name__)
 
 # A segment at which the process died is tried once more, with more care, in a process of its own.
 _ATTEMPTS = 2
+# When it died so often without anything done in between, it does not go on.
+_MOST_DEATHS = 4
+# A process that is done may take so long to end: a model may leave threads behind.
+_SECONDS_TO_END = 5.0
+# By which a process tells that memory ran out in it.
+OUT_OF_MEMORY = 75
 _PR_SET_PDEATHSIG = 1
 # Parameters of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -37,12 +43,13 @@ class Outcome:
 
     Attributes:
         task: its number.
-        kind: "done"; "failed"; "unreadable", its video; "full", the disk; "lost", what it needs.
+        kind: "done"; "found", done by another job; "failed"; "unreadable", its video; "full", the
+            disk; "lost", what it needs.
         value: what was done, or why it failed, as words.
     """
 
     task: int
-    kind: Literal["done", "failed", "unreadable", "full", "lost"]
+    kind: Literal["done", "found", "failed", "unreadable", "full", "lost"]
     value: Any
 
 
@@ -75,28 +82,36 @@ def supervised(
     """
     todo = deque(tasks)
     deaths: Counter[int] = Counter()
+    in_a_row = 0
     while todo:
         current: int | None = None
+        n_done = 0  # frames of the current task
         child = _Child(work, todo, deaths)
         try:
             for message in child.messages():
                 if isinstance(message, Outcome):
                     todo.remove(message.task)
-                    current = None
+                    current, in_a_row, n_done = None, 0, 0
                     yield message
+                    if not todo:
+                        return
                 elif message[0] == "begin":
                     current = message[1]
                 else:
+                    n_done += message[1]
                     progress(message[1])
             code = child.join()
         finally:
-            child.kill()
+            child.end(_SECONDS_TO_END if not todo else 0)
             remove_leftovers(temporaries, child.pid)
-        if not todo:
-            return
+        progress(-n_done)
         what = _death(code)
         at = todo[0] if current is None else current
         deaths[at] += 1
+        in_a_row += 1
+        if in_a_row == _MOST_DEATHS:
+            yield from (Outcome(task, "failed", what) for task in todo)
+            return
         if deaths[at] < _ATTEMPTS:
             log.warning("%s; it is started again", what)
             todo.remove(at)
@@ -137,7 +152,9 @@ class _Child:
         self._process.join()
         return self._process.exitcode
 
-    def kill(self) -> None:
+    def end(self, patience: float) -> None:
+        """End the child: by force when it has not ended after some seconds."""
+        self._process.join(patience)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
@@ -181,11 +198,11 @@ def _keep_memory() -> None:
 
 
 def _death(code: int) -> str:
+    advice = "lower model.batch_size or model.size, or run fewer jobs at the same time"
     if code == -signal.SIGKILL:
-        return (
-            "the process was killed, as systems do when memory runs out: lower model.batch_size or "
-            "model.size, or run fewer jobs at the same time"
-        )
+        return f"the process was killed, as systems do when memory runs out: {advice}"
+    if code == OUT_OF_MEMORY:
+        return f"memory ran out: {advice}"
     if code < 0:
         with contextlib.suppress(ValueError):
             return f"the process crashed ({signal.Signals(-code).name})"

@@ -61,7 +61,8 @@ def verify(results: Path) -> tuple[list[str], list[str]]:
                 faults.append(f"{name}: it could not be joined: {products[name]['failure']}")
             elif name in products:
                 faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
-                faults += [f"{name}: {fault}" for fault in _check_video(results / name, rows)]
+                if (results / name).is_file():
+                    faults += [f"{name}: {fault}" for fault in _check_video(results / name, rows)]
     return faults, remarks
 
 

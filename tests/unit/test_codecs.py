@@ -155,3 +155,14 @@ def test_another_format_than_the_one_asked_for_is_logged(
         output_format(load_index(clip("odd_444.mp4")), output)
     (message,) = caplog.messages
     assert "yuv444p, since yuv420p does not go with 97×65 pixels" in message
+
+
+def test_pictures_too_small_for_x265_are_refused(tmp_path: Path, settings_for: Any, ffmpeg: Any):
+    source = tmp_path / "tiny.mkv"
+    ffmpeg.run(
+        *("-v", "error", "-f", "lavfi", "-i", "testsrc2=size=34x18:rate=25:duration=1"),
+        *("-c:v", "ffv1", source),
+    )
+    with pytest.raises(EncodeError, match="34×18; use libx264 below 64 pixels"):
+        reencode(source, settings_for(codec="libx265"), tmp_path / "a.mp4")
+    reencode(source, settings_for(), tmp_path / "a.mp4")

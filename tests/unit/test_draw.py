@@ -314,7 +314,7 @@ def test_a_rectangle_covers_what_its_outline_covers(corners: tuple[float, ...]) 
 
 
 @pytest.mark.parametrize("size", [9.0, 13.0, 34.0])
-@pytest.mark.parametrize("string", ["frame 12  0.480 s", "WAVE fjord\n\ny|{}(%)_", "µm ±", " 1"])
+@pytest.mark.parametrize("string", ["frame 12  0.480 s", "WAVE fjord\n\ny|{}(%)_", "°C ±", " 1"])
 def test_text_is_that_of_pillow(string: str, size: float) -> None:
     font = ImageFont.load_default(size)
     box = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), string, font=font)
@@ -358,3 +358,15 @@ def test_wrong_arguments_are_named() -> None:
     luma.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         Canvas([luma])
+
+
+def test_letters_that_the_font_lacks_are_drawn_as_plain_ones():
+    def drawn(text: str) -> np.ndarray:
+        luma = np.zeros((40, 200), np.uint8)
+        Canvas([luma]).text(4, 4, text, color="white", size=20)
+        return luma
+
+    assert np.array_equal(drawn("37 °C"), drawn("37 °C"))
+    assert np.array_equal(drawn("é ü µm"), drawn("e u um"))
+    assert np.array_equal(drawn("漢"), drawn("?"))
+    assert not np.array_equal(drawn("°"), drawn("?"))

@@ -350,7 +350,7 @@ def halved(source: Path, path: Path) -> FrameIndex:
 
 
 # What the frame and the word that mark a damaged row leave free.
-INSIDE = (slice(32, 58), slice(8, 88))
+INSIDE = (slice(8, 36), slice(8, 88))
 
 
 def test_rows_without_a_picture_repeat_the_last_one(

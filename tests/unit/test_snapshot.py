@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,9 @@ def results(tmp_path: Path) -> Path:
     (folder / "videos/a.mp4").write_text("old a")
     (folder / "videos/b.mp4").write_text("old b")
     (folder / "videos/my notes.txt").write_text("mine")
+    (folder / "empty").mkdir()
+    (tmp_path / "disk").mkdir()
+    (folder / "elsewhere").symlink_to(tmp_path / "disk")
     return folder
 
 
@@ -59,7 +63,9 @@ def test_the_next_state_takes_the_place_of_the_old_one(
     made.publish(OWNED)
     assert content(results) == AFTER
     assert (results / "videos/a.mp4").stat().st_ino == inode
-    assert [path.name for path in results.parent.iterdir()] == ["results"]
+    assert sorted(os.listdir(results.parent)) == ["disk", "results"]
+    assert (results / "empty").is_dir()
+    assert os.readlink(results / "elsewhere") == str(results.parent / "disk")
 
 
 def test_a_first_state_needs_no_old_one(tmp_path: Path):
@@ -72,11 +78,45 @@ def test_a_first_state_needs_no_old_one(tmp_path: Path):
 
 def test_a_state_that_is_never_published_leaves_nothing_in_the_end(results: Path):
     before = content(results)
-    changed(results)
+    code = "import sys; from pvio.stages.snapshot import Snapshot; Snapshot(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(results)], check=True)
     assert content(results) == before
+    assert len(os.listdir(results.parent)) == 3
     changed(results).publish(OWNED)
     assert content(results) == AFTER
-    assert [path.name for path in results.parent.iterdir()] == ["results"]
+    assert sorted(os.listdir(results.parent)) == ["disk", "results"]
+
+
+def test_two_next_states_do_not_meet(results: Path):
+    one, two = changed(results), Snapshot(results)
+    two.path("d").write_text("d")
+    one.publish(OWNED)
+    assert content(results) == AFTER
+    two.publish(AFTER)
+    assert content(results) == {"d": "d"}
+    assert (results / "empty").is_dir()
+
+
+def test_what_is_put_there_at_the_last_moment_is_taken_over(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = changed(results)
+    exchange = snapshot._exchange
+
+    def late(one: Path, other: Path) -> bool:
+        (results / "videos/late.txt").write_text("late")
+        return exchange(one, other)
+
+    monkeypatch.setattr(snapshot, "_exchange", late)
+    made.publish(OWNED)
+    assert content(results) == {**AFTER, "videos/late.txt": "late"}
+
+
+def test_a_state_that_is_discarded_leaves_nothing(results: Path):
+    before = content(results)
+    changed(results).discard()
+    assert content(results) == before
+    assert sorted(os.listdir(results.parent)) == ["disk", "results"]
 
 
 def test_an_end_between_two_renames_is_mended(results: Path, monkeypatch: pytest.MonkeyPatch):
@@ -129,4 +169,3 @@ def test_a_folder_that_cannot_be_renamed_stays_as_it_is(
     with pytest.raises(PvioError, match=r"busy.*mount point"):
         made.publish(OWNED)
     assert content(results) == before
-    shutil.rmtree(results)

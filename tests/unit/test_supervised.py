@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,6 +103,30 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path):
     assert found[0].kind == "failed"
     assert list((tmp_path / "tmp").iterdir()) == []
     assert not Store(tmp_path).has("video", "key0")
+
+
+def test_a_process_that_dies_again_and_again_is_given_up(tmp_path: Path):
+    work = Dying(tmp_path, always=tuple(range(20)))
+    found = run(work, 20)
+    assert {each.kind for each in found.values()} == {"failed"}
+    assert len(work.log()) == 4
+
+
+@dataclass
+class Threaded:
+    """Leaves a thread behind that never ends."""
+
+    folder: Path
+
+    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+        threading.Thread(target=time.sleep, args=(1000,)).start()
+        return Outcome(task, "done", 1)
+
+
+def test_threads_that_are_left_behind_hold_nobody_up(tmp_path: Path):
+    began = time.monotonic()
+    assert run(Threaded(tmp_path), 2)[1].kind == "done"
+    assert time.monotonic() - began < 20
 
 
 SLEEPER = """

@@ -34,9 +34,6 @@ SETTINGS = {
     "output": {"preset": "ultrafast"},
 }
 N_SEGMENTS = 6
-# Moments are drawn up to this; a run that ends earlier is killed at no moment, and counts all the
-# same as one that must give the same bytes.
-LONGEST = 12.0
 TARGETS = ("job", "snakemake", "group")
 
 
@@ -92,28 +89,35 @@ def jobs(session: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[str, object]]:
-    """A project, and the products of a run that nothing disturbed."""
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Project, dict[str, object], float]:
+    """A project, and the products and the seconds of a run that nothing disturbed."""
     project = make_project(tmp_path_factory.mktemp("killed"))
+    began = time.monotonic()
     project.run(**SETTINGS)
+    elapsed = time.monotonic() - began
     assert project.n_computed("infer") == N_SEGMENTS
-    return project, products(project)
+    return project, products(project), elapsed
 
 
 @pytest.mark.parametrize("seed", range(50))
 def test_a_run_that_is_killed_goes_on_where_it_was(
-    seed: int, undisturbed: tuple[Project, dict[str, object]]
+    seed: int, undisturbed: tuple[Project, dict[str, object], float]
 ) -> None:
     chance = random.Random(seed)
-    target, moment = TARGETS[seed % 3], chance.uniform(0.5, LONGEST)
     # In the same folder each time, since predictions name their source.
-    project, expected = undisturbed
-    for name in ("work", "results", ".results.next", "logs", ".pvio", ".snakemake"):
+    project, expected, elapsed = undisturbed
+    target, moment = TARGETS[seed % 3], chance.uniform(0.1, 0.85) * elapsed
+    for name in ("work", "results", ".results.old", "logs", ".pvio", ".snakemake"):
         shutil.rmtree(project.folder / name, ignore_errors=True)
     with project.started(**SETTINGS) as process:
         time.sleep(moment)
+        assert process.poll() is None, "it ended before it could be killed"
         if target == "job":
-            running = jobs(process.pid)
+            while not (running := jobs(process.pid)):
+                time.sleep(0.01)
+                assert process.poll() is None, "it ended before a job could be killed"
             for pid in running[: 1 + chance.randrange(2)]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -139,7 +143,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
     assert before.items() <= after.items()
     assert len(after) == 2 * N_SEGMENTS
     folder = project.folder
-    left = [path for path in folder.rglob("*") if ".tmp" in path.name or ".next" in path.name]
+    left = [path for path in folder.rglob("*") if ".tmp" in path.name or ".old" in path.name]
     assert left == []
     assert {path.name for path in folder.iterdir()} <= {
         *("slow.py", "clips", "__pycache__", ".pvio", ".snakemake", "work", "logs", "results"),
@@ -158,7 +162,7 @@ def test_the_results_of_the_run_before_stay_until_the_new_ones_are_there(
         while not list(project.folder.glob("work/encode/*.json")):
             time.sleep(0.02)
         assert products(project) == before
-        while not list(project.folder.glob(".results.next/videos/*.mp4")):
+        while not list(project.folder.glob(".results.*.tmp/videos/*.mp4")):
             time.sleep(0.001)
             assert process.poll() is None
         os.killpg(process.pid, signal.SIGKILL)
@@ -168,4 +172,50 @@ def test_the_results_of_the_run_before_stay_until_the_new_ones_are_there(
     project.run("--unlock", **changed)
     project.run("--rerun-incomplete", **changed)
     assert products(project) != before
-    assert not (project.folder / ".results.next").exists()
+    assert not (project.folder / ".results.old").exists()
+
+
+def test_a_job_that_outlives_its_run_does_not_disturb_the_next_one(
+    new_project: Callable[[], Project],
+) -> None:
+    """Snakemake is killed while assemble is at work, and started again at once."""
+    project = make_project(new_project().folder)
+    for number in range(6):
+        make_clip(project.folder / f"clips/more{number}.mp4", frames=12)
+    (project.folder / "path").mkdir()
+    (project.folder / "path/sitecustomize.py").write_text(SLOW_JOINING)
+    environment = {"PYTHONPATH": str(project.folder / "path")}
+    settings = {**SETTINGS, "model": {"entry": "quick.py:quick"}}
+    (project.folder / "quick.py").write_text(
+        "def quick(frames):\n    return frames.mean(dim=(1, 2, 3))\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(*environment.popitem())
+        with project.started(**settings) as process:
+            while not list(project.folder.glob(".results.*.tmp/videos/*.mp4")):
+                time.sleep(0.01)
+                assert process.poll() is None
+            process.kill()
+            process.wait(60)
+        project.run("--unlock", **settings)
+        project.run("--rerun-incomplete", **settings)
+        while members(process.pid):
+            time.sleep(0.1)
+    for kind in ("predictions", "videos"):
+        assert len(list(project.folder.glob(f"results/{kind}/*"))) == 8
+    assert len(project.summary()) == 8
+    assert not list(project.folder.glob(".results*"))
+
+
+SLOW_JOINING = """
+import time
+import pvio.media.stitch
+
+join = pvio.media.stitch.join_segments
+
+def slow(*arguments, **options):
+    time.sleep(0.5)
+    return join(*arguments, **options)
+
+pvio.media.stitch.join_segments = slow
+"""

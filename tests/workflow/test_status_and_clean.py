@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -68,6 +69,7 @@ def test_status_tells_what_is_done_what_is_stale_and_why(project: Project) -> No
 
     text = pvio(project, "status", **settings(model={**MODEL, "args": {"factor": 2.0}}))
     assert f"to do since model.args changed: {clips / 'long.mp4'}" in text
+    assert "segment_frames changed" not in text
     assert "infer   0 of 60 frames, 0 of 3 segments done; about" in text
     text = pvio(project, "status", **settings(output={**OUTPUT, "crf": 30}))
     assert f"to do since output.crf changed: {clips / 'long.mp4'}" in text
@@ -90,7 +92,7 @@ SLOW = """
 import time
 
 def model(frames):
-    time.sleep(0.5)
+    time.sleep(1.5)
     return frames.mean(dim=(1, 2, 3))
 """
 
@@ -151,7 +153,7 @@ def test_clean_removes_what_nothing_refers_to(project: Project, tmp_path: Path) 
     project.run(**shared)
     everything = entries(cache)
     age(cache)
-    (cache / "tmp/.elsewhere_1-12-0123456789ab.tmp").write_text("left by a killed job")
+    (cache / "tmp/.0abcdef0_1-12-0123456789ab.tmp").write_text("left by a killed job")
     age(cache / "tmp")
     text = pvio(project, "clean", "--unused", "--yes", **shared)
     kept = entries(cache)
@@ -167,13 +169,22 @@ def test_clean_removes_what_nothing_refers_to(project: Project, tmp_path: Path) 
     assert project.n_computed("infer") == project.n_computed("encode") == 0
     other.run("--forcerun", "plan", **settings(cache=str(cache), output={"video": "none"}))
     assert other.n_computed("infer") == 0
-    assert "is unused; " in pvio(project, "clean", "--unused", "--yes", **shared)
+    assert "nothing to remove" in pvio(project, "clean", "--unused", "--yes", **shared)
 
-    # A folder that is gone needs nothing any more.
-    for path in sorted(other.folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-    text = pvio(project, "clean", "--unused", "--yes", **shared)
+    # Whether a folder is gone or its disk is away, only its owner knows.
+    shutil.rmtree(other.folder)
+    assert "nothing to remove" in pvio(project, "clean", "--unused", "--yes", **shared)
+    forget = ("--forget", str(other.folder))
+    text = pvio(project, "clean", "--unused", "--yes", *forget, **shared)
     assert "unused: 1 predictions entries" in text
+
+
+def test_clean_spares_what_a_run_needs_whose_plan_is_being_made(project: Project) -> None:
+    project.run(**settings())
+    age(project.folder / ".pvio")
+    (project.folder / "work/plan.json").unlink()  # as Snakemake does before it runs a job
+    changed = settings(model={**MODEL, "args": {"factor": 2.0}})
+    assert "nothing to remove" in pvio(project, "clean", "--unused", "--yes", **changed)
 
 
 def test_clean_asks_first_and_spares_what_is_young(project: Project) -> None:

@@ -4,17 +4,13 @@ rule assemble:
         infer=gather.infer("work/infer/{scatteritem}.json"),
         encode=gather.encode("work/encode/{scatteritem}.json") if ENCODES else [],
     output:
-        # Snakemake takes files that it restores after a failure for new ones; this one tells.
+        # The results themselves are none: Snakemake would remove them when the job starts, and they
+        # change as a whole when it ends.
         touch("work/assembled"),
-        # Not removed when the job starts: the results change as a whole when it ends.
-        update("results/plan.json"),
-        update("results/summary.tsv"),
-        update(
-            report(
-                "results/report.html",
-                caption="../report/report.rst",
-                category="pvio",
-            )
+        report=report(
+            "work/report.html",
+            caption="../report/report.rst",
+            category="pvio",
         ),
     log:
         "logs/assemble.log",
@@ -22,12 +18,12 @@ rule assemble:
         "logs/benchmark/assemble.tsv"
     conda:
         "../envs/pvio.yaml"
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=ENCODE_SETTINGS,
+        settings=ASSEMBLE_SETTINGS,
         model=MODEL,
         version=PVIO_VERSION,
     message:
@@ -35,3 +31,4 @@ rule assemble:
     shell:
         "pvio assemble --config {params.settings:q} --plan {input.plan} --results results"
         " --threads {threads} {input.infer} {input.encode} > {log} 2>&1"
+        " && cp results/report.html {output.report}"

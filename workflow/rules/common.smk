@@ -11,9 +11,15 @@ from pvio.config import parse_settings, save_settings, with_types
 from pvio.errors import PvioError
 from pvio.models.entry import model_fingerprint
 from pvio.signals import end_jobs_on_sigterm
+from pvio.stages.again import forget_what_is_out_of_date
 
 min_version("9.20")
 
+
+try:
+    CORES = workflow.cores or 1
+except WorkflowError:  # `snakemake --unlock` needs none
+    CORES = 1
 
 try:
     SETTINGS = parse_settings(with_types(config, workflow.config_settings.config_args))
@@ -22,7 +28,7 @@ try:
 except PvioError as error:
     raise WorkflowError(str(error))
 
-SHARDS = (workflow.cores or 1) if SETTINGS.shards == "auto" else SETTINGS.shards
+SHARDS = CORES if SETTINGS.shards == "auto" else SETTINGS.shards
 ENCODES = SETTINGS.output.video == "overlay"
 CHECKED = "work/checked" if SETTINGS.on_damaged == "fail" else []
 
@@ -39,6 +45,10 @@ INFER_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH)
 ENCODE_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH, "output")
 if SETTINGS.output.video == "frames":
     INFER_SETTINGS = ENCODE_SETTINGS
+ASSEMBLE_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH, "output", "segment_frames")
+
+if workflow.is_main_process:
+    forget_what_is_out_of_date()
 
 
 scattergather:

@@ -22,4 +22,4 @@ rule encode:
         "Encoding the overlay video of shard {wildcards.scatteritem}"
     shell:
         "pvio encode --config {params.settings:q} --plan {input.plan}"
-        " --shard {wildcards.scatteritem} --infer work/infer --out {output} > {log} 2>&1"
+        " --shard {wildcards.scatteritem} --out {output} > {log} 2>&1"

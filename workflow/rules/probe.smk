@@ -7,7 +7,7 @@ rule probe:
         "logs/benchmark/probe.tsv"
     conda:
         "../envs/pvio.yaml"
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=1000,
         runtime=60,
