@@ -13,6 +13,7 @@ from benchmarks.measure import (
     CORES,
     Row,
     Setting,
+    distinct_copy,
     ffmpeg,
     printed_number,
     python,
@@ -33,17 +34,19 @@ print("RESULT", (time.perf_counter() - began) / len(sys.argv[1:]))
 
 
 def small_files(folder: Path, n: int) -> Path:
-    """A folder of links to files of 25 frames; an inode takes a limited number of links."""
+    """A folder of files of 25 frames: distinct ones, or from 10,000 on links to these."""
     target = folder / f"small-{n}"
     if not target.exists():
         target.mkdir()
-        for number in range(n):
-            first = target / f"{number - number % 10_000:06d}.mp4"
-            if number % 10_000 == 0:
-                made = f"testsrc2=size=64x48:rate=25:duration=1,hue=h={number // 10_000}"
-                ffmpeg("-f", "lavfi", "-i", made, "-pix_fmt", "yuv420p", first)
+        first = target / "000000.mp4"
+        made = "testsrc2=size=64x48:rate=25:duration=1"
+        ffmpeg("-f", "lavfi", "-i", made, "-pix_fmt", "yuv420p", first)
+        for number in range(1, n):
+            path = target / f"{number:06d}.mp4"
+            if number < 10_000:
+                distinct_copy(first, path, number)
             else:
-                os.link(first, target / f"{number:06d}.mp4")
+                os.link(target / f"{number % 10_000:06d}.mp4", path)
     return target
 
 

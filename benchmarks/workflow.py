@@ -19,6 +19,7 @@ from benchmarks.measure import (
     Row,
     Setting,
     copies,
+    distinct_copy,
     ffmpeg,
     printed_number,
     python,
@@ -204,7 +205,8 @@ def bookkeeping(setting: Setting) -> Iterator[Row]:
     clips, added = Path(settings["videos"][0]), iter(range(1000))
 
     def one_more() -> float:
-        shutil.copy(clips / "000000.mp4", clips / f"added-{next(added)}.mp4")
+        number = 1_000_000 + next(added)
+        distinct_copy(clips / "000000.mp4", clips / f"{number}.mp4", number)
         return snakemake(folder, **settings)
 
     what = f"one video added to {n} (limit: nothing to do)"
