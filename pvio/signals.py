@@ -14,6 +14,7 @@ def end_on_sigterm() -> None:
     """Let SIGTERM end what this process is doing in order, as Ctrl-C does."""
 
     def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing shall interrupt the clearing up
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, end)

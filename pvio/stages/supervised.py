@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -123,8 +124,10 @@ def supervised(
 
 class _Child:
     def __init__(self, work: Work, tasks: Sequence[int], deaths: Counter[int]):
-        # Threads of PyTorch do not live on in a fork; without them it is the quickest way.
-        can_fork = sys.platform == "linux" and "torch" not in sys.modules
+        # Threads, of PyTorch or of a progress bar, do not live on in a fork, but their locks do.
+        # Without them it is the quickest way.
+        has_threads = "torch" in sys.modules or threading.active_count() > 1
+        can_fork = sys.platform == "linux" and not has_threads
         context: Any = multiprocessing.get_context("fork" if can_fork else "spawn")
         self._receiver, sender = context.Pipe(duplex=False)
         careful = {task for task in tasks if deaths[task]}
