@@ -29,7 +29,7 @@ PEERS = ("0.1.3", "0.1.9")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("groups", nargs="*", help=f"of {', '.join(GROUPS)}; all when none is given")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each")
+    parser.add_argument("--rounds", type=int, default=2, help="measurements of each")
     parser.add_argument("--small", action="store_true", help="a few frames: does it run?")
     parser.add_argument("--no-peers", action="store_true", help="do not install the peers")
     arguments = parser.parse_args()

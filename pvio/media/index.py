@@ -6,6 +6,7 @@ picture is decoded to learn the display orientation.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -19,7 +20,7 @@ from typing import Any
 import av
 import numpy as np
 
-from pvio.collection import Source, image_files, stat_key
+from pvio.collection import Source, image_files
 from pvio.errors import UnreadableVideo
 from pvio.media.complaints import listen
 from pvio.media.container import open_container
@@ -134,8 +135,8 @@ def load_index(source: Source | str | os.PathLike[str], store: Store | None = No
     if store is None:
         return build_index(source)
     try:
-        facts_of_stored(source, store)
-        return unpack_index(*store.read("index", index_key(source)), source.path)
+        key, _ = facts_of_stored(source, store)
+        return unpack_index(*store.read("index", key), source.path)
     except StoreError as error:
         if store.has("index", index_key(source)):
             log.warning("%s; the index of %s is built again", error, source.path)
@@ -151,18 +152,20 @@ def index_anew(source: Source, store: Store) -> tuple[FrameIndex, str, dict[str,
     Raises:
         UnreadableVideo: see `load_index`; also when it changes in the meantime.
     """
-    before = index_key(source), changed_ns(source)
+    key, changed_ns = before = _identity(source)
     index = build_index(source)
-    if (index_key(source), changed_ns(source)) != before:
+    if _identity(source) != before:
         raise UnreadableVideo(source.path, "it changes while it is read: it is being written")
     payload, facts = pack_index(index)
-    facts |= {"changed_ns": before[1]}
-    store.write("index", before[0], payload, facts)
-    return index, before[0], facts
+    facts |= {"changed_ns": changed_ns}
+    store.write("index", key, payload, facts)
+    return index, key, facts
 
 
-def facts_of_stored(source: Source, store: Store, *, renew: bool = True) -> dict[str, Any]:
-    """The facts of a video's index in the store, without the index itself.
+def facts_of_stored(
+    source: Source, store: Store, *, renew: bool = True
+) -> tuple[str, dict[str, Any]]:
+    """Key and facts of a video's index in the store, without the index itself.
 
     A file of the same path, size and modification time is read whole when its status has changed
     since, which clocks do not undo: its content must be the same.
@@ -176,29 +179,15 @@ def facts_of_stored(source: Source, store: Store, *, renew: bool = True) -> dict
         StoreError: when there is no index of the file as it is.
         UnreadableVideo: when there is no such file.
     """
-    key = index_key(source)
+    key, changed_ns = _identity(source)
     facts = store.info("index", key)
-    changed = changed_ns(source)
-    if facts["changed_ns"] != changed:
+    if facts["changed_ns"] != changed_ns:
         if facts["content"] != content_digest(source):
             raise StoreError(f"{source.path} has another content, at the same size and time")
         if renew:
             payload, facts = store.read("index", key)
-            store.write("index", key, payload, facts | {"changed_ns": changed})
-    return facts
-
-
-def changed_ns(source: Source) -> int:
-    """When the status of a file, or of any image of a folder, changed last, as the kernel saw it.
-
-    Raises:
-        UnreadableVideo: when there is no such file.
-    """
-    try:
-        paths = image_files(source.path) if source.is_image_folder else [source.path]
-        return max((os.stat(path).st_ctime_ns for path in paths), default=0)
-    except OSError as error:
-        raise UnreadableVideo(source.path, _reason(error)) from error
+            store.write("index", key, payload, facts | {"changed_ns": changed_ns})
+    return key, facts
 
 
 def content_digest(source: Source) -> str:
@@ -224,16 +213,38 @@ def index_key(source: Source) -> str:
     Raises:
         UnreadableVideo: when there is no such file.
     """
+    return _identity(source)[0]
+
+
+def _identity(source: Source) -> tuple[str, int]:
+    """`index_key`, and when the status of the file, or of any image, changed last, in ns."""
     try:
-        facts = os.stat(source.path)
-        content: Any = [facts.st_size, facts.st_mtime_ns]
         if source.is_image_folder:
-            content = [
-                [os.path.basename(path), stat_key(path)] for path in image_files(source.path)
+            paths = image_files(source.path)
+            facts = [os.stat(path) for path in paths]
+            content: Any = [
+                [os.path.basename(path), f"{each.st_size}:{each.st_mtime_ns}"]
+                for path, each in zip(paths, facts, strict=True)
             ]
+        else:
+            facts = [os.stat(source.path)]
+            content = [facts[0].st_size, facts[0].st_mtime_ns]
     except OSError as error:
         raise UnreadableVideo(source.path, _reason(error)) from error
-    return make_key(index=SCHEMA, path=os.path.realpath(source.path), content=content)
+    key = make_key(index=SCHEMA, path=_real_path(source.path), content=content)
+    return key, max((each.st_ctime_ns for each in facts), default=0)
+
+
+def _real_path(path: str) -> str:
+    """`os.path.realpath`, with a look at each folder once for all of its files."""
+    folder, name = os.path.split(os.path.abspath(path))
+    whole = os.path.join(_real_folder(folder), name)
+    return os.path.realpath(whole) if os.path.islink(whole) else whole
+
+
+@functools.lru_cache(maxsize=1024)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def build_index(source: Source) -> FrameIndex:

@@ -71,7 +71,7 @@ def known_video(source: Source, store: Store, *, renew: bool = True) -> ProbedVi
         renew: see `facts_of_stored`.
     """
     try:
-        return _row(source, index_key(source), facts_of_stored(source, store, renew=renew))
+        return _row(source, *facts_of_stored(source, store, renew=renew))
     except StoreError:
         return None
     except UnreadableVideo as error:

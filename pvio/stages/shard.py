@@ -261,16 +261,13 @@ def check_unchanged(video: ProbedVideo, store: Store) -> None:
     """
     source = Source(video.path, video.name, video.is_image_folder)
     changed = "it changed during the run; run the workflow again"
-    if index_key(source) != video.index_key:
-        raise UnreadableVideo(video.path, changed)
     try:
-        facts = facts_of_stored(source, store)
+        key, facts = facts_of_stored(source, store)
+        content = facts["content"]
     except StoreError:
-        if content_digest(source) != video.digest:
-            raise UnreadableVideo(video.path, changed) from None
-    else:
-        if facts["content"] != video.digest:
-            raise UnreadableVideo(video.path, changed)
+        key, content = index_key(source), content_digest(source)
+    if (key, content) != (video.index_key, video.digest):
+        raise UnreadableVideo(video.path, changed)
 
 
 def _finished(
