@@ -108,25 +108,24 @@ def fingerprint(sources: Iterable[Source]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for source in sources:
         digest.update(
-            f"{source.path}\0{source.name}\0{stat_key(source.path, changed=True)}\n".encode(
+            f"{source.path}\0{source.name}\0{stat_key(source.path)}\n".encode(
                 "utf-8", "surrogateescape"
             )
         )
         if source.is_image_folder:
             for image in image_files(source.path):
-                facts = f"{image}\0{stat_key(image, changed=True)}\n"
+                facts = f"{image}\0{stat_key(image)}\n"
                 digest.update(facts.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def stat_key(path: str, *, changed: bool = False) -> str:
-    """`size:mtime_ns` of a file, with `changed` also `:ctime_ns`, or `absent`."""
+def stat_key(path: str) -> str:
+    """`size:mtime_ns:ctime_ns` of a file, or `absent`."""
     try:
         facts = os.stat(path)
     except OSError:
         return "absent"
-    more = f":{facts.st_ctime_ns}" if changed else ""
-    return f"{facts.st_size}:{facts.st_mtime_ns}{more}"
+    return f"{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[str]:

@@ -140,6 +140,7 @@ def encode(config: str, plan_path: str, shard: str, out: Path) -> None:
 
     end_on_sigterm()
     plan, settings = read_plan(plan_path), _settings(config)
+    _provide_ffmpeg(settings)  # lost predictions may have to be computed
     write_table(out, repairing(plan, settings, lambda: run(plan, settings, shard)))
 
 
@@ -164,6 +165,7 @@ def assemble(
     end_on_sigterm()
     made_of = Path(plan_path).read_bytes()
     plan, settings, found = read_plan(plan_path), _settings(config), _receipts(receipts)
+    _provide_ffmpeg(settings)  # lost predictions may have to be computed
 
     def is_current() -> bool:
         """Whether no other run has begun in this folder."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections import Counter, defaultdict
@@ -106,9 +105,10 @@ def assemble(
     receipts = list(receipts)
     remove_leftovers(Store(settings.cache).temporaries)
     snapshot = Snapshot(results)
-    with contextlib.ExitStack() as stack:
-        stack.callback(snapshot.discard)
+    try:
         return _assemble(plan, settings, receipts, snapshot, threads, is_current)
+    finally:
+        snapshot.discard()
 
 
 def _assemble(
@@ -149,8 +149,7 @@ def _assemble(
 
 def _made_with(settings: Settings, model: str) -> dict[str, str]:
     sections = ("segment_frames", "model", "decoder", "output")
-    text = dump_settings(settings, *sections)
-    return {"settings": text, "model": model, "version": pvio.__version__}
+    return {"settings": dump_settings(settings, *sections), "model": model}
 
 
 def _keep_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:

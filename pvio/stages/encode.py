@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -16,11 +16,8 @@ from pvio.keys import predictions_key, video_key
 from pvio.manifest import Plan, PlannedSegment, Receipt
 from pvio.media.index import FrameIndex
 from pvio.models.entry import model_fingerprint
-from pvio.stages.shard import Entry, parse_shard, read_entry, work_through
+from pvio.stages.shard import Entry, Task, parse_shard, read_entry, work_through
 from pvio.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -63,33 +60,24 @@ class Encoding:
         self._painter: Painter | None = None
         self._ending_at = {(segment.video, segment.stop): segment for segment in plan.segments}
 
-    def __call__(
-        self,
-        segment: PlannedSegment,
-        index: FrameIndex,
-        wanted: tuple[Entry, ...],
-        progress: Callable[[int], None],
-        careful: bool,
-        unchanged: Callable[[], None],
-    ) -> None:
+    def __call__(self, task: Task) -> None:
         """See `Compute`."""
         if self._painter is None:
             self._painter = Painter(self._settings)
         painter = self._painter
         began, spent = time.perf_counter(), time.process_time()
         facts: dict[str, Any] = {"patience": self._settings.decoder_timeout, "rows": {}}
-        with self._store.writing(*wanted[0], facts) as file:
-            rows = self._rows(segment, facts["rows"])
-            past = self._past_rows(segment, painter.past, facts["rows"])
-            span = (segment.start, segment.stop)
+        with self._store.writing(*task.wanted[0], facts) as file:
+            rows = self._rows(task.segment, facts["rows"])
+            past = self._past_rows(task.segment, painter.past, facts["rows"])
             facts["given_up"] = painter.encode(
-                file, index, *span, rows, progress, past, careful=careful
+                file, task.index, *task.span, rows, task.progress, past, careful=task.careful
             )
             facts["seconds"] = {
                 "total": round(time.perf_counter() - began, 4),
                 "cost": round(time.process_time() - spent, 4),
             }
-            unchanged()
+            task.unchanged()
 
     def _rows(self, segment: PlannedSegment, digests: dict[str, str]) -> list[dict[str, Any]]:
         video = self._plan.videos[segment.video]

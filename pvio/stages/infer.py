@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from pvio.config import Settings
 from pvio.keys import predictions_key, video_key
-from pvio.manifest import Plan, PlannedSegment, Receipt
-from pvio.media.index import FrameIndex
+from pvio.manifest import Plan, Receipt
 from pvio.models.entry import model_fingerprint
-from pvio.stages.shard import Entry, parse_shard, work_through
+from pvio.stages.shard import Entry, Task, parse_shard, work_through
 from pvio.store import Store
 
 if TYPE_CHECKING:
@@ -61,15 +60,7 @@ class Inference:
         self._settings, self._store, self._threads = settings, store, threads
         self._engine: Engine | None = None
 
-    def __call__(
-        self,
-        segment: PlannedSegment,
-        index: FrameIndex,
-        wanted: tuple[Entry, ...],
-        progress: Callable[[int], None],
-        careful: bool,
-        unchanged: Callable[[], None],
-    ) -> None:
+    def __call__(self, task: Task) -> None:
         """See `Compute`."""
         if self._engine is None:
             self._engine = self._started()
@@ -77,22 +68,21 @@ class Inference:
         from pvio.media.frames_output import FramesWriter
         from pvio.predictions import serialize
 
-        span = (segment.start, segment.stop)
+        how: dict[str, Any] = {"progress": task.progress, "careful": task.careful}
         facts: dict[str, Any] = {"patience": self._settings.decoder_timeout}
-        if len(wanted) == 1:
-            result = engine.run(index, *span, progress=progress, careful=careful)
+        predictions, *video = task.wanted
+        with contextlib.ExitStack() as stack:
+            if video:
+                file = stack.enter_context(store.writing(*video[0], facts))
+                with FramesWriter(
+                    file, task.index, task.segment.start, self._settings.output
+                ) as sink:
+                    result = engine.run(task.index, *task.span, frames_sink=sink, **how)
+            else:
+                result = engine.run(task.index, *task.span, **how)
             facts |= result.facts()
-            unchanged()
-            store.write(*wanted[0], serialize(result.table.table()), facts)
-            return
-        with store.writing(*wanted[1], facts) as file:
-            with FramesWriter(file, index, segment.start, self._settings.output) as writer:
-                result = engine.run(
-                    index, *span, progress=progress, frames_sink=writer, careful=careful
-                )
-            facts |= result.facts()
-            unchanged()
-            store.write(*wanted[0], serialize(result.table.table()), facts)
+            task.unchanged()
+            store.write(*predictions, serialize(result.table.table()), facts)
 
     def _started(self) -> Engine:
         import torch

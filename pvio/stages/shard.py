@@ -9,8 +9,9 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from pvio.collection import Source
 from pvio.cost import Stage
@@ -36,29 +37,35 @@ Entry = tuple[Kind, str]
 Facts = dict[str, Any]
 
 
-class Compute(Protocol):
-    """Computes segments; is pickled where the system cannot fork, before its first call."""
+@dataclass(frozen=True)
+class Task:
+    """A segment to be computed.
 
-    def __call__(
-        self,
-        segment: PlannedSegment,
-        index: FrameIndex,
-        wanted: tuple[Entry, ...],
-        progress: Callable[[int], None],
-        careful: bool,
-        unchanged: Callable[[], None],
-    ) -> None:
-        """Compute a segment and commit its entries.
+    Attributes:
+        segment: of the plan.
+        index: of its video.
+        wanted: its entries, which are to be committed.
+        progress: to be called with the number of frames done since the last call.
+        careful: whether the process died at it before: its video is decoded in a sub-process.
+        unchanged: to be called when all is computed, before it is committed; raises when the video
+            is another one by now.
+    """
 
-        Args:
-            segment: of the plan.
-            index: of its video.
-            wanted: its entries.
-            progress: called with the number of frames done since the last call.
-            careful: whether the process died at it before: its video is decoded in a sub-process.
-            unchanged: to be called when all is computed, before it is committed; raises when the
-                video is another one by now.
-        """
+    segment: PlannedSegment
+    index: FrameIndex
+    wanted: tuple[Entry, ...]
+    progress: Callable[[int], None]
+    careful: bool
+    unchanged: Callable[[], None]
+
+    @property
+    def span(self) -> tuple[int, int]:
+        return self.segment.start, self.segment.stop
+
+
+# Computes a segment and commits its entries; is pickled, before its first call, where the system
+# cannot fork.
+Compute = Callable[[Task], None]
 
 
 def parse_shard(text: str, n_shards: int) -> int:
@@ -219,7 +226,7 @@ class _Work:
             unchanged = partial(check_unchanged, video, self._store)
             unchanged()
             index = stored_index(video, self._store)
-            self._compute(segment, index, wanted, progress, careful, unchanged)
+            self._compute(Task(segment, index, wanted, progress, careful, unchanged))
             return Outcome(task, "done", [self._store.info(*entry) for entry in wanted])
         except UnreadableVideo as error:
             # As with a video that could not be read at the start: it is reported.
