@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pvio.errors import PvioError
-from pvio.store import write_json
 
 
 @dataclass(frozen=True)
@@ -127,12 +126,6 @@ class Receipt:
     shard: str
     seconds: float
     segments: list[SegmentReceipt]
-
-
-def write_table(path: str | os.PathLike[str], table: Any) -> None:
-    """Write a plan, receipt or list of videos."""
-    data = [asdict(row) for row in table] if isinstance(table, list) else asdict(table)
-    write_json(path, data)
 
 
 def read_probe(path: str | os.PathLike[str]) -> list[ProbedVideo]:

@@ -262,5 +262,5 @@ def write_text(final: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(final: str | os.PathLike[str], data: Any) -> None:
-    """Write JSON so that it appears whole or not at all."""
-    write_text(final, json.dumps(data, ensure_ascii=False) + "\n")
+    """Write JSON so that it appears whole or not at all; dataclasses become objects."""
+    write_text(final, json.dumps(data, ensure_ascii=False, default=vars) + "\n")

@@ -76,8 +76,8 @@ def probe(config: str, out: Path, threads: int) -> None:
     Indexes are cached by path, size and modification time: videos seen before are not opened.
     A video that cannot be read is listed with the reason; the others go on.
     """
-    from pvio.manifest import write_table
     from pvio.stages.probe import probe as run
+    from pvio.store import write_json
 
     rows = run(_settings(config), threads)
     unreadable = [row for row in rows if row.status != "ok"]
@@ -85,7 +85,7 @@ def probe(config: str, out: Path, threads: int) -> None:
         logging.warning("unreadable: %s: %s", row.path, row.reason)
     frames = sum(row.n_frames for row in rows)
     logging.info("%d videos, %d frames, %d unreadable", len(rows), frames, len(unreadable))
-    write_table(out, rows)
+    write_json(out, rows)
 
 
 @main.command()
@@ -95,15 +95,16 @@ def probe(config: str, out: Path, threads: int) -> None:
 @out_option
 def plan(config: str, probe_path: str, shards: int, out: Path) -> None:
     """Cut videos into segments and spread them over shards, longest processing time first."""
-    from pvio.manifest import read_probe, write_table
+    from pvio.manifest import read_probe
     from pvio.models.entry import model_fingerprint
     from pvio.stages.plan import make_plan
     from pvio.stages.runs import register
+    from pvio.store import write_json
 
     settings = _settings(config)
     manifest = make_plan(read_probe(probe_path), settings, shards)
     register(out, manifest, settings, model_fingerprint(settings.model))
-    write_table(out, manifest)
+    write_json(out, manifest)
 
 
 @main.command()
@@ -118,13 +119,14 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
     Finished segments are kept in the cache and never computed twice. A segment that fails is
     logged with its traceback, the others go on, and the command ends with exit code 1.
     """
-    from pvio.manifest import read_plan, write_table
+    from pvio.manifest import read_plan
     from pvio.stages.infer import infer as run
+    from pvio.store import write_json
 
     settings = _settings(config)
     end_on_sigterm()
     _provide_ffmpeg(settings)
-    write_table(out, run(read_plan(plan_path), settings, shard, threads))
+    write_json(out, run(read_plan(plan_path), settings, shard, threads))
 
 
 @main.command()
@@ -134,14 +136,15 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
 @out_option
 def encode(config: str, plan_path: str, shard: str, out: Path) -> None:
     """Encode the segments of one shard again, with the model's drawing on them."""
-    from pvio.manifest import read_plan, write_table
+    from pvio.manifest import read_plan
     from pvio.stages.encode import encode as run
     from pvio.stages.repair import repairing
+    from pvio.store import write_json
 
     end_on_sigterm()
     plan, settings = read_plan(plan_path), _settings(config)
     _provide_ffmpeg(settings)  # lost predictions may have to be computed
-    write_table(out, repairing(plan, settings, lambda: run(plan, settings, shard)))
+    write_json(out, repairing(plan, settings, lambda: run(plan, settings, shard)))
 
 
 @main.command()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Generator
 from typing import Any, Generic, TypeVar
 
@@ -37,7 +39,9 @@ class Ahead(Generic[Item]):
         self, items: Generator[Item], depth: int, limit: float, cancelled: threading.Event
     ):
         self._items, self._limit, self._cancelled = items, limit, cancelled
-        self._ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._ready: deque[tuple[Any, BaseException | None]] = deque()
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._group = max(1, depth // 2)
         self._room = threading.Semaphore(depth)
         self._closed = False
         self._thread = threading.Thread(target=self._make, name="pvio-ahead", daemon=True)
@@ -71,23 +75,30 @@ class Ahead(Generic[Item]):
     def _next(self) -> tuple[Any, BaseException | None]:
         deadline = time.monotonic() + self._limit
         while not self._cancelled.is_set():
-            try:
-                return self._ready.get(timeout=_GLANCE)
-            except queue.Empty:
-                if time.monotonic() > deadline:
-                    raise Stalled from None
+            if self._ready:
+                return self._ready.popleft()
+            if time.monotonic() > deadline:
+                raise Stalled
+            with contextlib.suppress(queue.Empty):
+                self._wakes.get(timeout=_GLANCE)
         return _END, None
 
     def _make(self) -> None:
+        end: tuple[Any, BaseException | None] = _END, None
         try:
-            for item in self._items:
+            for number, item in enumerate(self._items, 1):
                 self._room.acquire()
                 if self._closed:
                     return
-                self._ready.put((item, None))
+                self._ready.append((item, None))
                 del item  # pictures are large
-            self._ready.put((_END, None))
+                # To wake a thread for every picture costs as much as to copy a small one. One that
+                # waits while the next takes its time is found by a glance.
+                if number % self._group == 0:
+                    self._wakes.put(None)
         except BaseException as error:
-            self._ready.put((_END, error))
+            end = _END, error
         finally:
+            self._ready.append(end)
+            self._wakes.put(None)
             self._items.close()

@@ -16,7 +16,7 @@ from pvio.media.read import open_reader
 log = logging.getLogger(__name__)
 
 # Frames decoded before they are asked for.
-_DEPTH = 4
+_DEPTH = 8
 # How often decoding is taken up again behind a place at which it hangs.
 _ATTEMPTS = 3
 

@@ -20,7 +20,7 @@ from pvio.config import Settings, dump_settings
 from pvio.cost import Measured, load_costs, works
 from pvio.errors import EncodeError, NoSpaceLeft, PvioError, UnreadableVideo, no_space
 from pvio.keys import predictions_key, video_key
-from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, write_table
+from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt
 from pvio.media.index import FrameIndex
 from pvio.media.stitch import join_segments
 from pvio.models.entry import model_fingerprint
@@ -136,7 +136,7 @@ def _assemble(
         raise PvioError("the plan has changed since this job began: its results are not wanted")
     worker.publish(
         {
-            "plan.json": lambda path: write_table(path, plan),
+            "plan.json": lambda path: write_json(path, plan),
             RUN_FILE: lambda path: write_json(path, _made_with(settings, worker.model)),
             "summary.tsv": lambda path: write_text(path, summary),
             "report.html": lambda path: write_text(

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,8 @@ from pvio.store import LOOKUP_THREADS, Kind, Store, StoreError
 
 log = logging.getLogger(__name__)
 
+# That one thread does at once.
+_LOOKUPS = 64
 Entry = tuple[Kind, str]
 Facts = dict[str, Any]
 
@@ -281,8 +283,14 @@ def _finished(
     store: Store, entries: list[tuple[Entry, ...]], patience: float
 ) -> list[list[Facts] | None]:
     """`finished_entries` of every segment."""
+
+    def of(part: Sequence[tuple[Entry, ...]]) -> list[list[Facts] | None]:
+        return [finished_entries(store, wanted, patience) for wanted in part]
+
+    # In parts: to hand a task to another thread takes as long as a lookup on a local disk.
+    parts = [entries[i : i + _LOOKUPS] for i in range(0, len(entries), _LOOKUPS)]
     with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
-        return list(pool.map(lambda wanted: finished_entries(store, wanted, patience), entries))
+        return [facts for part in pool.map(of, parts) for facts in part]
 
 
 def finished_entries(
