@@ -12,15 +12,13 @@ import logging
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from pvio.config import Settings
-from pvio.manifest import ProbedVideo
+from pvio.manifest import ProbedVideo, Stage
 from pvio.store import make_key, write_json
 
 log = logging.getLogger(__name__)
-
-Stage = Literal["infer", "encode"]
 
 COSTS_FILE = "costs.json"
 # Older kinds are forgotten: a model under development is another one with every change.

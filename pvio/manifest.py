@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pvio.errors import PvioError
+
+Stage = Literal["infer", "encode"]
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,52 @@ class Plan:
     Attributes:
         videos: the whole collection, unreadable videos included.
         segments: of all readable videos, in the order of the collection.
-        infer, encode: for every shard, the numbers of its segments.
+        infer, encode: for every shard, the numbers of its segments. The shard with the most to do
+            is the first.
     """
 
     videos: list[ProbedVideo]
     segments: list[PlannedSegment]
     infer: list[list[int]]
     encode: list[list[int]]
+
+    def parts(self, stage: Stage) -> Iterator[Part]:
+        """What each job of a stage needs of the plan."""
+        by_video: dict[int, list[int]] = {}
+        for number, segment in enumerate(self.segments):
+            by_video.setdefault(segment.video, []).append(number)
+        shards = self.infer if stage == "infer" else self.encode
+        for k, numbers in enumerate(shards, 1):
+            videos = sorted({self.segments[number].video for number in numbers})
+            known = numbers
+            if stage == "encode":  # drawings may show the past
+                known = [number for video in videos for number in by_video[video]]
+            yield Part(
+                stage,
+                f"{k}-of-{len(shards)}",
+                numbers,
+                {video: self.videos[video] for video in videos},
+                {number: self.segments[number] for number in known},
+            )
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a plan that the job of a shard needs: a plan may be larger than its memory.
+
+    Attributes:
+        stage: of the job.
+        shard: "k-of-n".
+        numbers: of its segments, in the plan.
+        videos: those of its segments, by their number in the plan.
+        segments: its own by their number in the plan; for encode all segments of these videos.
+    """
+
+    stage: Stage
+    shard: str
+    numbers: list[int]
+    videos: dict[int, ProbedVideo]
+    segments: dict[int, PlannedSegment]
 
 
 @dataclass(frozen=True)
@@ -122,7 +164,7 @@ class Receipt:
         segments: one entry per segment.
     """
 
-    stage: Literal["infer", "encode"]
+    stage: Stage
     shard: str
     seconds: float
     segments: list[SegmentReceipt]
@@ -141,6 +183,35 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         segments=[PlannedSegment(**row) for row in data["segments"]],
         infer=data["infer"],
         encode=data["encode"],
+    )
+
+
+def read_part(path: str | os.PathLike[str], stage: Stage, shard: str) -> Part:
+    """Read the part of a shard, from its own file or from the whole plan.
+
+    Args:
+        path: what `pvio plan` wrote, or one of its parts.
+        stage, shard: of the job.
+
+    Raises:
+        PvioError: when there is no such shard, or the file is the part of another one.
+    """
+    data = _read(path)
+    if "shard" not in data:
+        parts = {part.shard: part for part in read_plan(path).parts(stage)}
+        if shard not in parts:
+            raise PvioError(
+                f"--shard {shard}: expected k-of-{len(parts)}, the plan has {len(parts)} shard(s)"
+            )
+        return parts[shard]
+    if (data["stage"], data["shard"]) != (stage, shard):
+        raise PvioError(f"{path} is the part of {data['stage']} {data['shard']}, not {shard}")
+    return Part(
+        data["stage"],
+        data["shard"],
+        data["numbers"],
+        {int(number): ProbedVideo(**row) for number, row in data["videos"].items()},
+        {int(number): PlannedSegment(**row) for number, row in data["segments"].items()},
     )
 
 

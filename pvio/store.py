@@ -20,21 +20,27 @@ import socket
 import struct
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 from pvio.errors import StoreError
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Kind = Literal["index", "predictions", "video"]
-# For looking up many entries; more than cores, to hide the latency of a network.
-LOOKUP_THREADS = 8
+# For looking up many entries; more than cores, to hide the latency of a network. One thread does
+# some of them at once: to hand over a task takes as long as a lookup on a local disk.
+LOOKUP_THREADS, _LOOKUPS = 8, 64
 _DIGEST_SIZE = 16
 _END = struct.Struct(f"<{_DIGEST_SIZE}sQ8s")
 _MAGIC = b"pvio\x00\x02\r\n"
 _BLOCK = 1 << 20
 # What replacing() calls its files.
 _TEMPORARY = re.compile(r"\.(?P<here>\w+)-(?P<pid>\d+)-[0-9a-f]{12}\.tmp")
+# For an entry that another host has written.
+_SECONDS_TO_APPEAR, _GLANCE = 4.0, 0.5
 _SECONDS_UNTIL_GIVEN_UP = 24 * 3600.0
 
 
@@ -42,6 +48,17 @@ def make_key(**facts: Any) -> str:
     """A key from everything the entry depends on (JSON values)."""
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def look_up(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """`function` of every item, in threads, for what waits for the file system."""
+
+    def of(part: Sequence[Item]) -> list[Result]:
+        return [function(item) for item in part]
+
+    parts = [items[i : i + _LOOKUPS] for i in range(0, len(items), _LOOKUPS)]
+    with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
+        return [result for part in pool.map(of, parts) for result in part]
 
 
 class Store:
@@ -53,12 +70,29 @@ class Store:
 
     def __init__(self, root: str | os.PathLike[str]):
         self.root = Path(root)
+        self._waited = 0.0
 
     def path(self, kind: Kind, key: str) -> Path:
         return self.root / kind / key[:2] / key
 
     def has(self, kind: Kind, key: str) -> bool:
         return self.path(kind, key).is_file()
+
+    def comes(self, kind: Kind, key: str) -> bool:
+        """Whether an entry is there that a job on another host committed.
+
+        Network file systems may show a host for a while that a file is absent, which it has looked
+        for before. All waits for that together take a store some seconds.
+        """
+        path = self.path(kind, key)
+        while not path.is_file():
+            if self._waited >= _SECONDS_TO_APPEAR:
+                return False
+            with contextlib.suppress(OSError):
+                os.listdir(path.parent)  # lets the client ask the server again
+            self._waited += _GLANCE
+            time.sleep(_GLANCE)
+        return True
 
     def holds(self, kind: Kind) -> bool:
         """Whether there may be entries of a kind."""

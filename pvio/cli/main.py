@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +31,11 @@ config_option = click.option(
     help="A config.yaml, or its content as YAML or JSON text that starts with '{'.",
 )
 plan_option = click.option(
-    "--plan", "plan_path", required=True, type=click.Path(), help="What `pvio plan` wrote."
+    "--plan",
+    "plan_path",
+    required=True,
+    type=click.Path(),
+    help="What `pvio plan` wrote; for a shard its part will do.",
 )
 out_option = click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="File to write."
@@ -47,6 +53,14 @@ class _Group(click.Group):
             return super().invoke(context)
         except PvioError as error:
             raise click.ClickException(str(error)) from error
+        except SystemExit as error:
+            if error.code == 128 + signal.SIGTERM:
+                click.echo(
+                    "Error: ended from outside (SIGTERM): cancelled, preempted, or at its time "
+                    "limit. What was finished is kept",
+                    err=True,
+                )
+            raise
         except OSError as error:
             if no_space(error):
                 raise click.ClickException(no_space(error)) from error
@@ -92,18 +106,26 @@ def probe(config: str, out: Path, threads: int) -> None:
 @config_option
 @click.option("--probe", "probe_path", required=True, help="What `pvio probe` wrote.")
 @click.option("--shards", required=True, type=click.IntRange(1), help="Infer and encode jobs.")
+@click.option(
+    "--parts",
+    type=click.Path(path_type=Path),
+    help="Folder for what each job needs of the plan, and for the loads of the jobs.",
+)
 @out_option
-def plan(config: str, probe_path: str, shards: int, out: Path) -> None:
+def plan(config: str, probe_path: str, shards: int, parts: Path | None, out: Path) -> None:
     """Cut videos into segments and spread them over shards, longest processing time first."""
     from pvio.manifest import read_probe
     from pvio.models.entry import model_fingerprint
+    from pvio.stages.loads import write_parts
     from pvio.stages.plan import make_plan
     from pvio.stages.runs import register
     from pvio.store import write_json
 
     settings = _settings(config)
-    manifest = make_plan(read_probe(probe_path), settings, shards)
+    manifest, loads = make_plan(read_probe(probe_path), settings, shards)
     register(out, manifest, settings, model_fingerprint(settings.model))
+    if parts is not None:
+        write_parts(parts, manifest, loads)
     write_json(out, manifest)
 
 
@@ -119,14 +141,14 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
     Finished segments are kept in the cache and never computed twice. A segment that fails is
     logged with its traceback, the others go on, and the command ends with exit code 1.
     """
-    from pvio.manifest import read_plan
+    from pvio.manifest import read_part
     from pvio.stages.infer import infer as run
     from pvio.store import write_json
 
     settings = _settings(config)
     end_on_sigterm()
     _provide_ffmpeg(settings)
-    write_json(out, run(read_plan(plan_path), settings, shard, threads))
+    write_json(out, run(read_part(plan_path, "infer", shard), settings, threads))
 
 
 @main.command()
@@ -136,15 +158,16 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
 @out_option
 def encode(config: str, plan_path: str, shard: str, out: Path) -> None:
     """Encode the segments of one shard again, with the model's drawing on them."""
-    from pvio.manifest import read_plan
+    from pvio.manifest import read_part
     from pvio.stages.encode import encode as run
     from pvio.stages.repair import repairing
     from pvio.store import write_json
 
     end_on_sigterm()
-    plan, settings = read_plan(plan_path), _settings(config)
+    part, settings = read_part(plan_path, "encode", shard), _settings(config)
     _provide_ffmpeg(settings)  # lost predictions may have to be computed
-    write_json(out, repairing(plan, settings, lambda: run(plan, settings, shard)))
+    rows = replace(part, stage="infer", numbers=list(part.segments))
+    write_json(out, repairing(lambda stage: [rows], settings, lambda: run(part, settings)))
 
 
 @main.command()
@@ -175,7 +198,7 @@ def assemble(
         return Path(plan_path).exists() and Path(plan_path).read_bytes() == made_of
 
     rows = repairing(
-        plan, settings, lambda: run(plan, settings, found, results, threads, is_current)
+        plan.parts, settings, lambda: run(plan, settings, found, results, threads, is_current)
     )
     note_vanished(found)
     for row in rows:

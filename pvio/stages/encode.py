@@ -13,52 +13,52 @@ import numpy as np
 from pvio.config import Settings
 from pvio.errors import ModelError
 from pvio.keys import predictions_key, video_key
-from pvio.manifest import Plan, PlannedSegment, Receipt
+from pvio.manifest import Part, PlannedSegment, Receipt
 from pvio.media.index import FrameIndex
 from pvio.models.entry import model_fingerprint
-from pvio.stages.shard import Entry, Task, parse_shard, read_entry, work_through
+from pvio.stages.shard import Entry, Task, read_entry, work_through
 from pvio.store import Store
 
 log = logging.getLogger(__name__)
 
 
-def encode(plan: Plan, settings: Settings, shard: str) -> Receipt:
+def encode(part: Part, settings: Settings) -> Receipt:
     """Encode the overlay video of the segments of a shard that are not in the store.
 
     Args:
-        plan: the manifest.
+        part: of the plan, for the shard.
         settings: the same as the plan and the predictions were made with.
-        shard: "k-of-n".
 
     Raises:
         FailedSegments: when segments failed, after all others are done.
     """
     store = Store(settings.cache)
-    numbers = plan.encode[parse_shard(shard, len(plan.encode))]
     fingerprint = model_fingerprint(settings.model)
     entries: list[tuple[Entry, ...]] = [
-        (("video", video_key(plan.videos[segment.video], segment, settings, fingerprint)),)
-        for segment in (plan.segments[number] for number in numbers)
+        (("video", video_key(part.videos[segment.video], segment, settings, fingerprint)),)
+        for segment in (part.segments[number] for number in part.numbers)
     ]
-    compute = Encoding(plan, settings, store, fingerprint)
+    compute = Encoding(part, settings, store, fingerprint)
     patience = settings.decoder_timeout
-    return work_through("encode", shard, plan, numbers, entries, store, patience, compute)
+    return work_through(part, entries, store, patience, compute)
 
 
 class Encoding:
     """Draws and encodes segments; loads the model for the first one.
 
     Args:
-        plan, settings: see `encode`.
+        part, settings: see `encode`.
         store: where predictions are and videos go.
         fingerprint: of the model.
     """
 
-    def __init__(self, plan: Plan, settings: Settings, store: Store, fingerprint: str):
-        self._plan, self._settings, self._store = plan, settings, store
+    def __init__(self, part: Part, settings: Settings, store: Store, fingerprint: str):
+        self._part, self._settings, self._store = part, settings, store
         self._fingerprint = fingerprint
         self._painter: Painter | None = None
-        self._ending_at = {(segment.video, segment.stop): segment for segment in plan.segments}
+        self._ending_at = {
+            (segment.video, segment.stop): segment for segment in part.segments.values()
+        }
 
     def __call__(self, task: Task) -> None:
         """See `Compute`."""
@@ -80,7 +80,7 @@ class Encoding:
             task.unchanged()
 
     def _rows(self, segment: PlannedSegment, digests: dict[str, str]) -> list[dict[str, Any]]:
-        video = self._plan.videos[segment.video]
+        video = self._part.videos[segment.video]
         key = predictions_key(video, segment, self._settings, self._fingerprint)
         return read_rows(self._store, key, digests)
 

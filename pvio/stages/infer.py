@@ -7,44 +7,42 @@ from typing import TYPE_CHECKING, Any
 
 from pvio.config import Settings
 from pvio.keys import predictions_key, video_key
-from pvio.manifest import Plan, Receipt
+from pvio.manifest import Part, Receipt
 from pvio.models.entry import model_fingerprint
-from pvio.stages.shard import Entry, Task, parse_shard, work_through
+from pvio.stages.shard import Entry, Task, work_through
 from pvio.store import Store
 
 if TYPE_CHECKING:
     from pvio.engine import Engine
 
 
-def infer(plan: Plan, settings: Settings, shard: str, threads: int = 1) -> Receipt:
+def infer(part: Part, settings: Settings, threads: int = 1) -> Receipt:
     """Run the model over the segments of a shard that are not in the store.
 
     PyTorch is imported, and the model loaded, only when there is something to do. With
     `output.video: frames` the pictures that the model returns are encoded as they come.
 
     Args:
-        plan: the manifest.
+        part: of the plan, for the shard.
         settings: the same as the plan was made with.
-        shard: "k-of-n".
         threads: for the model's operators on the CPU.
 
     Raises:
         FailedSegments: when segments failed, after all others are done.
     """
     store = Store(settings.cache)
-    numbers = plan.infer[parse_shard(shard, len(plan.infer))]
     fingerprint = model_fingerprint(settings.model)
     entries: list[tuple[Entry, ...]] = []
-    for number in numbers:
-        segment = plan.segments[number]
-        facts = (plan.videos[segment.video], segment, settings, fingerprint)
+    for number in part.numbers:
+        segment = part.segments[number]
+        facts = (part.videos[segment.video], segment, settings, fingerprint)
         wanted: tuple[Entry, ...] = (("predictions", predictions_key(*facts)),)
         if settings.output.video == "frames":
             wanted += (("video", video_key(*facts)),)
         entries.append(wanted)
     compute = Inference(settings, store, threads)
     patience = settings.decoder_timeout
-    return work_through("infer", shard, plan, numbers, entries, store, patience, compute)
+    return work_through(part, entries, store, patience, compute)
 
 
 class Inference:

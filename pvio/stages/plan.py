@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from pvio.collection import Source
 from pvio.config import Settings
@@ -15,7 +14,8 @@ from pvio.manifest import Plan, PlannedSegment, ProbedVideo
 from pvio.media.index import FrameIndex, load_index, unpack_index
 from pvio.models.entry import model_fingerprint
 from pvio.plan import Segment, cut_segments, shard_segments
-from pvio.store import LOOKUP_THREADS, Store, StoreError
+from pvio.stages.loads import Loads, job_loads
+from pvio.store import Store, StoreError, look_up
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 LOOKUP_SECONDS = 1e-3
 
 
-def make_plan(videos: Sequence[ProbedVideo], settings: Settings, n_shards: int) -> Plan:
+def make_plan(
+    videos: Sequence[ProbedVideo], settings: Settings, n_shards: int
+) -> tuple[Plan, Loads]:
     """Cut every readable video into segments and spread them over the shards by cost.
 
     What is in the store already costs nothing, so that the rest is spread evenly.
@@ -32,17 +34,21 @@ def make_plan(videos: Sequence[ProbedVideo], settings: Settings, n_shards: int) 
         videos: what `probe` returned.
         settings: `segment_frames`, `cache`, `model`, `decoder` and `output` matter.
         n_shards: number of infer and of encode jobs.
+
+    Returns:
+        The plan, and what each of the jobs that there will be has to do.
     """
     store = Store(settings.cache)
     costs = load_costs(settings.cache)
     model = model_fingerprint(settings.model)
     infer, encode = works(settings, model)
-    cut = [
-        segment
-        for number, video in enumerate(videos)
-        if video.status == "ok"
-        for segment in cut_segments(stored_index(video, store), settings.segment_frames, number)
-    ]
+
+    def cut_video(number: int) -> list[Segment]:
+        index = stored_index(videos[number], store)
+        return cut_segments(index, settings.segment_frames, number)
+
+    readable = [number for number, video in enumerate(videos) if video.status == "ok"]
+    cut = [segment for segments in look_up(cut_video, readable) for segment in segments]
 
     def predict(work: Work, segment: Segment, first: bool) -> float:
         video = videos[segment.video]
@@ -50,20 +56,27 @@ def make_plan(videos: Sequence[ProbedVideo], settings: Settings, n_shards: int) 
 
     inferred, encoded = _finished(cut, videos, settings, model, store)
 
-    def spread(seconds: Sequence[float], finished: Sequence[bool]) -> list[list[int]]:
+    def spread(
+        seconds: Sequence[float], finished: Sequence[bool]
+    ) -> tuple[list[list[int]], list[float]]:
+        """Shards, the one with the most to do first, and the seconds of each."""
         left = [
             LOOKUP_SECONDS if done else each for each, done in zip(seconds, finished, strict=True)
         ]
-        shards = shard_segments(left, n_shards)
-        loads = [sum(left[number] for number in shard) for shard in shards]
+        shards = [
+            (sum(left[number] for number in shard), shard)
+            for shard in shard_segments(left, n_shards)
+        ]
+        shards.sort(key=lambda each: -each[0])
+        loads = [load for load, _ in shards]
         log.info(
             "%d of %d segments to do in %d shards; longest %.1f s, mean %.1f s (predicted)",
             *(finished.count(False), len(left), n_shards, max(loads), sum(loads) / n_shards),
         )
-        return shards
+        return [shard for _, shard in shards], loads
 
     # Each shard with segments of a video prepares for it; that one does is known beforehand.
-    shards = spread([predict(infer, each, each.start == 0) for each in cut], inferred)
+    shards, loads = spread([predict(infer, each, each.start == 0) for each in cut], inferred)
     firsts = _first_of_videos(cut, shards)
     segments = [
         PlannedSegment(
@@ -75,12 +88,12 @@ def make_plan(videos: Sequence[ProbedVideo], settings: Settings, n_shards: int) 
         )
         for number, each in enumerate(cut)
     ]
-    return Plan(
-        videos=list(videos),
-        segments=segments,
-        infer=shards,
-        encode=spread([segment.encode_seconds for segment in segments], encoded),
-    )
+    encodes, encode_loads = spread([each.encode_seconds for each in segments], encoded)
+    plan = Plan(list(videos), segments, shards, encodes)
+    found: Loads = {"infer": job_loads("infer", loads, plan, settings)}
+    if settings.output.video == "overlay":
+        found["encode"] = job_loads("encode", encode_loads, plan, settings)
+    return plan, found
 
 
 def stored_index(video: ProbedVideo, store: Store) -> FrameIndex:
@@ -117,8 +130,7 @@ def _finished(
 
     if not store.holds("predictions"):
         return [False] * len(segments), [False] * len(segments)
-    with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
-        pairs = list(pool.map(look, segments))
+    pairs = look_up(look, segments)
     return [inferred for inferred, _ in pairs], [encoded for _, encoded in pairs]
 
 

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from pvio.config import Settings
 from pvio.errors import LostEntry
-from pvio.manifest import Plan
+from pvio.manifest import Part, Stage
 from pvio.stages.encode import encode
 from pvio.stages.infer import infer
 
 log = logging.getLogger(__name__)
 
+# Each finds at least one entry that is damaged and was not known to be.
+_MOST_REPAIRS = 1000
+
 Result = TypeVar("Result")
 
 
-def repairing(plan: Plan, settings: Settings, step: Callable[[], Result]) -> Result:
+def repairing(
+    parts: Callable[[Stage], Iterable[Part]],
+    settings: Settings,
+    step: Callable[[], Result],
+) -> Result:
     """Do a step that reads entries, and do it again once those that it lacks are computed.
 
     Args:
-        plan: the manifest.
+        parts: of the plan, whose segments the step reads; of infer, and of encode.
         settings: of the run.
         step: raises `LostEntry` when it lacks one.
 
@@ -29,15 +36,15 @@ def repairing(plan: Plan, settings: Settings, step: Callable[[], Result]) -> Res
         LostEntry: when entries are lost again and again.
         PvioError: as `step`, `infer` and `encode`.
     """
-    for _ in range(len(plan.segments)):
+    for _ in range(_MOST_REPAIRS):
         try:
             return step()
         except LostEntry as error:
             log.warning("%s; it is computed again", error)
             kind = error.kind
-        for k in range(1, len(plan.infer) + 1):
-            infer(plan, settings, f"{k}-of-{len(plan.infer)}")
+        for part in parts("infer"):
+            infer(part, settings)
         if kind == "video" and settings.output.video == "overlay":
-            for k in range(1, len(plan.encode) + 1):
-                encode(plan, settings, f"{k}-of-{len(plan.encode)}")
+            for part in parts("encode"):
+                encode(part, settings)
     return step()

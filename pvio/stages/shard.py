@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pvio.collection import Source
-from pvio.cost import Stage
 from pvio.errors import (
     FailedSegments,
     LostEntry,
@@ -24,17 +21,15 @@ from pvio.errors import (
     memory_advice,
     no_space,
 )
-from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, SegmentReceipt
+from pvio.manifest import Part, PlannedSegment, ProbedVideo, Receipt, SegmentReceipt
 from pvio.media.index import FrameIndex, content_digest, facts_of_stored, index_key
 from pvio.progress import ProgressReport
 from pvio.stages.plan import stored_index
 from pvio.stages.supervised import OUT_OF_MEMORY, Outcome, supervised
-from pvio.store import LOOKUP_THREADS, Kind, Store, StoreError
+from pvio.store import Kind, Store, StoreError, look_up
 
 log = logging.getLogger(__name__)
 
-# That one thread does at once.
-_LOOKUPS = 64
 Entry = tuple[Kind, str]
 Facts = dict[str, Any]
 
@@ -70,25 +65,8 @@ class Task:
 Compute = Callable[[Task], None]
 
 
-def parse_shard(text: str, n_shards: int) -> int:
-    """Number, from 0, of the shard called "k-of-n".
-
-    Raises:
-        PvioError: when it is none of the plan's shards.
-    """
-    match = re.fullmatch(r"(\d+)-of-(\d+)", text)
-    if not match or int(match[2]) != n_shards or not 1 <= int(match[1]) <= n_shards:
-        raise PvioError(
-            f"--shard {text}: expected k-of-{n_shards}, the plan has {n_shards} shard(s)"
-        )
-    return int(match[1]) - 1
-
-
 def work_through(
-    stage: Stage,
-    shard: str,
-    plan: Plan,
-    numbers: list[int],
+    part: Part,
     entries: list[tuple[Entry, ...]],
     store: Store,
     patience: float,
@@ -102,10 +80,8 @@ def work_through(
     drawn from other rows than those in the store, with these.
 
     Args:
-        stage, shard: for progress and the receipt.
-        plan: the manifest.
-        numbers: the shard's segments.
-        entries: the entries of the store that each of them must have, the last one committed last.
+        part: of the shard.
+        entries: the entries of the store that each segment must have, the last one committed last.
         store: where finished segments are.
         patience: the setting `decoder_timeout`, in seconds.
         compute: commits a segment's entries. The facts of the last one are `seconds`, `given_up`,
@@ -117,9 +93,10 @@ def work_through(
         LostEntry: when an entry of an earlier stage is lost.
     """
     began = time.perf_counter()
+    stage, shard, numbers = part.stage, part.shard, part.numbers
     finished = _finished(store, entries, patience)
     todo = [n for n, facts in zip(numbers, finished, strict=True) if facts is None]
-    total = sum(plan.segments[n].stop - plan.segments[n].start for n in todo)
+    total = sum(part.segments[n].stop - part.segments[n].start for n in todo)
     log.info(
         "%s %s: %d segment(s), %d finished before, %d to do (%d frames)",
         stage, shard, len(numbers), len(numbers) - len(todo), len(todo), total,
@@ -127,13 +104,13 @@ def work_through(
     wanted = dict(zip(numbers, entries, strict=True))
     outcomes: dict[int, Outcome] = {}
     failures: dict[str, list[str]] = {}
-    work = _Work(plan, {n: wanted[n] for n in todo}, store, patience, compute)
+    work = _Work(part, {n: wanted[n] for n in todo}, store, patience, compute)
     with (
         ProgressReport(f"{stage} {shard}", total) as progress,
         contextlib.closing(supervised(work, todo, progress.advance, store.temporaries)) as done,
     ):
         for outcome in done:
-            name = _name_of(plan, outcome.task)
+            name = _name_of(part, outcome.task)
             outcomes[outcome.task] = outcome
             if outcome.kind == "done":
                 log.info("%s: done in %.1f s", name, outcome.value[-1]["seconds"]["total"])
@@ -156,7 +133,7 @@ def work_through(
             "The results are written when all segments are done: mend the cause and run again, or "
             "take these videos out of `videos`"
         )
-    _check_not_all_gone(plan, outcomes)
+    _check_not_all_gone(part, outcomes)
     receipts = [
         _receipt(n, wanted[n], facts, outcomes.get(n))
         for n, facts in zip(numbers, finished, strict=True)
@@ -164,17 +141,17 @@ def work_through(
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
 
 
-def _check_not_all_gone(plan: Plan, outcomes: dict[int, Outcome]) -> None:
+def _check_not_all_gone(part: Part, outcomes: dict[int, Outcome]) -> None:
     """A single video that is gone is reported; a disk that is gone shall not empty the results.
 
     Raises:
         UnreadableVideo: when most of the videos of the outcomes are not there any more.
     """
-    videos = {plan.segments[task].video for task in outcomes}
-    gone = [video for video in videos if not os.path.exists(plan.videos[video].path)]
+    videos = {part.segments[task].video for task in outcomes}
+    gone = [video for video in videos if not os.path.exists(part.videos[video].path)]
     if len(gone) > 1 and 2 * len(gone) > len(videos):
         raise UnreadableVideo(
-            plan.videos[gone[0]].path,
+            part.videos[gone[0]].path,
             f"it is gone, and so are {len(gone) - 1} more of {len(videos)} videos of this job. Is "
             "their disk there? Run the same command again when it is",
         )
@@ -197,9 +174,9 @@ def _receipt(
     )
 
 
-def _name_of(plan: Plan, number: int) -> str:
-    segment = plan.segments[number]
-    return f"{plan.videos[segment.video].name} frames {segment.start} to {segment.stop - 1}"
+def _name_of(part: Part, number: int) -> str:
+    segment = part.segments[number]
+    return f"{part.videos[segment.video].name} frames {segment.start} to {segment.stop - 1}"
 
 
 class _Work:
@@ -207,18 +184,18 @@ class _Work:
 
     def __init__(
         self,
-        plan: Plan,
+        part: Part,
         wanted: dict[int, tuple[Entry, ...]],
         store: Store,
         patience: float,
         compute: Compute,
     ):
-        self._plan, self._wanted, self._store = plan, wanted, store
+        self._part, self._wanted, self._store = part, wanted, store
         self._patience, self._compute = patience, compute
 
     def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
-        segment, wanted = self._plan.segments[task], self._wanted[task]
-        video, name = self._plan.videos[segment.video], _name_of(self._plan, task)
+        segment, wanted = self._part.segments[task], self._wanted[task]
+        video, name = self._part.videos[segment.video], _name_of(self._part, task)
         try:
             # Another run that shares the store may have been here since this job began.
             found = finished_entries(self._store, wanted, self._patience)
@@ -255,6 +232,7 @@ def read_entry(store: Store, kind: Kind, key: str) -> tuple[bytes, Facts]:
     Raises:
         LostEntry: when it is lost or damaged; a damaged one is removed.
     """
+    store.comes(kind, key)
     try:
         return store.read(kind, key)
     except StoreError as error:
@@ -283,14 +261,7 @@ def _finished(
     store: Store, entries: list[tuple[Entry, ...]], patience: float
 ) -> list[list[Facts] | None]:
     """`finished_entries` of every segment."""
-
-    def of(part: Sequence[tuple[Entry, ...]]) -> list[list[Facts] | None]:
-        return [finished_entries(store, wanted, patience) for wanted in part]
-
-    # In parts: to hand a task to another thread takes as long as a lookup on a local disk.
-    parts = [entries[i : i + _LOOKUPS] for i in range(0, len(entries), _LOOKUPS)]
-    with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
-        return [facts for part in pool.map(of, parts) for facts in part]
+    return look_up(lambda wanted: finished_entries(store, wanted, patience), entries)
 
 
 def finished_entries(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +13,7 @@ from pvio.media.index import unpack_index
 from pvio.models.entry import model_fingerprint
 from pvio.plan import Segment, cut_segments
 from pvio.stages.probe import known_video
-from pvio.store import LOOKUP_THREADS, Store, StoreError
+from pvio.store import Store, StoreError, look_up
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,19 @@ def current_state(settings: Settings) -> State:
     store = Store(settings.cache)
     sources = find_sources(settings.videos)
     model = model_fingerprint(settings.model)
-    with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
-        rows = list(pool.map(partial(known_video, store=store, renew=False), sources))
-        videos = [row for row in rows if row is not None]
-        new = [source.path for source, row in zip(sources, rows, strict=True) if row is None]
+    rows = look_up(partial(known_video, store=store, renew=False), sources)
+    videos = [row for row in rows if row is not None]
+    new = [source.path for source, row in zip(sources, rows, strict=True) if row is None]
 
-        def cut(number: int) -> list[Segment]:
-            video = videos[number]
-            if video.status != "ok":
-                return []
-            try:
-                index = unpack_index(*store.read("index", video.index_key), video.path)
-            except StoreError:  # damaged: the next run builds it again
-                return []
-            return cut_segments(index, settings.segment_frames, number)
+    def cut(number: int) -> list[Segment]:
+        video = videos[number]
+        if video.status != "ok":
+            return []
+        try:
+            index = unpack_index(*store.read("index", video.index_key), video.path)
+        except StoreError:  # damaged: the next run builds it again
+            return []
+        return cut_segments(index, settings.segment_frames, number)
 
-        segments = [each for found in pool.map(cut, range(len(videos))) for each in found]
+    segments = [each for found in look_up(cut, range(len(videos))) for each in found]
     return State(videos, new, segments, model)

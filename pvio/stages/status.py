@@ -6,20 +6,19 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pvio.config import Settings, load_settings
-from pvio.cost import Stage, load_costs, works
+from pvio.cost import load_costs, works
 from pvio.errors import PvioError
 from pvio.keys import predictions_key, video_key
-from pvio.manifest import ProbedVideo, read_plan
+from pvio.manifest import ProbedVideo, Stage, read_plan
 from pvio.plan import Segment
 from pvio.stages.snapshot import RUN_FILE, read_products
 from pvio.stages.state import State, current_state
-from pvio.store import LOOKUP_THREADS, Kind, Store
+from pvio.store import Kind, Store, look_up
 
 # How far back the rate of a run is measured.
 _RECENT_SECONDS = 600.0
@@ -199,8 +198,7 @@ def _done(state: State, settings: Settings) -> list[dict[Stage, float | None]]:
             return {"infer": video if inferred is not None else None}
         return {"infer": inferred, "encode": video if inferred is not None else None}
 
-    with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
-        return list(pool.map(look, state.cut))
+    return look_up(look, state.cut)
 
 
 def _stages(

@@ -117,7 +117,7 @@ def test_every_shard_is_predicted_to_prepare_once_for_a_video(tmp_path: Path) ->
     infer, _ = works(settings, model_fingerprint(settings.model))
     learned(Measured(infer, videos[0], 100, 3.0, prepare=2.0)).save(settings.cache)
     for n_shards, seconds in ((1, [3.0, 1.0]), (2, [3.0, 3.0])):
-        plan = make_plan(videos, settings, n_shards)
+        plan, _ = make_plan(videos, settings, n_shards)
         assert [segment.infer_seconds for segment in plan.segments] == pytest.approx(seconds)
 
 
@@ -135,12 +135,12 @@ def test_finished_segments_do_not_weigh_when_the_rest_is_spread(tmp_path: Path) 
     videos = probe(settings)
     model = model_fingerprint(settings.model)
     store = Store(settings.cache)
-    plan = make_plan(videos, settings, 2)
+    plan, _ = make_plan(videos, settings, 2)
     for segment in plan.segments:
         video = videos[segment.video]
         if "old" in video.name:
             store.write("predictions", predictions_key(video, segment, settings, model), b"", {})
-    spread = make_plan(videos, settings, 2).infer
+    spread = make_plan(videos, settings, 2)[0].infer
     of_new = [sum("new" in videos[number].name for number in shard) for shard in spread]
     assert of_new == [1, 1]
 

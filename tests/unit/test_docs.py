@@ -84,11 +84,11 @@ def run(model: dict[str, Any], video: str = "none") -> pvio.predictions.Predicti
             "output": {"video": video, "preset": "ultrafast"},
         }
     )
-    plan = make_plan(probe(settings), settings, 1)
+    plan, _ = make_plan(probe(settings), settings, 1)
     assert len(plan.segments) == 2
-    receipts = [infer(plan, settings, "1-of-1")]
+    receipts = [infer(next(plan.parts("infer")), settings)]
     if video == "overlay":
-        receipts.append(encode(plan, settings, "1-of-1"))
+        receipts.append(encode(next(plan.parts("encode")), settings))
     assemble(plan, settings, receipts, "results")
     predictions = pvio.read_predictions("results/predictions/dark_on_bright.parquet")
     assert (predictions["status"] == "ok").all()
@@ -151,7 +151,7 @@ def test_the_trail_example_draws_where_the_spot_was_before() -> None:
     drawn = decoded("results/videos/dark_on_bright.mp4", "rgb24").astype(int)
     changed = (np.abs(drawn - without) > 60).any(axis=3)
     # The second frame of the second segment: most of what was before is in the first segment.
-    start = make_plan(probe(parse_settings({})), parse_settings({"segment_frames": 100}), 1)
+    start, _ = make_plan(probe(parse_settings({})), parse_settings({"segment_frames": 100}), 1)
     number = start.segments[1].start + 1
     way = predictions["position"][number - 12 : number + 1].astype(float)
     middles = (way[1:] + way[:-1]) / 2

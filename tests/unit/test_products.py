@@ -42,8 +42,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Clip) -> Any:
                 "output": {"crf": 30, **output},
             }
         )
-        plan = make_plan(probe(settings), settings, 1)
-        receipts = [infer(plan, settings, "1-of-1"), encode(plan, settings, "1-of-1")]
+        plan, _ = make_plan(probe(settings), settings, 1)
+        receipts = [
+            infer(next(plan.parts("infer")), settings),
+            encode(next(plan.parts("encode")), settings),
+        ]
         (row,) = assemble(plan, settings, receipts, "results")
         assert (row.status, row.reason) == ("ok", "")
         return sorted(path.name for path in Path("results/videos").iterdir())

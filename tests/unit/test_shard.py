@@ -27,9 +27,9 @@ def test_what_goes_wrong_with_every_segment_is_said_once(tmp_path: Path):
             "model": {"device": "cuda"},
         }
     )
-    plan = make_plan(probe(settings), settings, 1)
+    plan, _ = make_plan(probe(settings), settings, 1)
     with pytest.raises(FailedSegments) as failed:
-        infer(plan, settings, "1-of-1")
+        infer(next(plan.parts("infer")), settings)
     text = str(failed.value)
     assert text.startswith("2 of 2 segments of infer 1-of-1 failed")
     assert text.count("model.device: cuda is not there") == 1

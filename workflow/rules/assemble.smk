@@ -20,8 +20,8 @@ rule assemble:
         "../envs/pvio.yaml"
     threads: CORES
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: (2000 + 12 * N_VIDEOS // 1000) * attempt,
+        runtime=lambda wildcards, attempt: (120 + N_VIDEOS // 100) * attempt,
     params:
         settings=ASSEMBLE_SETTINGS,
         model=MODEL,

@@ -3,6 +3,7 @@ import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from pvio import __version__ as PVIO_VERSION
@@ -11,7 +12,8 @@ from pvio.config import parse_settings, save_settings, with_types
 from pvio.errors import PvioError
 from pvio.models.entry import model_fingerprint
 from pvio.signals import end_jobs_on_sigterm
-from pvio.stages.again import forget_what_is_out_of_date
+from pvio.stages.again import agreed_shards, forget_what_is_out_of_date
+from pvio.stages.loads import advice, load_of
 
 min_version("9.20")
 
@@ -21,14 +23,22 @@ try:
 except WorkflowError:  # `snakemake --unlock` needs none
     CORES = 1
 
+# On a cluster every job reads this file again. What tells whether rules are to rerun is the main
+# process's business: many jobs shall not look at all videos each.
+COLLECTION, MODEL, N_VIDEOS = "", "", 0
 try:
     SETTINGS = parse_settings(with_types(config, workflow.config_settings.config_args))
-    COLLECTION = fingerprint(find_sources(SETTINGS.videos))
-    MODEL = model_fingerprint(SETTINGS.model, quick=True)
+    if workflow.is_main_process:
+        sources = find_sources(SETTINGS.videos)
+        COLLECTION, N_VIDEOS = fingerprint(sources), len(sources)
+        MODEL = model_fingerprint(SETTINGS.model, quick=True)
 except PvioError as error:
     raise WorkflowError(str(error))
 
-SHARDS = CORES if SETTINGS.shards == "auto" else SETTINGS.shards
+# One job per core of a machine, or per job that a cluster shall run at once (--jobs).
+SHARDS = SETTINGS.shards
+if SHARDS == "auto":
+    SHARDS = agreed_shards(workflow.nodes or CORES, workflow.is_main_process)
 ENCODES = SETTINGS.output.video == "overlay"
 CHECKED = "work/checked" if SETTINGS.on_damaged == "fail" else []
 
@@ -61,6 +71,32 @@ wildcard_constraints:
 
 
 STARTED = time.time()
+
+
+def longest_first(wildcards):
+    """Priority of a shard: the first one has the most to do."""
+    return SHARDS - int(wildcards.scatteritem.partition("-")[0])
+
+
+def load(stage, wildcards):
+    """What a shard has to do; not known before the plan is made."""
+    found = load_of("work/shards", stage, wildcards.scatteritem)
+    if workflow.is_main_process and workflow.non_local_exec:
+        for text in advice("work/shards", since=STARTED):
+            logger.warning(f"{text} (docs/clusters.md)")
+    return found
+
+
+# Jobs that cannot do without a GPU ask for one.
+INFER_GPUS = int("cuda" in f"{SETTINGS.model.device} {SETTINGS.decoder}")
+ENCODE_GPUS = int(SETTINGS.output.codec.endswith("nvenc"))
+if SETTINGS.output.video == "frames":
+    INFER_GPUS = max(INFER_GPUS, ENCODE_GPUS)
+
+
+localrules:
+    plan,
+    check,
 
 
 onstart:

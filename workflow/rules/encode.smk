@@ -1,6 +1,6 @@
 rule encode:
     input:
-        plan="work/plan.json",
+        parts="work/shards",
         infer=gather.infer("work/infer/{scatteritem}.json"),
     output:
         "work/encode/{scatteritem}.json",
@@ -8,12 +8,18 @@ rule encode:
         "logs/encode/{scatteritem}.log",
     benchmark:
         "logs/benchmark/encode/{scatteritem}.tsv"
+    priority: longest_first
     conda:
         "../envs/pvio.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=480,
+        mem_mb=lambda wildcards, input, attempt: load("encode", wildcards).mebibytes(
+            attempt
+        ),
+        runtime=lambda wildcards, input, attempt: load("encode", wildcards).minutes(
+            attempt
+        ),
+        gpu=ENCODE_GPUS,
     params:
         settings=ENCODE_SETTINGS,
         model=MODEL,
@@ -21,5 +27,6 @@ rule encode:
     message:
         "Encoding the overlay video of shard {wildcards.scatteritem}"
     shell:
-        "pvio encode --config {params.settings:q} --plan {input.plan}"
-        " --shard {wildcards.scatteritem} --out {output} > {log} 2>&1"
+        "pvio encode --config {params.settings:q}"
+        " --plan {input.parts}/encode/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"
+        " --out {output} > {log} 2>&1"

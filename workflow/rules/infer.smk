@@ -1,18 +1,24 @@
 rule infer:
     input:
-        "work/plan.json",
+        parts="work/shards",
     output:
         "work/infer/{scatteritem}.json",
     log:
         "logs/infer/{scatteritem}.log",
     benchmark:
         "logs/benchmark/infer/{scatteritem}.tsv"
+    priority: longest_first
     conda:
         "../envs/pvio.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=lambda wildcards, input, attempt: load("infer", wildcards).mebibytes(
+            attempt
+        ),
+        runtime=lambda wildcards, input, attempt: load("infer", wildcards).minutes(
+            attempt
+        ),
+        gpu=INFER_GPUS,
     params:
         settings=INFER_SETTINGS,
         model=MODEL,
@@ -20,5 +26,6 @@ rule infer:
     message:
         "Running the model over shard {wildcards.scatteritem}"
     shell:
-        "pvio infer --config {params.settings:q} --plan {input} --shard {wildcards.scatteritem}"
+        "pvio infer --config {params.settings:q}"
+        " --plan {input.parts}/infer/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"
         " --threads {threads} --out {output} > {log} 2>&1"

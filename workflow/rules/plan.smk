@@ -2,7 +2,9 @@ rule plan:
     input:
         "work/probe.json",
     output:
-        "work/plan.json",
+        plan="work/plan.json",
+        # What each job needs of it, since it may be large; and how much each has to do.
+        parts=directory("work/shards"),
     log:
         "logs/plan.log",
     benchmark:
@@ -11,8 +13,8 @@ rule plan:
         "../envs/pvio.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: (500 + 6 * N_VIDEOS // 1000) * attempt,
+        runtime=lambda wildcards, attempt: (30 + N_VIDEOS // 10_000) * attempt,
     params:
         settings=PLAN_SETTINGS,
         shards=SHARDS,
@@ -22,4 +24,4 @@ rule plan:
         "Spreading segments over {params.shards} shards, longest first"
     shell:
         "pvio plan --config {params.settings:q} --probe {input} --shards {params.shards}"
-        " --out {output} > {log} 2>&1"
+        " --parts {output.parts} --out {output.plan} > {log} 2>&1"

@@ -9,8 +9,8 @@ rule probe:
         "../envs/pvio.yaml"
     threads: CORES
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: (1000 + N_VIDEOS // 200) * attempt,
+        runtime=lambda wildcards, attempt: (60 + N_VIDEOS // 100) * attempt,
     params:
         settings=PROBE_SETTINGS,
         collection=COLLECTION,

@@ -1,0 +1,155 @@
+"""What a job has to do, for schedulers: predicted seconds, and the memory that it needs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from pvio.config import Settings
+from pvio.manifest import Plan, ProbedVideo, Stage
+from pvio.store import write_json
+
+LOADS_FILE = "loads.json"
+
+# Jobs that schedulers handle well: what starting one costs is small beside them, and a cluster
+# grants the time. The aim is what to suggest instead.
+SHORTEST_SECONDS, LONGEST_SECONDS = 5 * 60, 8 * 3600
+_AIM_SECONDS = 3600
+
+# A slower node, a wrong prediction, a model that was never measured.
+_TIME_FACTOR, _START_MINUTES = 3, 15
+# Python and PyTorch, and two processes of Snakemake's around the job on a cluster.
+_BASE_MIB = {"infer": 1500, "encode": 1200}
+# Bytes a sample of a batch: four batches of uint8, one of float32, and what the model makes of it:
+# as much as eight times its input, since nothing is known of it.
+_BYTES_PER_INPUT_SAMPLE = 4 + 4 + 8 * 4
+# Bytes a pixel of a video: pictures decoded ahead and held by the decoder; with an encoder also its
+# look-ahead and references (x264 at preset medium: about 60 pictures).
+_BYTES_PER_PIXEL = {"infer": 24 * 3, "encode": (24 + 60) * 3}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a job has to do.
+
+    Attributes:
+        seconds: predicted, on one core or device; what is finished weighs nothing.
+        memory: MiB.
+    """
+
+    seconds: float
+    memory: int
+
+    def minutes(self, attempt: int = 1) -> int:
+        """Time limit to ask for; later attempts get more."""
+        return math.ceil(_START_MINUTES + _TIME_FACTOR * self.seconds / 60) * attempt
+
+    def mebibytes(self, attempt: int = 1) -> int:
+        """Memory to ask for; later attempts get more."""
+        return self.memory * attempt
+
+
+# Of the jobs of each stage.
+Loads = dict[Stage, list[Load]]
+
+
+def job_loads(stage: Stage, seconds: Sequence[float], plan: Plan, settings: Settings) -> list[Load]:
+    """The loads of a stage's jobs.
+
+    Args:
+        stage: infer or encode.
+        seconds: predicted for each job.
+        plan: tells the videos of each.
+        settings: `model` and `output` matter.
+    """
+    needs = [_memory(stage, video, settings) for video in plan.videos]
+    shards = plan.infer if stage == "infer" else plan.encode
+    found = []
+    for each, numbers in zip(seconds, shards, strict=True):
+        videos = {plan.segments[number].video for number in numbers}
+        memory = max((needs[video] for video in videos), default=_BASE_MIB[stage])
+        found.append(Load(round(each, 3), memory))
+    return found
+
+
+def _memory(stage: Stage, video: ProbedVideo, settings: Settings) -> int:
+    pixels = video.height * video.width
+    encodes = stage == "encode" or settings.output.video == "frames"
+    n = pixels * _BYTES_PER_PIXEL["encode" if encodes else "infer"]
+    if stage == "infer":
+        model = settings.model
+        size = model.size[0] * model.size[1] if model.size else pixels
+        samples = model.batch_size * size * (3 if model.channels == "rgb" else 1)
+        n += samples * _BYTES_PER_INPUT_SAMPLE
+    return _BASE_MIB[stage] + math.ceil(n / (1 << 20))
+
+
+def write_parts(folder: Path, plan: Plan, loads: Loads) -> None:
+    """Write what each job needs of a plan to `<stage>/k-of-n.json`, and the loads of all jobs."""
+    for stage in loads:
+        for part in plan.parts(stage):
+            write_json(folder / stage / f"{part.shard}.json", part)
+    write_json(folder / LOADS_FILE, loads)
+
+
+def load_of(folder: str, stage: Stage, shard: str) -> Load:
+    """The load of one job, as `write_parts` left it.
+
+    Raises:
+        FileNotFoundError: for `folder`, when there is no such job, as before the plan is made.
+    """
+    number, _, n = shard.partition("-of-")
+    path = Path(folder, LOADS_FILE)
+    try:
+        loads = _read(path, path.stat().st_mtime_ns)[stage]
+    except FileNotFoundError:
+        loads = []
+    if len(loads) != int(n):
+        raise FileNotFoundError(2, "no plan of this number of shards", folder)
+    return loads[int(number) - 1]
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, changed: int) -> Loads:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return {stage: [Load(**each) for each in loads] for stage, loads in data.items()}
+
+
+def advice(folder: str, since: float) -> list[str]:
+    """What is wrong with the number of shards, for the jobs of a cluster; told once.
+
+    Args:
+        folder: of `write_parts`.
+        since: seconds since 1970; a plan that was made before is of no interest.
+    """
+    path = Path(folder, LOADS_FILE)
+    changed = path.stat().st_mtime_ns
+    if changed < since * 1e9 or (path, changed) in _told:
+        return []
+    _told.add((path, changed))
+    return list(_faults(_read(path, changed)))
+
+
+_told: set[tuple[Path, int]] = set()
+
+
+def _faults(loads_of: Loads) -> Iterator[str]:
+    for stage, loads in loads_of.items():
+        total, longest = sum(each.seconds for each in loads), max(each.seconds for each in loads)
+        if not any(each.seconds > SHORTEST_SECONDS / 60 for each in loads):
+            continue  # nothing to do
+        better = f"shards: {max(1, round(total / _AIM_SECONDS))} would make jobs of about an hour"
+        if longest < SHORTEST_SECONDS and len(loads) > 1:
+            yield (
+                f"{len(loads)} {stage} jobs of at most {longest:.0f} s, by prediction: starting "
+                f"them costs a good part of that. {better}"
+            )
+        elif longest > LONGEST_SECONDS:
+            yield (
+                f"{len(loads)} {stage} jobs of up to {longest / 3600:.1f} h, by prediction: a time "
+                f"limit may end them, and few can run at once. {better}"
+            )

@@ -1,0 +1,132 @@
+"""The workflow on a real Slurm of two nodes, with the profile that comes with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import REPOSITORY, Project
+from small_slurm import Slurm, small_slurm, why_not
+
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+
+# The built-in tracker, slow enough for a job to be met at work.
+SLOW_TRACKER = """
+import time
+from pvio.models import OpenFieldTracker
+
+class SlowTracker(OpenFieldTracker):
+    def __call__(self, frames):
+        time.sleep(0.3)
+        return super().__call__(frames)
+"""
+SETTINGS: dict[str, Any] = {
+    "videos": [str(REPOSITORY / "samples")],
+    "segment_frames": 20,
+    "shards": 3,
+    "model": {"entry": "slow.py:SlowTracker", "batch_size": 5},
+}
+PROFILE = [
+    "--workflow-profile", str(REPOSITORY / "workflow/profiles/slurm"),
+    # There is no accounting database here, and jobs take seconds.
+    "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    if why_not():
+        pytest.skip(why_not())
+    with small_slurm(tmp_path_factory.mktemp("slurm") / "cluster") as slurm:
+        yield slurm
+
+
+def prepared(folder: Path) -> Project:
+    folder.mkdir()
+    project = Project(folder)
+    (project.folder / "slow.py").write_text(SLOW_TRACKER)
+    return project
+
+
+def products(project: Project) -> dict[str, bytes]:
+    results = project.folder / "results"
+    paths = (path for name in ("predictions", "videos") for path in (results / name).rglob("*.*"))
+    return {path.relative_to(results).as_posix(): path.read_bytes() for path in paths}
+
+
+def entries(project: Project) -> dict[str, tuple[int, int]]:
+    """Committed predictions with what changes when they are written again."""
+    found = {}
+    for path in project.folder.glob(".pvio/predictions/*/*"):
+        facts = path.stat()
+        found[path.name] = facts.st_ino, facts.st_mtime_ns
+    return found
+
+
+def infer_jobs(cluster: Slurm) -> list[dict[str, str]]:
+    """Infer jobs that Slurm knows of, the oldest first."""
+    lines = cluster.jobs("--states=all", "--sort=i", "--format=%A|%T|%N|%k")
+    rows = [dict(zip(("id", "state", "node", "rule"), x.split("|"), strict=True)) for x in lines]
+    return [row for row in rows if row["rule"].startswith("rule_infer")]
+
+
+def state_of(cluster: Slurm, job: str) -> str:
+    return next(row["state"] for row in infer_jobs(cluster) if row["id"] == job)
+
+
+def status_of(project: Project) -> dict[str, Any]:
+    command = [sys.executable, "-m", "pvio", "status", "--json", "--config", json.dumps(SETTINGS)]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def until(wanted: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    """Wait until something is the case, as long as the workflow runs."""
+    while not (found := wanted()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    return found
+
+
+def test_a_cancelled_and_a_requeued_job_end_in_the_bytes_of_a_local_run(
+    cluster: Slurm, tmp_path: Path
+) -> None:
+    project, local = prepared(tmp_path / "cluster"), prepared(tmp_path / "local")
+
+    def at_work() -> list[dict[str, str]]:
+        running = [job for job in infer_jobs(cluster) if job["state"] == "RUNNING"]
+        logs = [path.read_text() for path in project.folder.glob("logs/infer/*.log")]
+        return running if len(running) == 3 and sum("done in" in log for log in logs) == 3 else []
+
+    with project.started(*PROFILE, **SETTINGS) as process:
+        jobs = until(at_work, process)
+        status = status_of(project)
+        before = entries(project)
+        # As an operator, or a time limit, would; and as a preemption does.
+        subprocess.run(["scancel", jobs[0]["id"]], check=True)
+        subprocess.run(["scontrol", "requeue", jobs[1]["id"]], check=True)
+        until(lambda: state_of(cluster, jobs[1]["id"]) == "PENDING", process)
+        # Slurm itself waits for two minutes.
+        update = ["scontrol", "update", f"JobId={jobs[1]['id']}", "StartTime=now"]
+        subprocess.run(update, check=True)
+        stdout, stderr = process.communicate(timeout=500)
+    text = stdout + stderr
+    assert process.returncode == 0, text + project.logs()
+
+    assert status["is_running"]
+    assert 0 < status["stages"][0]["frames_done"] < status["stages"][0]["frames"]
+    assert {job["node"] for job in jobs} == {"n1", "n2"}
+    assert [job["state"] for job in infer_jobs(cluster)].count("CANCELLED") == 1
+    assert len(infer_jobs(cluster)) == 4
+    after = entries(project)
+    assert len(before) >= 3
+    assert {key: after[key] for key in before} == before  # nothing was computed again
+    local.run(**SETTINGS)
+    assert products(project) == products(local)
+    assert len(products(project)) == 6
