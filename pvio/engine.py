@@ -24,7 +24,7 @@ from pvio.media.nearest import first_picture_from, last_picture_before
 from pvio.media.picture import Converter
 from pvio.media.read import sample_pictures
 from pvio.models.contract import BASE_COLUMNS, FRAMES_OUTPUT, HasPrepare, VideoInfo
-from pvio.models.loading import choose_device, load_model
+from pvio.models.loading import choose_device, load_model, take_cuda_device
 from pvio.predictions import SegmentTable
 from pvio.transfer import Sent, Transfer, transfer_to
 
@@ -114,9 +114,17 @@ def input_converter(index: FrameIndex, settings: Settings) -> Converter:
 
 
 def decoder_beside(device: torch.device, settings: Settings) -> str:
-    """The decoder for a model on a device, as `open_reader` takes it: CUDA decodes on the same."""
+    """The decoder for a model on a device, as `open_reader` takes it.
+
+    CUDA decodes on the model's device. For a model on the CPU it takes one, as models do; PyTorch
+    for the CPU alone sees none, and then it is the first.
+    """
     decoder = settings.resolved_decoder
-    return f"cuda:{device.index or 0}" if decoder == "cuda" else decoder
+    if decoder != "cuda":
+        return decoder
+    if device.type == "cpu" and torch.cuda.device_count() > 0:
+        return f"cuda:{take_cuda_device()}"
+    return f"cuda:{device.index or 0}"
 
 
 class Engine:
@@ -132,6 +140,8 @@ class Engine:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.device = choose_device(settings.model.device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # what a model calls "cuda" is this one, too
         self.decoder = decoder_beside(self.device, settings)
         self.model = load_model(settings.model, self.device)
         self.transfer = transfer_to(self.device, settings.model)

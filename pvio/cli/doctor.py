@@ -95,6 +95,8 @@ def _device_lines() -> list[str]:
     for number in range(torch.cuda.device_count()):
         name = torch.cuda.get_device_name(number)
         lines.append(f"  cuda:{number}: {name}, {_decoding(number)}")
+    if torch.cuda.device_count() > 1:
+        lines.append("  device: auto takes the first one that no other job of yours holds")
     if not torch.cuda.is_available():
         lines.append(f"  no CUDA device: device: auto means cpu, {_decoding(0)}")
     return lines

@@ -18,6 +18,7 @@ from pvio.config import Settings, load_settings
 from pvio.errors import PvioError, no_space
 from pvio.progress import log_to_stderr
 from pvio.signals import end_on_sigterm
+from pvio.threads import limit_libraries
 
 if TYPE_CHECKING:
     from pvio.manifest import Receipt
@@ -90,6 +91,7 @@ def probe(config: str, out: Path, threads: int) -> None:
     Indexes are cached by path, size and modification time: videos seen before are not opened.
     A video that cannot be read is listed with the reason; the others go on.
     """
+    limit_libraries(threads)
     from pvio.stages.probe import probe as run
     from pvio.store import write_json
 
@@ -141,6 +143,7 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
     Finished segments are kept in the cache and never computed twice. A segment that fails is
     logged with its traceback, the others go on, and the command ends with exit code 1.
     """
+    limit_libraries(threads)
     from pvio.manifest import read_part
     from pvio.stages.infer import infer as run
     from pvio.store import write_json
@@ -158,6 +161,7 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
 @out_option
 def encode(config: str, plan_path: str, shard: str, out: Path) -> None:
     """Encode the segments of one shard again, with the model's drawing on them."""
+    limit_libraries(1)
     from pvio.manifest import read_part
     from pvio.stages.encode import encode as run
     from pvio.stages.repair import repairing
@@ -183,6 +187,7 @@ def assemble(
 
     RECEIPTS are the files, or folders of files, that the infer and encode jobs wrote.
     """
+    limit_libraries(threads)
     from pvio.manifest import read_plan
     from pvio.stages.again import note_vanished
     from pvio.stages.assemble import assemble as run

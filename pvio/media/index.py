@@ -163,7 +163,7 @@ def index_anew(source: Source, store: Store) -> tuple[FrameIndex, str, dict[str,
 
 
 def facts_of_stored(
-    source: Source, store: Store, *, renew: bool = True
+    source: Source, store: Store, *, renew: bool = True, compare: bool = True
 ) -> tuple[str, dict[str, Any]]:
     """Key and facts of a video's index in the store, without the index itself.
 
@@ -174,6 +174,7 @@ def facts_of_stored(
         source: the video.
         store: with indexes.
         renew: whether to note the new status in the store.
+        compare: whether to read such a file; else its index counts as missing.
 
     Raises:
         StoreError: when there is no index of the file as it is.
@@ -182,7 +183,7 @@ def facts_of_stored(
     key, changed_ns = _identity(source)
     facts = store.info("index", key)
     if facts["changed_ns"] != changed_ns:
-        if facts["content"] != content_digest(source):
+        if not compare or facts["content"] != content_digest(source):
             raise StoreError(f"{source.path} has another content, at the same size and time")
         if renew:
             payload, facts = store.read("index", key)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from pvio.config import ModelSettings
+from pvio.devices import lock_folder, take_device
 from pvio.errors import ModelError
 from pvio.models.entry import Entry, resolve_entry, search_path
 
@@ -21,18 +22,36 @@ from pvio.models.entry import Entry, resolve_entry, search_path
 def choose_device(wanted: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda` or `cuda:N`.
 
+    Without a number it is a CUDA device that no other job holds, see `take_cuda_device`.
+
     Raises:
         ModelError: when a CUDA device is asked for and there is none of that number.
     """
     if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ModelError(
             f"model.device: {wanted} is not there ({torch.cuda.device_count()} CUDA device(s) "
             "visible); use device: auto or cpu, or run `pvio doctor`"
         )
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", take_cuda_device())
     return device
+
+
+@functools.cache
+def take_cuda_device() -> int:
+    """The number of a visible CUDA device that this process takes until it ends, by `take_device`.
+
+    Asked again, it is the same one: a job tries to load its model again for each segment. Devices
+    are known by their UUID, since CUDA_VISIBLE_DEVICES gives them other numbers.
+    """
+    numbers = range(torch.cuda.device_count())
+    identities = [
+        str(getattr(torch.cuda.get_device_properties(number), "uuid", number)) for number in numbers
+    ]
+    return take_device(identities, lock_folder())
 
 
 def load_model(settings: ModelSettings, device: torch.device) -> Callable[..., Any]:

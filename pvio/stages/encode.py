@@ -18,6 +18,7 @@ from pvio.media.index import FrameIndex
 from pvio.models.entry import model_fingerprint
 from pvio.stages.shard import Entry, Task, read_entry, work_through
 from pvio.store import Store
+from pvio.threads import limit_torch
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class Painter:
         from pvio.models.contract import HasDraw, number_of_past_rows
         from pvio.models.loading import load_model
 
-        torch.set_num_threads(1)
+        limit_torch(1)
         self._settings = settings
         model = load_model(settings.model, torch.device("cpu"))
         self._draw: Callable[..., None] = model.draw if isinstance(model, HasDraw) else draw_values

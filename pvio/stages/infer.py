@@ -11,6 +11,7 @@ from pvio.manifest import Part, Receipt
 from pvio.models.entry import model_fingerprint
 from pvio.stages.shard import Entry, Task, work_through
 from pvio.store import Store
+from pvio.threads import limit_torch
 
 if TYPE_CHECKING:
     from pvio.engine import Engine
@@ -83,9 +84,7 @@ class Inference:
             store.write(*predictions, serialize(result.table.table()), facts)
 
     def _started(self) -> Engine:
-        import torch
-
         from pvio.engine import Engine
 
-        torch.set_num_threads(self._threads)
+        limit_torch(self._threads)
         return Engine(self._settings)

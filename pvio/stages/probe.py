@@ -41,7 +41,9 @@ def probe(settings: Settings, threads: int = 1) -> list[ProbedVideo]:
     with ProgressReport("probe", len(sources), "videos") as progress:
         with ThreadPoolExecutor(max(threads, LOOKUP_THREADS)) as pool:
             for source, row in zip(
-                sources, pool.map(partial(known_video, store=store), sources), strict=True
+                sources,
+                pool.map(partial(known_video, store=store, compare=False), sources),
+                strict=True,
             ):
                 if row is not None:
                     rows[source] = row
@@ -62,16 +64,18 @@ def _pool(threads: int, n: int) -> Executor:
     return ThreadPoolExecutor(threads)
 
 
-def known_video(source: Source, store: Store, *, renew: bool = True) -> ProbedVideo | None:
+def known_video(
+    source: Source, store: Store, *, renew: bool = True, compare: bool = True
+) -> ProbedVideo | None:
     """The row of a video whose index is in the store, and of one that is not there at all.
 
     Args:
         source: the video.
         store: with indexes.
-        renew: see `facts_of_stored`.
+        renew, compare: see `facts_of_stored`.
     """
     try:
-        return _row(source, *facts_of_stored(source, store, renew=renew))
+        return _row(source, *facts_of_stored(source, store, renew=renew, compare=compare))
     except StoreError:
         return None
     except UnreadableVideo as error:
@@ -79,9 +83,11 @@ def known_video(source: Source, store: Store, *, renew: bool = True) -> ProbedVi
 
 
 def _index(source: Source, store: Store) -> ProbedVideo:
-    """The row of a video whose index is to be built and stored."""
+    """The row of a video whose index is to be built and stored, or whose file is to be compared."""
     try:
         if store.has("index", index_key(source)):
+            if (row := known_video(source, store)) is not None:
+                return row
             log.warning("%s: its index in the cache is damaged or of another file", source.path)
         return _row(source, *index_anew(source, store)[1:])
     except UnreadableVideo as error:

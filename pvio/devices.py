@@ -1,0 +1,69 @@
+"""Which CUDA device a job takes: one that no other job of this host holds, if there is one.
+
+A job holds a device by a lock on a file for as long as its process lives, and what that forked. The
+kernel gives the lock up, however the process ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def lock_folder() -> Path:
+    """Where the lock files of this user's jobs on this host lie.
+
+    In /tmp whatever TMPDIR says, which Slurm and Snakemake may set for each job. Of the other
+    folders in memory or on a local disk, XDG_RUNTIME_DIR is not there in batch jobs, and systemd
+    may clear both it and /dev/shm when the user logs out, while jobs go on. Where jobs have a /tmp
+    of their own, their scheduler gives each its devices, too.
+    """
+    return Path(f"/tmp/pvio-{os.getuid()}")
+
+
+def take_device(identities: Sequence[str], folder: Path) -> int:
+    """Take a device, until this process ends.
+
+    Each device has slots, 0, 1, 2 and so on. The first slot that is free is taken, slots 0 of all
+    devices first, so that jobs spread over the devices, also when there are more of them. Nobody
+    waits.
+
+    Args:
+        identities: of the devices that this process sees: the same for all processes, whatever
+            the devices' numbers, and fit for a file name. At least one.
+        folder: of the lock files, see `lock_folder`; made when it is not there.
+
+    Returns:
+        The position in `identities`; 0, with a warning, when the folder cannot be used.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for slot in itertools.count():
+            for number, identity in enumerate(identities):
+                if _lock(folder / f"gpu-{identity}-{slot}.lock"):
+                    shared = f", which {slot} other job(s) hold" if slot else ""
+                    log.info("takes CUDA device %d (%s)%s", number, identity, shared)
+                    return number
+    except OSError as error:
+        log.warning("takes CUDA device 0, without knowing of other jobs (%s)", error)
+    return 0
+
+
+def _lock(path: Path) -> bool:
+    """Lock a file, if nobody has; the descriptor stays open, and programs do not inherit it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    except OSError:
+        os.close(descriptor)
+        raise
+    return True
