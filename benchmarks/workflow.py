@@ -88,9 +88,10 @@ print("RESULT", total)
 """
 
 
-def snakemake(folder: Path, *options: str, **config: Any) -> float:
+def snakemake(folder: Path, *options: str, cores: int | None = CORES, **config: Any) -> float:
     """Seconds that a run of the workflow takes."""
-    command = python("-m", "snakemake", "-s", REPOSITORY / "Snakefile", "--cores", CORES, *options)
+    command = python("-m", "snakemake", "-s", REPOSITORY / "Snakefile", *options)
+    command += ["--cores", str(cores)] if cores else []
     command += ["--configfile", str(REPOSITORY / "config.yaml")]
     command += ["--config", *(f"{key}={json.dumps(value)}" for key, value in config.items())]
     path = f"{Path(python()[0]).parent}{os.pathsep}{os.environ['PATH']}"

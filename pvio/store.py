@@ -211,7 +211,8 @@ def replacing(
     final = Path(final)
     folder = final.parent if folder is None else Path(folder)
     for each in {final.parent, folder}:
-        each.mkdir(parents=True, exist_ok=True)
+        if not each.is_dir():  # a server need not be asked to make what its client knows of
+            each.mkdir(parents=True, exist_ok=True)
     # The ending stays last: encoders choose the container by it.
     temporary = folder / f"{temporary_name()}{final.suffix}"
     try:

@@ -44,6 +44,12 @@ PyAVReader.frames = hanging
 """
 
 
+def pvio_path() -> dict[str, str]:
+    """Variables with which commands like `pvio` are found, as in an activated environment."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path}
+
+
 @dataclass
 class Project:
     """A working folder in which Snakemake runs."""
@@ -62,10 +68,11 @@ class Project:
                 raise
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
-    def started(self, *options: str, cores: int = 2, **config: Any) -> subprocess.Popen[str]:
+    def started(self, *options: str, cores: int | None = 2, **config: Any) -> subprocess.Popen[str]:
         """The workflow, just started, in a process group of its own."""
         command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile")]
-        command += ["--cores", str(cores), *options]
+        command += ["--cores", str(cores)] if cores else []
+        command += options
         if "--configfile" not in options:
             command += ["--configfile", str(REPOSITORY / "config.yaml")]
         if config:
@@ -73,12 +80,10 @@ class Project:
                 "--config",
                 *(f"{key}={json.dumps(value)}" for key, value in config.items()),
             ]
-        # The command `pvio` is beside this Python, as in an activated environment.
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env={**os.environ, "PATH": path},
+            env=pvio_path(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -105,7 +105,7 @@ def load_of(folder: str, stage: Stage, shard: str) -> Load:
     number, _, n = shard.partition("-of-")
     path = Path(folder, LOADS_FILE)
     try:
-        loads = _read(path, path.stat().st_mtime_ns)[stage]
+        loads = _read(path, path.stat().st_mtime_ns).get(stage, [])
     except FileNotFoundError:
         loads = []
     if len(loads) != int(n):

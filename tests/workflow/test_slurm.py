@@ -104,7 +104,10 @@ def test_a_cancelled_and_a_requeued_job_end_in_the_bytes_of_a_local_run(
         logs = [path.read_text() for path in project.folder.glob("logs/infer/*.log")]
         return running if len(running) == 3 and sum("done in" in log for log in logs) == 3 else []
 
-    with project.started(*PROFILE, **SETTINGS) as process:
+    with (
+        local.started(**SETTINGS) as beside,
+        project.started(*PROFILE, cores=None, **SETTINGS) as process,
+    ):
         jobs = until(at_work, process)
         status = status_of(project)
         before = entries(project)
@@ -116,6 +119,7 @@ def test_a_cancelled_and_a_requeued_job_end_in_the_bytes_of_a_local_run(
         update = ["scontrol", "update", f"JobId={jobs[1]['id']}", "StartTime=now"]
         subprocess.run(update, check=True)
         stdout, stderr = process.communicate(timeout=500)
+        beside.communicate(timeout=500)
     text = stdout + stderr
     assert process.returncode == 0, text + project.logs()
 
@@ -127,6 +131,6 @@ def test_a_cancelled_and_a_requeued_job_end_in_the_bytes_of_a_local_run(
     after = entries(project)
     assert len(before) >= 3
     assert {key: after[key] for key in before} == before  # nothing was computed again
-    local.run(**SETTINGS)
+    assert beside.returncode == 0, local.logs()
     assert products(project) == products(local)
     assert len(products(project)) == 6
