@@ -41,8 +41,7 @@ def encode(plan: Plan, settings: Settings, shard: str) -> Receipt:
         for segment in (plan.segments[number] for number in numbers)
     ]
     compute = Encoding(plan, settings, store, fingerprint)
-    patience = settings.decoder_timeout
-    return work_through("encode", shard, plan, numbers, entries, store, patience, compute)
+    return work_through("encode", shard, plan, numbers, entries, store, settings, compute)
 
 
 class Encoding:

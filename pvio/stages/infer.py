@@ -43,8 +43,7 @@ def infer(plan: Plan, settings: Settings, shard: str, threads: int = 1) -> Recei
             wanted += (("video", video_key(*facts)),)
         entries.append(wanted)
     compute = Inference(settings, store, threads)
-    patience = settings.decoder_timeout
-    return work_through("infer", shard, plan, numbers, entries, store, patience, compute)
+    return work_through("infer", shard, plan, numbers, entries, store, settings, compute)
 
 
 class Inference:
