@@ -175,6 +175,11 @@ class Settings(Section):
         default=2000, description="target length of a segment, the unit of work, in frames"
     )
     cache: str = Field(default=".pvio", description="folder of frame indexes and finished segments")
+    stage: str | None = Field(
+        default=None,
+        min_length=1,
+        description="folder on a disk of each node, to which jobs copy videos before decoding them",
+    )
     on_damaged: Literal["mark", "fail"] = Field(
         default="mark", description="mark damaged rows and videos, or also fail at the very end"
     )

@@ -122,7 +122,7 @@ class _DeviceReader(PyAVReader):
     def _open(self) -> Any:
         try:
             device = _on_device(self._number_of_device)
-            return open_container(self.index.path, hwaccel=device)
+            return open_container(self.index.location, hwaccel=device)
         except av.error.FFmpegError as error:
             raise _Refused(f"decoding on the CUDA device failed ({error})") from error
 

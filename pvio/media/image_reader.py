@@ -21,7 +21,7 @@ class ImageFolderReader:
 
     def __init__(self, index: FrameIndex, files: list[str] | None = None):
         self.index = index
-        self._files = files if files is not None else image_files(index.path)
+        self._files = files if files is not None else image_files(index.location)
 
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
         """See `Reader.frames`; an image of another size than the first is `corrupt`."""

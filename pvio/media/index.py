@@ -12,6 +12,7 @@ import logging
 import os
 import stat
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -61,6 +62,7 @@ class FrameIndex:
         open_gops: whether pictures refer to others in front of the keyframe they are behind.
         last_duration: of the last frame, in units of `time_base`; 0 where no container tells.
         damage: what is wrong with the container, such as an end before the promised one; mostly "".
+        copy: of the file or folder, to be decoded in its place; mostly "".
     """
 
     path: str
@@ -83,6 +85,12 @@ class FrameIndex:
     open_gops: bool = False
     last_duration: int = 0
     damage: str = ""
+    copy: str = ""
+
+    @property
+    def location(self) -> str:
+        """What to open in order to decode: the copy, if there is one."""
+        return self.copy or self.path
 
     @property
     def n_frames(self) -> int:
@@ -197,15 +205,20 @@ def content_digest(source: Source) -> str:
     Of the whole file: a repaired one must not keep the results of its broken copy.
     """
     try:
-        if not source.is_image_folder:
-            return file_digest(source.path)
-        digest = hashlib.blake2b(digest_size=16)
-        for file in image_files(source.path):
-            name = os.path.basename(file).encode("utf-8", "surrogateescape")
-            digest.update(name + b"\0" + file_digest(file).encode() + b"\n")
-        return digest.hexdigest()
+        return combined_digest(source, file_digest)
     except OSError as error:
         raise UnreadableVideo(source.path, _reason(error)) from error
+
+
+def combined_digest(source: Source, digest_of: Callable[[str], str]) -> str:
+    """`content_digest`, of the digests that a function returns for a file, or for each image."""
+    if not source.is_image_folder:
+        return digest_of(source.path)
+    digest = hashlib.blake2b(digest_size=16)
+    for file in image_files(source.path):
+        name = os.path.basename(file).encode("utf-8", "surrogateescape")
+        digest.update(name + b"\0" + digest_of(file).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def index_key(source: Source) -> str:
@@ -259,7 +272,7 @@ def pack_index(index: FrameIndex) -> tuple[bytes, dict[str, Any]]:
     facts = {
         field.name: getattr(index, field.name)
         for field in fields(index)
-        if field.name not in ("pts", "keyframes", "path", "digest")
+        if field.name not in ("pts", "keyframes", "path", "digest", "copy")
     }
     facts |= {name: str(value) for name, value in facts.items() if isinstance(value, Fraction)}
     facts |= {"orientation": asdict(index.orientation), "content": index.digest}

@@ -226,7 +226,7 @@ class PyAVReader:
         return self._length_size is not None and is_damaged(bytes(packet), self._length_size)
 
     def _open(self) -> Any:
-        return open_container(self.index.path)
+        return open_container(self.index.location)
 
     def _decoder_for(self, stream: Any) -> Any:
         name = _DECODERS.get((self.index.codec, self.index.pix_fmt))

@@ -69,7 +69,7 @@ class TorchcodecReader:
         self.index = index
         self._fallback = PyAVReader(index)
         self._decoder = decoder(
-            index.path,
+            index.location,
             stream_index=index.stream_index,
             dimension_order="NHWC",
             num_ffmpeg_threads=1,

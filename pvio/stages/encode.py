@@ -40,8 +40,7 @@ def encode(part: Part, settings: Settings) -> Receipt:
         for segment in (part.segments[number] for number in part.numbers)
     ]
     compute = Encoding(part, settings, store, fingerprint)
-    patience = settings.decoder_timeout
-    return work_through(part, entries, store, patience, compute)
+    return work_through(part, entries, store, settings, compute)
 
 
 class Encoding:

@@ -42,8 +42,7 @@ def infer(part: Part, settings: Settings, threads: int = 1) -> Receipt:
             wanted += (("video", video_key(*facts)),)
         entries.append(wanted)
     compute = Inference(settings, store, threads)
-    patience = settings.decoder_timeout
-    return work_through(part, entries, store, patience, compute)
+    return work_through(part, entries, store, settings, compute)
 
 
 class Inference:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from pvio.collection import Source
+from pvio.config import Settings
 from pvio.errors import (
     FailedSegments,
     LostEntry,
@@ -25,6 +26,7 @@ from pvio.manifest import Part, PlannedSegment, ProbedVideo, Receipt, SegmentRec
 from pvio.media.index import FrameIndex, content_digest, facts_of_stored, index_key
 from pvio.progress import ProgressReport
 from pvio.stages.plan import stored_index
+from pvio.stages.staging import Staging, stage_folder
 from pvio.stages.supervised import OUT_OF_MEMORY, Outcome, supervised
 from pvio.store import Kind, Store, StoreError, look_up
 
@@ -69,7 +71,7 @@ def work_through(
     part: Part,
     entries: list[tuple[Entry, ...]],
     store: Store,
-    patience: float,
+    settings: Settings,
     compute: Compute,
 ) -> Receipt:
     """Compute the segments of a shard that are not in the store, in a child process.
@@ -83,7 +85,7 @@ def work_through(
         part: of the shard.
         entries: the entries of the store that each segment must have, the last one committed last.
         store: where finished segments are.
-        patience: the setting `decoder_timeout`, in seconds.
+        settings: `decoder_timeout` and `stage` matter.
         compute: commits a segment's entries. The facts of the last one are `seconds`, `given_up`,
             `patience`, and for what is drawn `rows`, the digest of each predictions entry by key.
 
@@ -92,7 +94,7 @@ def work_through(
         NoSpaceLeft: as soon as the disk is full.
         LostEntry: when an entry of an earlier stage is lost.
     """
-    began = time.perf_counter()
+    began, patience = time.perf_counter(), settings.decoder_timeout
     stage, shard, numbers = part.stage, part.shard, part.numbers
     finished = _finished(store, entries, patience)
     todo = [n for n, facts in zip(numbers, finished, strict=True) if facts is None]
@@ -102,12 +104,18 @@ def work_through(
         stage, shard, len(numbers), len(numbers) - len(todo), len(todo), total,
     )  # fmt: skip
     wanted = dict(zip(numbers, entries, strict=True))
+    lacking = {n: wanted[n] for n in todo}
     outcomes: dict[int, Outcome] = {}
     failures: dict[str, list[str]] = {}
-    work = _Work(part, {n: wanted[n] for n in todo}, store, patience, compute)
     with (
+        stage_folder(settings.stage if todo else None) as folder,
         ProgressReport(f"{stage} {shard}", total) as progress,
-        contextlib.closing(supervised(work, todo, progress.advance, store.temporaries)) as done,
+        contextlib.closing(
+            supervised(
+                _Work(part, lacking, store, patience, Staging(folder), compute),
+                *(todo, progress.advance, store.temporaries),
+            )
+        ) as done,
     ):
         for outcome in done:
             name = _name_of(part, outcome.task)
@@ -188,10 +196,11 @@ class _Work:
         wanted: dict[int, tuple[Entry, ...]],
         store: Store,
         patience: float,
+        staging: Staging,
         compute: Compute,
     ):
         self._part, self._wanted, self._store = part, wanted, store
-        self._patience, self._compute = patience, compute
+        self._patience, self._staging, self._compute = patience, staging, compute
 
     def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
         segment, wanted = self._part.segments[task], self._wanted[task]
@@ -204,7 +213,7 @@ class _Work:
                 return Outcome(task, "found", found)
             unchanged = partial(check_unchanged, video, self._store)
             unchanged()
-            index = stored_index(video, self._store)
+            index = self._staging.staged(stored_index(video, self._store))
             self._compute(Task(segment, index, wanted, progress, careful, unchanged))
             return Outcome(task, "done", [self._store.info(*entry) for entry in wanted])
         except UnreadableVideo as error:

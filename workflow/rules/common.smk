@@ -50,7 +50,7 @@ PROBE_SETTINGS = save_settings(SETTINGS, "videos", "cache")
 PLAN_SETTINGS = save_settings(
     SETTINGS, "cache", "segment_frames", "model", "decoder", "output"
 )
-COMPUTED_WITH = ("cache", "model", "decoder", "decoder_timeout")
+COMPUTED_WITH = ("cache", "model", "decoder", "decoder_timeout", "stage")
 INFER_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH)
 ENCODE_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH, "output")
 if SETTINGS.output.video == "frames":

@@ -1,0 +1,407 @@
+"""Videos that are copied to a node's own disk before they are decoded."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from clips import REPOSITORY
+
+from pvio.config import Settings, parse_settings
+from pvio.manifest import Receipt
+from pvio.media.index import FrameIndex, load_index, pack_index
+from pvio.stages import staging
+from pvio.stages.encode import encode
+from pvio.stages.infer import infer
+from pvio.stages.plan import make_plan
+from pvio.stages.probe import probe
+from pvio.stages.staging import Staging, stage_folder
+from pvio.store import Store
+
+SAMPLES = [REPOSITORY / "samples" / f"{name}.mp4" for name in ("bright_on_dark", "dark_on_bright")]
+# Notes which videos the process has open: also that of a job, which may be no fork of this one.
+NOTING = """
+import os
+
+def note(what):
+    with open(os.environ["NOTES"], "a") as notes:
+        notes.write(what + "\\n")
+
+def note_open_videos():
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            path = os.readlink(f"/proc/self/fd/{name}")
+            if path.endswith(".mp4") and "/results/" not in path:
+                note(f"open {path} {os.stat(path).st_mtime_ns}")
+        except OSError:
+            pass
+
+class Mean:
+    def prepare(self, video):
+        video.sample(2)
+        note(f"path {video.path}")
+    def __call__(self, frames):
+        note_open_videos()
+        return frames.mean(dim=(1, 2, 3))
+    def draw(self, canvas, row):
+        note_open_videos()
+"""
+
+
+@pytest.fixture(autouse=True)
+def heard(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Path:
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def own(stage: Path) -> Iterator[Path]:
+    """The folder of copies, as a job has it."""
+    with stage_folder(str(stage)) as folder:
+        assert folder is not None
+        yield folder
+
+
+@pytest.fixture
+def at_work(own: Path) -> Iterator[Staging]:
+    """What a job copies with; as when it ends, its lock does not outlive the test."""
+    staging_of_job = Staging(own)
+    yield staging_of_job
+    staging_of_job._leave()
+
+
+@pytest.fixture
+def notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], list[str]]:
+    """What the model noted since the last call, each once, in order."""
+    file = tmp_path / "notes.txt"
+    monkeypatch.setenv("NOTES", str(file))
+
+    def of(what: str) -> list[str]:
+        lines = file.read_text().splitlines()
+        file.unlink()
+        words = [line.split(" ", 1) for line in lines]
+        return list(dict.fromkeys(rest for kind, rest in words if kind == what))
+
+    return of
+
+
+def job(folder: Path, videos: list[Path], **changed: Any) -> tuple[Any, Settings]:
+    """The plan of one shard, in segments of 100 frames, and its settings."""
+    model = folder.parent / "noting.py"
+    model.write_text(NOTING)
+    settings = parse_settings(
+        {
+            "videos": [str(path) for path in videos],
+            "segment_frames": 100,
+            "cache": str(folder),
+            "model": {"entry": f"{model}:Mean", "device": "cpu"},
+            "output": {"preset": "ultrafast"},
+            **changed,
+        }
+    )
+    return make_plan(probe(settings), settings, 1), settings
+
+
+def digests(receipt: Receipt) -> list[dict[str, str]]:
+    assert not any(segment.failure for segment in receipt.segments)
+    return [segment.digests for segment in receipt.segments]
+
+
+def copies(stage: Path) -> list[Path]:
+    return [path for path in stage.rglob("*") if not path.name.startswith("pvio-")]
+
+
+def run(folder: Path, stage: Path | None) -> list[Any]:
+    """Both jobs; the digests of what they committed."""
+    plan, settings = job(folder, SAMPLES, stage=str(stage) if stage else None)
+    return [digests(infer(plan, settings, "1-of-1")), digests(encode(plan, settings, "1-of-1"))]
+
+
+@pytest.mark.parametrize("stage_of", [infer, encode])
+def test_a_job_copies_each_video_once_and_removes_it(
+    tmp_path: Path, stage: Path, notes: Any, stage_of: Any
+):
+    plan, settings = job(tmp_path / "cache", SAMPLES)
+    if stage_of is encode:
+        infer(plan, settings, "1-of-1")
+        notes("open")
+    stage_of(plan, settings.model_copy(update={"stage": str(stage)}), "1-of-1")
+    assert len(plan.segments) == 5
+    opened = [Path(line.split()[0]) for line in notes("open")]
+    assert [path.parent.parent for path in opened] == [stage, stage]
+    assert len({path.name for path in opened}) == 2
+    assert not copies(stage)
+
+
+def test_results_do_not_depend_on_the_stage(tmp_path: Path, stage: Path, notes: Any):
+    got = run(tmp_path / "with", stage)
+    assert len(got[1]) == 5
+    assert got == run(tmp_path / "without", None)
+
+
+def test_models_see_the_path_of_the_video_itself(tmp_path: Path, stage: Path, notes: Any):
+    plan, settings = job(tmp_path / "cache", SAMPLES, stage=str(stage))
+    infer(plan, settings, "1-of-1")
+    assert notes("path") == [str(path) for path in SAMPLES]
+
+
+def test_the_copy_stays_until_another_video_comes(own: Path, at_work: Staging):
+    first, second = (load_index(path) for path in SAMPLES)
+    copy = at_work.staged(first).copy
+    identity = os.stat(copy).st_ino
+    assert at_work.staged(first).copy == copy
+    assert os.stat(copy).st_ino == identity
+    assert Path(copy).read_bytes() == SAMPLES[0].read_bytes()
+    later = at_work.staged(second).copy
+    assert not os.path.exists(copy)
+    assert [path.name for path in own.glob("*.mp4")] == [Path(later).name]
+
+
+def test_a_copy_that_vanished_is_made_again(at_work: Staging):
+    index = load_index(SAMPLES[0])
+    os.unlink(at_work.staged(index).copy)
+    assert os.path.exists(at_work.staged(index).copy)
+
+
+def test_an_image_folder_is_copied_with_all_its_images(
+    tmp_path: Path, at_work: Staging, ffmpeg: Any
+):
+    folder = tmp_path / "images.of.a.day"
+    folder.mkdir()
+    ffmpeg.run("-i", SAMPLES[0], "-frames:v", 5, folder / "%03d.png")
+    (folder / "notes.txt").touch()
+    index = load_index(str(folder))
+    staged = at_work.staged(index)
+    names = sorted(path.name for path in Path(staged.copy).iterdir())
+    assert names == [f"00{i}.png" for i in range(1, 6)]
+    from pvio.media.image_reader import ImageFolderReader
+
+    shutil.rmtree(folder)
+    assert [frame.status for frame in ImageFolderReader(staged).frames(0, 5)] == ["ok"] * 5
+
+
+def test_a_video_of_another_content_is_not_read_from_a_copy(
+    tmp_path: Path, own: Path, at_work: Staging, caplog: Any
+):
+    path = tmp_path / "a.mp4"
+    shutil.copy(SAMPLES[0], path)
+    index = load_index(str(path))
+    shutil.copy(SAMPLES[1], path)
+    assert at_work.staged(index) is index
+    assert not list(own.glob("*.mp4"))
+    assert not list(own.glob(".*"))
+    assert "not the one that was probed" in caplog.text
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_an_error_of_the_stage_is_told_once_and_leaves_nothing(
+    own: Path, at_work: Staging, caplog: Any, monkeypatch: pytest.MonkeyPatch, code: int
+):
+    blocks = staging._blocks
+
+    def fails_on_writing(path: str) -> Iterator[bytes]:
+        yield next(iter(blocks(path)))
+        raise OSError(code, os.strerror(code))  # not what reading raises
+
+    monkeypatch.setattr(staging, "_blocks", fails_on_writing)
+    for path in SAMPLES:
+        index = load_index(path)
+        assert at_work.staged(index) is index
+        assert at_work.staged(index) is index
+    assert caplog.text.count(os.strerror(code)) == 1
+    assert not list(own.glob("*.mp4")) + list(own.glob(".*"))
+
+
+def test_nothing_is_written_where_the_video_does_not_fit(
+    at_work: Staging, caplog: Any, monkeypatch: pytest.MonkeyPatch
+):
+    size = SAMPLES[0].stat().st_size
+    monkeypatch.setattr(staging.shutil, "disk_usage", lambda path: SimpleNamespace(free=size - 1))
+    monkeypatch.setattr(staging, "_copied", lambda *paths: pytest.fail("copied"))
+    index = load_index(SAMPLES[0])
+    assert at_work.staged(index) is index
+    assert os.strerror(errno.ENOSPC) in caplog.text
+
+
+def test_a_job_with_a_full_stage_disk_gives_all_results(tmp_path: Path, stage: Path, notes: Any):
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(stage)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small file system")
+    try:
+        got = run(tmp_path / "with", stage)
+        assert {line.split()[0] for line in notes("open")} == {str(path) for path in SAMPLES}
+        assert not copies(stage)
+    finally:
+        subprocess.run(["umount", "--lazy", str(stage)], check=True)
+    assert got == run(tmp_path / "without", None)
+
+
+@pytest.mark.parametrize("path", ["/nothing/there.mp4", "/proc/self/mem"], ids=["gone", "failing"])
+def test_a_video_that_cannot_be_read_is_no_fault_of_the_stage(
+    own: Path, at_work: Staging, caplog: Any, path: str
+):
+    index = replace(load_index(SAMPLES[0]), path=path)
+    assert at_work.staged(index) is index
+    assert f"{path}: " in caplog.text
+    assert "stage:" not in caplog.text
+    assert not list(own.glob(".*"))
+
+
+@pytest.mark.parametrize("setting", ["$PVIO_NOT_SET", "${PVIO_NOT_SET}/x", "/nothing/there"])
+def test_a_stage_that_is_not_there_is_told_and_the_video_read(
+    tmp_path: Path, setting: str, notes: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("PVIO_NOT_SET", raising=False)
+    plan, settings = job(tmp_path / "cache", SAMPLES[:1], stage=setting)
+    infer(plan, settings, "1-of-1")
+    assert caplog.text.count(f"stage: {setting}: ") == 1
+    assert [line.split()[0] for line in notes("open")] == [str(SAMPLES[0])]
+
+
+def test_variables_are_expanded_in_the_job(stage: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PVIO_STAGE", str(stage))
+    with stage_folder("$PVIO_STAGE") as folder:
+        assert folder == stage / f"pvio-{os.getuid()}"
+
+
+def test_a_folder_of_another_user_is_not_used(
+    stage: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch
+):
+    (stage / "elsewhere").mkdir()
+    (stage / f"pvio-{os.getuid()}").symlink_to(stage / "elsewhere")
+    with stage_folder(str(stage)) as folder:
+        assert folder is None
+    assert "stage: " in caplog.text
+
+
+# Jobs that share a stage
+
+FORK = multiprocessing.get_context("fork")
+
+
+def hold(own: Path, index: FrameIndex, sender: Any) -> None:
+    """Another job: takes a copy, tells which, and works until it is told to go on."""
+    at_work = Staging(own)
+    staged = at_work.staged(index)
+    sender.send((staged.copy, os.stat(staged.copy).st_ino))
+    sender.recv()
+    at_work.staged(load_index(SAMPLES[1]))
+    sender.send("left")
+    sender.recv()
+
+
+@pytest.fixture
+def another(own: Path) -> Iterator[Callable[[FrameIndex], tuple[Any, Any]]]:
+    """Starts another job that holds the copy of a video."""
+    started = []
+
+    def start(index: FrameIndex) -> tuple[Any, Any]:
+        here, there = FORK.Pipe()
+        process = FORK.Process(target=hold, args=(own, index, there))
+        process.start()
+        started.append(process)
+        return process, here
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+def test_jobs_share_a_copy_and_the_last_one_removes_it(at_work: Staging, another: Any):
+    index = load_index(SAMPLES[0])
+    _, other = another(index)
+    copy, identity = other.recv()
+    assert at_work.staged(index).copy == copy
+    assert os.stat(copy).st_ino == identity
+    at_work.staged(load_index(SAMPLES[1]))
+    assert os.path.exists(copy)
+    other.send("go on")
+    assert other.recv() == "left"
+    assert not os.path.exists(copy)
+
+
+def test_jobs_that_want_a_video_at_once_make_one_copy(
+    own: Path, another: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    notes = tmp_path / "made.txt"
+    made = staging._make
+
+    def slowly(index: FrameIndex, copy: Path) -> None:
+        with notes.open("a") as file:
+            file.write(f"{copy}\n")
+        staging.time.sleep(0.5)
+        made(index, copy)
+
+    monkeypatch.setattr(staging, "_make", slowly)
+    index = load_index(SAMPLES[0])
+    said = [pipe.recv() for pipe in [another(index)[1] for _ in range(4)]]
+    assert len(set(said)) == 1
+    assert len(notes.read_text().splitlines()) == 1
+
+
+def test_the_copy_of_a_killed_job_is_removed_by_the_next_job(stage: Path, own: Path, another: Any):
+    index = load_index(SAMPLES[0])
+    process, other = another(index)
+    copy, _ = other.recv()
+    with stage_folder(str(stage)):
+        assert os.path.exists(copy)
+    assert os.path.exists(copy)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    with stage_folder(str(stage)):
+        assert not list(own.iterdir())
+
+
+def test_what_a_job_was_copying_when_it_was_killed_is_removed(
+    stage: Path, own: Path, another: Any, monkeypatch: pytest.MonkeyPatch
+):
+    def die(source: str, target: Path) -> str:
+        target.write_bytes(b"half a video")
+        os.kill(os.getpid(), signal.SIGKILL)
+        return ""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "_copied", die)
+        process, _ = another(load_index(SAMPLES[0]))
+        process.join()
+    assert len(list(own.iterdir())) == 2
+    with stage_folder(str(stage)):
+        assert not list(own.iterdir())
+
+
+def test_programs_that_a_job_starts_do_not_hold_its_copy(at_work: Staging):
+    copy = at_work.staged(load_index(SAMPLES[0])).copy
+    with subprocess.Popen(["sleep", "60"], close_fds=False) as program:
+        at_work.staged(load_index(SAMPLES[1]))
+        assert not os.path.exists(copy)
+        program.kill()
+
+
+def test_a_copy_is_not_part_of_the_stored_index(tmp_path: Path, at_work: Staging):
+    store = Store(tmp_path / "cache")
+    index = load_index(SAMPLES[0], store)
+    staged = at_work.staged(index)
+    assert staged.path == index.path
+    assert pack_index(staged) == pack_index(index)
