@@ -116,7 +116,7 @@ def job(folder: Path, videos: list[Path], **changed: Any) -> tuple[Any, Settings
             **changed,
         }
     )
-    return make_plan(probe(settings), settings, 1), settings
+    return make_plan(probe(settings), settings, 1)[0], settings
 
 
 def digests(receipt: Receipt) -> list[dict[str, str]]:
@@ -131,7 +131,10 @@ def copies(stage: Path) -> list[Path]:
 def run(folder: Path, stage: Path | None) -> list[Any]:
     """Both jobs; the digests of what they committed."""
     plan, settings = job(folder, SAMPLES, stage=str(stage) if stage else None)
-    return [digests(infer(plan, settings, "1-of-1")), digests(encode(plan, settings, "1-of-1"))]
+    return [
+        digests(infer(next(plan.parts("infer")), settings)),
+        digests(encode(next(plan.parts("encode")), settings)),
+    ]
 
 
 @pytest.mark.parametrize("stage_of", [infer, encode])
@@ -140,9 +143,10 @@ def test_a_job_copies_each_video_once_and_removes_it(
 ):
     plan, settings = job(tmp_path / "cache", SAMPLES)
     if stage_of is encode:
-        infer(plan, settings, "1-of-1")
+        infer(next(plan.parts("infer")), settings)
         notes("open")
-    stage_of(plan, settings.model_copy(update={"stage": str(stage)}), "1-of-1")
+    part = next(plan.parts("encode" if stage_of is encode else "infer"))
+    stage_of(part, settings.model_copy(update={"stage": str(stage)}))
     assert len(plan.segments) == 5
     opened = [Path(line.split()[0]) for line in notes("open")]
     assert [path.parent.parent for path in opened] == [stage, stage]
@@ -158,7 +162,7 @@ def test_results_do_not_depend_on_the_stage(tmp_path: Path, stage: Path, notes: 
 
 def test_models_see_the_path_of_the_video_itself(tmp_path: Path, stage: Path, notes: Any):
     plan, settings = job(tmp_path / "cache", SAMPLES, stage=str(stage))
-    infer(plan, settings, "1-of-1")
+    infer(next(plan.parts("infer")), settings)
     assert notes("path") == [str(path) for path in SAMPLES]
 
 
@@ -274,7 +278,7 @@ def test_a_stage_that_is_not_there_is_told_and_the_video_read(
 ):
     monkeypatch.delenv("PVIO_NOT_SET", raising=False)
     plan, settings = job(tmp_path / "cache", SAMPLES[:1], stage=setting)
-    infer(plan, settings, "1-of-1")
+    infer(next(plan.parts("infer")), settings)
     assert caplog.text.count(f"stage: {setting}: ") == 1
     assert [line.split()[0] for line in notes("open")] == [str(SAMPLES[0])]
 

@@ -96,6 +96,7 @@ if SETTINGS.output.video == "frames":
 
 localrules:
     plan,
+    inferred,
     check,
 
 
