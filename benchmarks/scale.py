@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=1_000_000)
     parser.add_argument("--nodes", type=int, default=200)
     parser.add_argument("--cores", type=int, default=32, help="of each node")
-    parser.add_argument("--segment-frames", type=int, default=2000)
+    parser.add_argument("--segment-frames", type=int, default=20_000)
     arguments = parser.parse_args()
     n_shards = arguments.nodes * arguments.cores
     generator = np.random.default_rng(0)

@@ -24,7 +24,7 @@ def lock_folder() -> Path:
     may clear both it and /dev/shm when the user logs out, while jobs go on. Where jobs have a /tmp
     of their own, their scheduler gives each its devices, too.
     """
-    return Path(f"/tmp/pvio-{os.getuid()}")
+    return Path(f"/tmp/pvio-gpus-{os.getuid()}")
 
 
 def take_device(identities: Sequence[str], folder: Path) -> int:

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 _LINK = Path("/etc/slurm/slurm.conf")
 _SECONDS_TO_START = 30.0
+# Tells the folder of such a cluster.
+_MARK = "small-slurm"
 
 _CONFIGURATION = """
 ClusterName=small
@@ -78,22 +78,6 @@ class Slurm:
         configuration = str(self.folder / "slurm.conf")
         subprocess.run(["slurmd", "-N", name, "-f", configuration], check=True)
 
-    def crash_node(self, name: str) -> None:
-        """Kill the daemon of a node and all that runs on it, as when its power fails."""
-        daemon = psutil.Process(int((self.folder / f"slurmd-{name}.pid").read_text()))
-        socket_of = str(self.folder / f"spool-{name}")
-        steps = [
-            process
-            for process in psutil.process_iter()
-            if process.name().startswith("slurmstepd")
-            and any(socket_of in each.laddr for each in process.net_connections("unix"))
-        ]
-        daemon.kill()
-        for step in steps:
-            for process in (*step.children(recursive=True), step):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-
     def jobs(self, *options: str) -> list[str]:
         """Lines of `squeue`."""
         done = subprocess.run(
@@ -109,7 +93,9 @@ def why_not() -> str:
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         return f"{', '.join(missing)} not installed (Debian: slurm-wlm, munge)"
-    if _LINK.exists() and not _LINK.is_symlink():
+    if _LINK.exists() and _is_running(_pid(_LINK.resolve().parent / "slurmctld.pid")):
+        return f"{_LINK} belongs to a Slurm that runs"
+    if _LINK.exists() and not (_LINK.is_symlink() and (_LINK.resolve().parent / _MARK).exists()):
         return f"{_LINK} belongs to another Slurm"
     return ""
 
@@ -124,6 +110,7 @@ def small_slurm(folder: Path, n_nodes: int = 2, cpus: int = 8, gpus: int = 2) ->
         cpus, gpus: of each node, whatever the host has; the devices are none.
     """
     folder.mkdir(parents=True)
+    (folder / _MARK).touch()
     names = tuple(f"n{k}" for k in range(1, n_nodes + 1))
     host = socket.gethostname().partition(".")[0]
     controller_port, *ports = _free_ports(1 + n_nodes)
@@ -198,7 +185,7 @@ def _stop(folder: Path) -> None:
             if not left.stdout.strip():
                 break
             time.sleep(0.2)
-    pids = [int(path.read_text()) for path in folder.glob("*.pid")]
+    pids = [pid for path in folder.glob("*.pid") if (pid := _pid(path))]
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -206,6 +193,14 @@ def _stop(folder: Path) -> None:
         deadline = time.monotonic() + 10
         while any(_is_running(pid) for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.1)
+
+
+def _pid(file: Path) -> int:
+    """What a daemon noted; 0 when it is not there."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def _is_running(pid: int) -> bool:

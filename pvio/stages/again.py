@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pvio.collection import PRODUCTS_FILE
 from pvio.manifest import Receipt
@@ -13,7 +12,6 @@ from pvio.store import write_json
 
 AGAIN = "work/again.json"
 ASSEMBLED = "work/assembled"
-SHARDS = "work/settings/shards.json"
 
 
 def note_vanished(receipts: Iterable[Receipt], path: str = AGAIN) -> None:
@@ -37,33 +35,12 @@ def forget_what_is_out_of_date(results: str = "results") -> None:
 
     Called when the workflow is read, in its working folder.
     """
-    shards = _read_json(AGAIN) or []
+    try:
+        shards = json.loads(Path(AGAIN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        shards = []
     for shard in shards:
         Path(shard).unlink(missing_ok=True)
     if shards or not Path(results, PRODUCTS_FILE).exists():
         Path(ASSEMBLED).unlink(missing_ok=True)
     Path(AGAIN).unlink(missing_ok=True)
-
-
-def _read_json(path: str) -> Any:
-    """None when there is no such file."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def agreed_shards(wanted: int, is_main_process: bool) -> int:
-    """The number of shards with `shards: auto`: the same in all processes of a run.
-
-    A job of a cluster reads the workflow again, and knows its own cores only.
-
-    Args:
-        wanted: what this process would take.
-        is_main_process: of Snakemake; notes its number for the others.
-    """
-    if is_main_process:
-        if _read_json(SHARDS) != wanted:
-            write_json(SHARDS, wanted)
-        return wanted
-    return _read_json(SHARDS) or wanted

@@ -19,9 +19,11 @@ LOADS_FILE = "loads.json"
 # grants the time. The aim is what to suggest instead.
 SHORTEST_SECONDS, LONGEST_SECONDS = 5 * 60, 8 * 3600
 _AIM_SECONDS = 3600
+# Less than this in all jobs together is not worth a word.
+_SMALL_SECONDS = 60
 
 # A slower node, a wrong prediction, a model that was never measured.
-_TIME_FACTOR, _START_MINUTES = 3, 15
+_TIME_FACTOR, _START_MINUTES, _MOST_MINUTES = 3, 15, 24 * 60
 # Python and PyTorch, and two processes of Snakemake's around the job on a cluster.
 _BASE_MIB = {"infer": 1500, "encode": 1200}
 # Bytes a sample of a batch: four batches of uint8, one of float32, and what the model makes of it:
@@ -45,8 +47,9 @@ class Load:
     memory: int
 
     def minutes(self, attempt: int = 1) -> int:
-        """Time limit to ask for; later attempts get more."""
-        return math.ceil(_START_MINUTES + _TIME_FACTOR * self.seconds / 60) * attempt
+        """Time limit to ask for; later attempts get more, but no more than a day for that."""
+        first = math.ceil(_START_MINUTES + _TIME_FACTOR * self.seconds / 60)
+        return max(first, min(first * attempt, _MOST_MINUTES))
 
     def mebibytes(self, attempt: int = 1) -> int:
         """Memory to ask for; later attempts get more."""
@@ -113,6 +116,15 @@ def load_of(folder: str, stage: Stage, shard: str) -> Load:
     return loads[int(number) - 1]
 
 
+def planned_shards(folder: str) -> int:
+    """Into how many shards the present plan is spread; 0 without a plan."""
+    path = Path(folder, LOADS_FILE)
+    try:
+        return len(_read(path, path.stat().st_mtime_ns)["infer"])
+    except FileNotFoundError:
+        return 0
+
+
 @lru_cache(maxsize=1)
 def _read(path: Path, changed: int) -> Loads:
     data = json.loads(path.read_text(encoding="utf-8"))
@@ -140,9 +152,10 @@ _told: set[tuple[Path, int]] = set()
 def _faults(loads_of: Loads) -> Iterator[str]:
     for stage, loads in loads_of.items():
         total, longest = sum(each.seconds for each in loads), max(each.seconds for each in loads)
-        if not any(each.seconds > SHORTEST_SECONDS / 60 for each in loads):
-            continue  # nothing to do
-        better = f"shards: {max(1, round(total / _AIM_SECONDS))} would make jobs of about an hour"
+        n = max(1, round(total / _AIM_SECONDS))
+        better = f"shards: {n} would make jobs of about an hour" if n > 1 else "shards: 1 would do"
+        if total < _SMALL_SECONDS:
+            continue
         if longest < SHORTEST_SECONDS and len(loads) > 1:
             yield (
                 f"{len(loads)} {stage} jobs of at most {longest:.0f} s, by prediction: starting "

@@ -216,7 +216,7 @@ def _make(index: FrameIndex, copy: Path) -> None:
         _remove(temporary)
         raise
     seconds = time.perf_counter() - began
-    log.info("%s: %.1f MB copied to the stage in %.1f s", index.path, size / 1e6, seconds)
+    log.info("%s: %.1f MB copied to %s in %.1f s", index.path, size / 1e6, copy.parent, seconds)
 
 
 def _copied(source: str, target: Path) -> str:

@@ -13,7 +13,7 @@ import pytest
 from pvio.config import parse_settings
 from pvio.errors import PvioError
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo, read_part
-from pvio.stages.loads import Load, advice, job_loads, load_of, write_parts
+from pvio.stages.loads import Load, advice, job_loads, load_of, planned_shards, write_parts
 from pvio.store import write_json
 
 SIDES = (480, 2160)
@@ -75,8 +75,10 @@ def test_the_load_of_a_job_is_unknown_before_there_is_a_plan(tmp_path: Path):
         load_of(folder, "infer", "1-of-2")
     # Snakemake takes this for "not yet" when it is about an input of the rule.
     assert (missing.value.errno, missing.value.filename) == (errno.ENOENT, folder)
+    assert planned_shards(folder) == 0
     write_parts(Path(folder), plan(), {"infer": loads(5, 3)})
     assert load_of(folder, "infer", "2-of-2").seconds == 3
+    assert planned_shards(folder) == 2
     with pytest.raises(FileNotFoundError):
         load_of(folder, "infer", "1-of-3")
     with pytest.raises(FileNotFoundError):
@@ -88,6 +90,9 @@ def test_later_attempts_get_more():
     assert [load.minutes(n) for n in (1, 2, 3)] == [195, 390, 585]
     assert [load.mebibytes(n) for n in (1, 2, 3)] == [2000, 4000, 6000]
     assert Load(0, 2000).minutes() >= 10
+    # What exceeds the limits of most partitions is refused. A job goes on where it was, anyway.
+    assert [Load(7 * 3600, 2000).minutes(n) for n in (1, 2)] == [1275, 1440]
+    assert [Load(9 * 3600, 2000).minutes(n) for n in (1, 2)] == [1635, 1635]
 
 
 def test_memory_grows_with_pictures_and_batches():
@@ -108,13 +113,18 @@ def test_memory_grows_with_pictures_and_batches():
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
-        ((60, 50), "2 infer jobs of at most 60 s, .* shards: 1 would"),
+        ((60, 50), "2 infer jobs of at most 60 s, .* shards: 1 would do"),
         ((3600, 3000), None),
-        ((299, 299), "shards: 1 would"),
+        ((299, 299), "shards: 1 would do"),
+        (
+            (2,) * 5000,
+            "5000 infer jobs of at most 2 s, .* shards: 3 would make jobs of about an hour",
+        ),
         ((301, 100), None),
         ((60_000, 60_000), "2 infer jobs of up to 16.7 h, .* shards: 33 would"),
         ((28_700, 20_000), None),
-        ((20,), None),  # one job is as few as can be
+        ((200,), None),  # one job is as few as can be
+        ((20, 20), None),
         ((0.002, 0.001), None),  # all is done
     ],
 )

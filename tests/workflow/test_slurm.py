@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -31,6 +33,8 @@ SETTINGS: dict[str, Any] = {
     "segment_frames": 20,
     "shards": 3,
     "model": {"entry": "slow.py:SlowTracker", "batch_size": 5},
+    # Asks for a GPU. Those of this cluster are none, so that PyAV takes over.
+    "decoder": "cuda",
 }
 PROFILE = [
     "--workflow-profile", str(REPOSITORY / "workflow/profiles/slurm"),
@@ -41,8 +45,9 @@ PROFILE = [
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    if why_not():
-        pytest.skip(why_not())
+    if reason := why_not():
+        # Where it was installed for this, as by .ci/run, no reason is good enough.
+        (pytest.fail if os.environ.get("PVIO_TEST_SLURM") == "required" else pytest.skip)(reason)
     with small_slurm(tmp_path_factory.mktemp("slurm") / "cluster") as slurm:
         yield slurm
 
@@ -71,9 +76,16 @@ def entries(project: Project) -> dict[str, tuple[int, int]]:
 
 def infer_jobs(cluster: Slurm) -> list[dict[str, str]]:
     """Infer jobs that Slurm knows of, the oldest first."""
-    lines = cluster.jobs("--states=all", "--sort=i", "--format=%A|%T|%N|%k")
-    rows = [dict(zip(("id", "state", "node", "rule"), x.split("|"), strict=True)) for x in lines]
-    return [row for row in rows if row["rule"].startswith("rule_infer")]
+    return [row for row in all_jobs(cluster) if row["rule"].startswith("rule_infer")]
+
+
+def all_jobs(cluster: Slurm) -> list[dict[str, str]]:
+    columns = ("jobid", "state", "nodelist", "tres-alloc", "tres-per-job", "timelimit", "comment")
+    names = ("id", "state", "node", "tres", "gpus", "limit", "rule")
+    lines = cluster.jobs(
+        "--states=all", "--sort=i", f"--Format={','.join(f'{c}:|' for c in columns)}"
+    )
+    return [dict(zip(names, line.split("|"), strict=False)) for line in lines]
 
 
 def state_of(cluster: Slurm, job: str) -> str:
@@ -128,6 +140,15 @@ def test_a_cancelled_and_a_requeued_job_end_in_the_bytes_of_a_local_run(
     assert {job["node"] for job in jobs} == {"n1", "n2"}
     assert [job["state"] for job in infer_jobs(cluster)].count("CANCELLED") == 1
     assert len(infer_jobs(cluster)) == 4
+    # What the plan and the profile ask for: of every attempt, and of encode beside infer.
+    plan = json.loads((project.folder / "work/shards/loads.json").read_text())
+    memory = {load["memory"] * n for load in plan["infer"] for n in (1, 2)}
+    assert all(job["gpus"] == "gres:gpu:1" and "cpu=2" in job["tres"] for job in jobs)
+    assert {int(re.search(r"mem=(\d+)M", job["tres"])[1]) for job in jobs} <= memory
+    assert {job["limit"] for job in infer_jobs(cluster)} == {"16:00", "32:00"}
+    encodes = [job for job in all_jobs(cluster) if job["rule"].startswith("rule_encode")]
+    assert len(encodes) == 3
+    assert all("gpu" not in job["gpus"] and "cpu=1" in job["tres"] for job in encodes)
     after = entries(project)
     assert len(before) >= 3
     assert {key: after[key] for key in before} == before  # nothing was computed again

@@ -7,6 +7,7 @@ rule check:
         "logs/check.log",
     benchmark:
         "logs/benchmark/check.tsv"
+    localrule: True
     conda:
         "../envs/pvio.yaml"
     threads: 1

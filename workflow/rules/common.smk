@@ -12,8 +12,8 @@ from pvio.config import parse_settings, save_settings, with_types
 from pvio.errors import PvioError
 from pvio.models.entry import model_fingerprint
 from pvio.signals import end_jobs_on_sigterm
-from pvio.stages.again import agreed_shards, forget_what_is_out_of_date
-from pvio.stages.loads import advice, load_of
+from pvio.stages.again import forget_what_is_out_of_date
+from pvio.stages.loads import advice, load_of, planned_shards
 
 min_version("9.20")
 
@@ -35,10 +35,17 @@ try:
 except PvioError as error:
     raise WorkflowError(str(error))
 
-# One job per core of a machine, or per job that a cluster shall run at once (--jobs).
+# One job per core of a machine, or per job that a cluster shall run at once (--jobs). A job of a cluster
+# knows its own cores only, and finds the number in the plan.
 SHARDS = SETTINGS.shards
 if SHARDS == "auto":
-    SHARDS = agreed_shards(workflow.nodes or CORES, workflow.is_main_process)
+    SHARDS = workflow.nodes or CORES
+    if SHARDS == sys.maxsize:
+        raise WorkflowError(
+            "shards: auto takes the number of --jobs, which is unlimited"
+        )
+    if not workflow.is_main_process:
+        SHARDS = planned_shards("work/shards") or SHARDS
 ENCODES = SETTINGS.output.video == "overlay"
 CHECKED = "work/checked" if SETTINGS.on_damaged == "fail" else []
 
@@ -94,12 +101,6 @@ if SETTINGS.output.video == "frames":
     INFER_GPUS = max(INFER_GPUS, ENCODE_GPUS)
 
 
-localrules:
-    plan,
-    inferred,
-    check,
-
-
 onstart:
     end_jobs_on_sigterm()
 
@@ -118,7 +119,9 @@ onsuccess:
 onerror:
     # Snakemake names the failed job and its log; this adds what went wrong.
     for path in sorted(Path("logs").rglob("*.log")):
+        if path.stat().st_mtime < STARTED:
+            continue
         text = f"\n{path.read_text(errors='replace')}"
         _, found, error = text.rpartition("\nError: ")
-        if found and path.stat().st_mtime >= STARTED:
+        if found:
             print(f"\n{path}: {error.strip()}", file=sys.stderr)

@@ -5,6 +5,7 @@ rule inferred:
         gather.infer("work/infer/{scatteritem}.json"),
     output:
         touch("work/inferred"),
+    localrule: True
     message:
         "All shards were inferred"
 

@@ -9,6 +9,7 @@ rule plan:
         "logs/plan.log",
     benchmark:
         "logs/benchmark/plan.tsv"
+    localrule: True
     conda:
         "../envs/pvio.yaml"
     threads: 1
