@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from pvio.errors import StoreError
-from pvio.store import Kind, Store, make_key, replacing, write_json
+from pvio.store import Kind, Store, look_up, make_key, replacing, write_json
 
 KEY = make_key(test="entry")
 PAYLOAD = bytes(range(256)) * 20
@@ -79,6 +81,34 @@ def test_an_absent_entry_is_a_store_error(store: Store):
         store.read("index", KEY)
     with pytest.raises(StoreError):
         store.info("index", KEY)
+
+
+def test_an_entry_that_another_host_has_written_is_waited_for(store: Store):
+    key = make_key(test="late")
+    other = threading.Timer(0.7, lambda: store.write("predictions", key, PAYLOAD, FACTS))
+    other.start()
+    assert not store.has("predictions", key)
+    assert store.comes("predictions", key)
+    other.join()
+
+
+def test_all_waits_of_a_store_together_take_some_seconds(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    waits: list[float] = []
+    monkeypatch.setattr("pvio.store.time.sleep", waits.append)
+    for k in range(5):
+        assert not store.comes("predictions", make_key(test=k))
+    assert 2 <= sum(waits) <= 10
+
+
+def test_lookups_come_in_the_order_of_the_items():
+    def slow_at_first(number: int) -> int:
+        time.sleep(0.02 if number < 3 else 0)
+        return number * number
+
+    assert look_up(slow_at_first, range(300)) == [n * n for n in range(300)]
+    assert look_up(slow_at_first, []) == []
 
 
 def test_a_discarded_entry_is_absent(store: Store, entry: Path):

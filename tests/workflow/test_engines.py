@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ SUBMIT = """#!/bin/sh
 setsid sh "$1" >"$1.out" 2>&1 &
 echo $!
 """
-LAB = """
+MODULE = """
 configfile: "lab.yaml"
 
 
@@ -26,7 +27,8 @@ module pvio:
         config["pvio"]
 
 
-use rule * from pvio as pvio_*
+use rule * from pvio"""
+AROUND = """ as pvio_*
 
 
 rule means:
@@ -37,19 +39,6 @@ rule means:
     default_target: True
     script:
         "means.py"
-"""
-BARE = """
-configfile: "lab.yaml"
-
-
-module pvio:
-    snakefile:
-        "{repository}/workflow/Snakefile"
-    config:
-        config["pvio"]
-
-
-use rule * from pvio
 """
 MEANS = """
 from pathlib import Path
@@ -101,7 +90,7 @@ def test_the_generic_cluster_executor_runs_the_workflow(project: Project) -> Non
 @pytest.mark.parametrize("options", [["-s", f"{REPOSITORY}/workflow/Snakefile"], []])
 def test_the_catalogs_way_has_the_same_target(project: Project, options: list[str]) -> None:
     # As `snakedeploy` writes it, or the file itself.
-    (project.folder / "Snakefile").write_text(BARE.format(repository=REPOSITORY))
+    (project.folder / "Snakefile").write_text(MODULE.format(repository=REPOSITORY))
     settings = {"pvio": SETTINGS} if not options else SETTINGS
     (project.folder / "lab.yaml").write_text(json.dumps(settings))
     done = subprocess.run(
@@ -114,8 +103,31 @@ def test_the_catalogs_way_has_the_same_target(project: Project, options: list[st
     assert "localrules" not in text
 
 
+def test_the_shard_with_the_most_to_do_goes_first(project: Project) -> None:
+    text = project.run(cores=1, shards=5, **SETTINGS)
+    loads = json.loads((project.folder / "work/shards/loads.json").read_text())["infer"]
+    seconds = [load["seconds"] for load in loads]
+    assert seconds == sorted(seconds, reverse=True)
+    ran = re.findall(r"Running the model over shard (\d)-of-5", text)
+    assert ran == ["1", "2", "3", "4", "5"]
+
+
+def test_a_job_of_a_cluster_does_not_look_at_the_collection(project: Project) -> None:
+    # In the main process this is an error; the jobs that read the workflow again do not notice.
+    nothing = {**SETTINGS, "videos": ["nothing/*.mp4"]}
+    asked = project.snakemake("--dry-run", **nothing)
+    assert "no file matches the pattern" in asked.stdout + asked.stderr
+    job = project.snakemake("--dry-run", "--mode", "remote", **nothing)
+    assert job.returncode == 0, job.stdout + job.stderr
+
+
+def test_no_number_of_jobs_is_no_number_of_shards(project: Project) -> None:
+    asked = project.snakemake("--dry-run", "--jobs", "unlimited", **SETTINGS)
+    assert "shards: auto takes the number of --jobs" in asked.stdout + asked.stderr
+
+
 def test_the_workflow_is_a_module_of_another_one(project: Project) -> None:
-    (project.folder / "Snakefile").write_text(LAB.format(repository=REPOSITORY))
+    (project.folder / "Snakefile").write_text(MODULE.format(repository=REPOSITORY) + AROUND)
     (project.folder / "means.py").write_text(MEANS)
     (project.folder / "lab.yaml").write_text(json.dumps({"pvio": SETTINGS}))
     # Of the outer workflow, and none of pvio's.
