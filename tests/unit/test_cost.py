@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pvio.config import parse_settings
@@ -143,6 +146,22 @@ def test_finished_segments_do_not_weigh_when_the_rest_is_spread(tmp_path: Path) 
     spread = make_plan(videos, settings, 2)[0].infer
     of_new = [sum("new" in videos[number].name for number in shard) for shard in spread]
     assert of_new == [1, 1]
+
+
+def test_the_shard_with_the_most_to_do_is_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def index(video: ProbedVideo, store: Store) -> SimpleNamespace:
+        return SimpleNamespace(n_frames=video.n_frames, keyframes=np.array([0]))
+
+    monkeypatch.setattr("pvio.stages.plan.stored_index", index)
+    # LPT gives the longest to the first worker, and both others to the second one.
+    videos = [replace(SQUARE, n_frames=n) for n in (1000, 600, 600)]
+    plan, loads = make_plan(videos, parse_settings({"cache": str(tmp_path)}), 2)
+    assert plan.infer == plan.encode == [[1, 2], [0]]
+    for stage in ("infer", "encode"):
+        longest, other = (load.seconds for load in loads[stage])
+        assert longest == pytest.approx(1.2 * other, rel=0.01)
 
 
 def keys(fingerprint: str = "a model", **settings: Any) -> tuple[str, str]:

@@ -146,6 +146,8 @@ def test_a_cancelled_and_a_requeued_job_end_in_the_bytes_of_a_local_run(
     assert all(job["gpus"] == "gres:gpu:1" and "cpu=2" in job["tres"] for job in jobs)
     assert {int(re.search(r"mem=(\d+)M", job["tres"])[1]) for job in jobs} <= memory
     assert {job["limit"] for job in infer_jobs(cluster)} == {"16:00", "32:00"}
+    asked = {job["rule"].partition("_wildcards_")[0] for job in all_jobs(cluster)}
+    assert asked == {"rule_probe", "rule_infer", "rule_encode", "rule_assemble"}
     encodes = [job for job in all_jobs(cluster) if job["rule"].startswith("rule_encode")]
     assert len(encodes) == 3
     assert all("gpu" not in job["gpus"] and "cpu=1" in job["tres"] for job in encodes)
