@@ -213,8 +213,16 @@ class _Work:
                 return Outcome(task, "found", found)
             unchanged = partial(check_unchanged, video, self._store)
             unchanged()
-            index = self._staging.staged(stored_index(video, self._store))
-            self._compute(Task(segment, index, wanted, progress, careful, unchanged))
+            index = stored_index(video, self._store)
+            staged = self._staging.staged(index)
+            try:
+                self._compute(Task(segment, staged, wanted, progress, careful, unchanged))
+            except UnreadableVideo as error:
+                if not staged.copy:
+                    raise
+                # A disk of the node that fails is no fault of the video's.
+                log.warning("%s: %s; the video is read where it is", staged.copy, error.reason)
+                self._compute(Task(segment, index, wanted, progress, careful, unchanged))
             return Outcome(task, "done", [self._store.info(*entry) for entry in wanted])
         except UnreadableVideo as error:
             # As with a video that could not be read at the start: it is reported.

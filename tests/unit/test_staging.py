@@ -13,19 +13,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from clips import REPOSITORY
 
 from pvio.config import Settings, parse_settings
+from pvio.keys import predictions_key
 from pvio.manifest import Receipt
 from pvio.media.index import FrameIndex, load_index, pack_index
 from pvio.stages import staging
 from pvio.stages.encode import encode
-from pvio.stages.infer import infer
+from pvio.stages.infer import Inference, infer
 from pvio.stages.plan import make_plan
 from pvio.stages.probe import probe
+from pvio.stages.shard import Entry, _Work
 from pvio.stages.staging import Staging, stage_folder
 from pvio.store import Store
 
@@ -158,6 +160,19 @@ def test_results_do_not_depend_on_the_stage(tmp_path: Path, stage: Path, notes: 
     got = run(tmp_path / "with", stage)
     assert len(got[1]) == 5
     assert got == run(tmp_path / "without", None)
+
+
+def test_a_copy_that_cannot_be_read_is_no_fault_of_the_video(tmp_path: Path, notes: Any):
+    plan, settings = job(tmp_path / "cache", SAMPLES[:1])
+    part = next(plan.parts("infer"))
+    store = Store(settings.cache)
+    key = predictions_key(part.videos[0], part.segments[0], settings, "a model")
+    lost = SimpleNamespace(staged=lambda index: replace(index, copy=str(tmp_path / "lost.mp4")))
+    wanted: dict[int, tuple[Entry, ...]] = {0: (("predictions", key),)}
+    work = _Work(part, wanted, store, 9, cast(Any, lost), Inference(settings, store, 1))
+    outcome = work(0, False, lambda n: None)
+    assert outcome.kind == "done", outcome
+    assert outcome.value[-1]["status"] == {"ok": 100}
 
 
 def test_models_see_the_path_of_the_video_itself(tmp_path: Path, stage: Path, notes: Any):
