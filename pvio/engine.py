@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +16,7 @@ import torch
 from pvio.config import Settings
 from pvio.errors import ModelError
 from pvio.media.behind import Behind
-from pvio.media.decoded import SHOWN, Status
+from pvio.media.decoded import SHOWN, Decoded, Status
 from pvio.media.guarded import GuardedReader
 from pvio.media.index import FrameIndex
 from pvio.media.nearest import first_picture_from, last_picture_before
@@ -183,7 +182,8 @@ class Engine:
             if frames_sink is not None:
                 hand_over = partial(_hand_over, sink=frames_sink)
                 behind = stack.enter_context(Behind(hand_over, BATCHES_BEHIND))
-            for batch in self._batches(reader, converter, start, stop):
+            batches = contextlib.closing(self._batches(reader, converter, start, stop))
+            for batch in stack.enter_context(batches):
                 decoding += batch.decode_seconds
                 for rank, status in batch.status.items():
                     result.table.set_status(rank, status)
@@ -252,45 +252,35 @@ class Engine:
 
     def _batches(
         self, reader: GuardedReader, converter: Converter, start: int, stop: int
-    ) -> Iterator[Batch]:
-        """Batches, decoded ahead in a thread; a batch's buffer is valid until the next one."""
+    ) -> Generator[Batch]:
+        """Batches, made ahead in a thread; a batch's buffer is valid until the next one."""
         size = min(self.settings.model.batch_size, stop - start)
         free: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
-        for buffer in self.transfer.buffers(BATCHES_AHEAD + 2, (size, *converter.shape)):
+        buffers = self.transfer.buffers(BATCHES_AHEAD + 2, (size, *converter.shape))
+        for buffer in buffers:
             free.put(buffer)
-        ready: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
 
-        def decode() -> None:
-            try:
-                # Closed here, in any case: nothing may decode on when the reader is closed.
-                with contextlib.closing(reader.frames(start, stop)) as frames:
-                    for first in range(start, stop, size):
-                        buffer = free.get()
-                        if buffer is None:
-                            return
-                        last = min(first + size, stop)
-                        ready.put(_fill(frames, first, last, buffer, converter, self.transfer))
-                ready.put(None)
-            except BaseException as error:
-                ready.put(error)
+        def fill(start: int, frames: Iterator[Decoded]) -> Iterator[tuple[Batch, int]]:
+            for first in range(start, stop, size):
+                buffer = free.get()
+                if buffer is None:
+                    return
+                last = min(first + size, stop)
+                yield _fill(frames, last, buffer, converter, self.transfer), last
 
-        thread = threading.Thread(target=decode, name="pvio-decode", daemon=True)
-        thread.start()
+        batches = reader.made_of(start, stop, fill, depth=len(buffers))
         try:
-            while (batch := ready.get()) is not None:
-                if isinstance(batch, BaseException):
-                    raise batch
+            for batch in batches:
                 yield batch
                 if batch.sent is not None:
                     self.transfer.done_with(batch.sent)
                 free.put(batch.buffer)
         finally:
             reader.cancel()
-            free.put(None)
-            while thread.is_alive():
-                # The decoder stops at the next free buffer that is None; give it all it may take.
-                free.put(None)
-                thread.join(0.1)
+            free.put(None)  # whoever waits for one
+            batches.close()
+            if reader.left_behind:
+                self.transfer.forget_buffers()
             self.transfer.finish()
 
     def _call(self, ranks: list[int], sent: Sent) -> dict[str, np.ndarray]:
@@ -355,8 +345,7 @@ def as_pictures(frames: np.ndarray) -> np.ndarray:
 
 
 def _fill(
-    frames: Iterator[Any],
-    first: int,
+    frames: Iterator[Decoded],
     stop: int,
     buffer: np.ndarray,
     converter: Converter,
@@ -367,7 +356,7 @@ def _fill(
     status: dict[int, Status] = {}
     for decoded in frames:
         status[decoded.rank] = decoded.status
-        if decoded.status in SHOWN:
+        if decoded.picture is not None and decoded.status in SHOWN:
             converter.into(decoded.picture, buffer[len(ranks)])
             ranks.append(decoded.rank)
         if decoded.rank == stop - 1:

@@ -61,6 +61,10 @@ class Transfer:
             self._buffers = [self._memory(shape) for _ in range(n)]
         return self._buffers
 
+    def forget_buffers(self) -> None:
+        """Somebody may still write to the buffers: take others the next time."""
+        self._buffers = []
+
     def _memory(self, shape: tuple[int, ...]) -> np.ndarray:
         return np.empty(shape, np.uint8)
 

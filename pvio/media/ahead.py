@@ -21,14 +21,30 @@ class Stalled(Exception):
     """No item came within the time limit; the thread that makes them is left to itself."""
 
 
+class Pulse:
+    """When whoever makes an item last gave a sign of life, by the monotonic clock.
+
+    Attributes:
+        at: seconds.
+    """
+
+    def __init__(self) -> None:
+        self.at = time.monotonic()
+
+    def beat(self) -> None:
+        self.at = time.monotonic()
+
+
 class Ahead(Generic[Item]):
     """Iterates over items, of which some are made before they are asked for.
 
     Args:
         items: runs in a thread of its own; closed there, too.
         depth: items that may wait.
-        limit: seconds to wait for one.
+        limit: seconds to wait for one, and behind a sign of life from its maker.
         cancelled: ends the iteration, also while it waits, when it is set.
+        pulse: of the maker, if it takes long.
+        group: after so many items whoever waits is woken; before, a glance finds them.
 
     Raises:
         Stalled: by the iteration, when no item came within the limit.
@@ -36,15 +52,21 @@ class Ahead(Generic[Item]):
     """
 
     def __init__(
-        self, items: Generator[Item], depth: int, limit: float, cancelled: threading.Event
+        self,
+        items: Generator[Item],
+        depth: int,
+        limit: float,
+        cancelled: threading.Event,
+        pulse: Pulse | None = None,
+        group: int = 1,
     ):
         self._items, self._limit, self._cancelled = items, limit, cancelled
+        self._pulse, self._group = pulse or Pulse(), group
         self._ready: deque[tuple[Any, BaseException | None]] = deque()
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._group = max(1, depth // 2)
         self._room = threading.Semaphore(depth)
         self._closed = False
-        self._thread = threading.Thread(target=self._make, name="pvio-ahead", daemon=True)
+        self._thread = threading.Thread(target=self._make, name="pvio-decode", daemon=True)
 
     @property
     def is_running(self) -> bool:
@@ -73,11 +95,11 @@ class Ahead(Generic[Item]):
             self._thread.join(farewell)
 
     def _next(self) -> tuple[Any, BaseException | None]:
-        deadline = time.monotonic() + self._limit
+        began = time.monotonic()
         while not self._cancelled.is_set():
             if self._ready:
                 return self._ready.popleft()
-            if time.monotonic() > deadline:
+            if time.monotonic() > max(began, self._pulse.at) + self._limit:
                 raise Stalled
             with contextlib.suppress(queue.Empty):
                 self._wakes.get(timeout=_GLANCE)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import TypeVar
 
-from pvio.media.ahead import Ahead, Stalled
+from pvio.media.ahead import Ahead, Pulse, Stalled
 from pvio.media.decoded import Decoded, Reader
 from pvio.media.index import FrameIndex
 from pvio.media.isolated import Convert, IsolatedFrames
@@ -15,8 +16,13 @@ from pvio.media.read import open_reader
 
 log = logging.getLogger(__name__)
 
-# Frames decoded before they are asked for.
-_DEPTH = 8
+Item = TypeVar("Item")
+# Takes frames in order, the first of this rank; yields what it makes of them, and the next rank.
+Make = Callable[[int, Iterator[Decoded]], Iterator[tuple[Item, int]]]
+
+# Frames decoded before they are asked for. To wake a thread for every one of them costs as much as
+# to copy a small one.
+_DEPTH, _GROUP = 8, 4
 # How often decoding is taken up again behind a place at which it hangs.
 _ATTEMPTS = 3
 
@@ -37,6 +43,7 @@ class GuardedReader:
 
     Attributes:
         given_up: why frames were given up, as words; "" while none were.
+        left_behind: whether a thread hangs in the decoder; it may still write where it was told to.
     """
 
     def __init__(
@@ -49,30 +56,52 @@ class GuardedReader:
     ):
         self.index = index
         self.given_up = ""
+        self.left_behind = False
+        self._decoded_to = 0
         self._decoder, self._limit, self._convert = decoder, limit, convert
         self._cancelled = threading.Event()
         self._reader: Reader | None = None if isolated else open_reader(index, decoder)
 
     def frames(self, start: int, stop: int) -> Generator[Decoded]:
         """See `Reader.frames`. To be closed, or used up, before the reader is closed."""
+        return self.made_of(start, stop, _as_they_come, _DEPTH, _GROUP)
+
+    def made_of(
+        self, start: int, stop: int, make: Make[Item], depth: int, group: int = 1
+    ) -> Generator[Item]:
+        """What is made of the frames, by the thread that decodes them.
+
+        To be closed, or used up, before the reader is closed.
+
+        Args:
+            start, stop: ranks.
+            make: what it has begun when the decoder hangs is given up; another call goes on behind
+                the last item.
+            depth, group: of items, see `Ahead`.
+        """
         expected = start
         if self._reader is not None:
-            frames = self._ahead(_generator(self._reader, start, stop))
+            pulse = Pulse()
+            frames = self._watched(self._reader, start, stop, pulse)
+            items = Ahead(
+                _run(make, start, frames), depth, self._limit, self._cancelled, pulse, group
+            )
             try:
-                with contextlib.closing(iter(frames)) as each:
-                    for decoded in each:
-                        yield decoded
-                        expected = decoded.rank + 1
+                with contextlib.closing(iter(items)) as each:
+                    for item, following in each:
+                        yield item
+                        expected = following
                 return
             except Stalled:
                 log.warning(
                     "%s: no frame %d within %g s; a sub-process tries again",
-                    *(self.index.path, expected, self._limit),
+                    *(self.index.path, self._decoded_to, self._limit),
                 )
             finally:
-                if frames.is_running:  # in the decoder: its reader must not be closed
-                    self._reader = None
-        yield from self._isolated(expected, stop)
+                if items.is_running:  # in the decoder: its reader must not be closed
+                    self._reader, self.left_behind = None, True
+        for item, _ in make(expected, self._isolated(expected, stop)):
+            yield item
 
     def cancel(self) -> None:
         """Let `frames` end early, also when it waits for a frame in another thread."""
@@ -89,7 +118,9 @@ class GuardedReader:
             what = "crashed"
             process = IsolatedFrames(self.index, self._decoder, expected, stop, self._convert)
             try:
-                for decoded in self._ahead(process.frames()):
+                for decoded in Ahead(
+                    process.frames(), _DEPTH, self._limit, self._cancelled, group=_GROUP
+                ):
                     yield decoded
                     expected = decoded.rank + 1
             except Stalled:
@@ -111,8 +142,14 @@ class GuardedReader:
             if expected >= stop:
                 return
 
-    def _ahead(self, frames: Generator[Decoded]) -> Ahead[Decoded]:
-        return Ahead(frames, _DEPTH, self._limit, self._cancelled)
+    def _watched(self, reader: Reader, start: int, stop: int, pulse: Pulse) -> Generator[Decoded]:
+        self._decoded_to = start
+        for decoded in reader.frames(start, stop):
+            if self._cancelled.is_set():
+                return
+            pulse.beat()
+            self._decoded_to = decoded.rank + 1
+            yield decoded
 
     def _keyframe_behind(self, rank: int, stop: int) -> int:
         """Rank of the first keyframe after `rank`, at most `stop`."""
@@ -120,5 +157,11 @@ class GuardedReader:
         return min(int(later[0]), stop) if len(later) else stop
 
 
-def _generator(reader: Reader, start: int, stop: int) -> Generator[Decoded, None, None]:
-    yield from reader.frames(start, stop)
+def _run(make: Make[Item], start: int, frames: Generator[Decoded]) -> Generator[tuple[Item, int]]:
+    with contextlib.closing(frames):
+        yield from make(start, frames)
+
+
+def _as_they_come(_: int, frames: Iterator[Decoded]) -> Iterator[tuple[Decoded, int]]:
+    for decoded in frames:
+        yield decoded, decoded.rank + 1

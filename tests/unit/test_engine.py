@@ -324,7 +324,7 @@ def test_an_exception_on_the_way_to_the_model_leaves_no_thread(clip: Clip, engin
         with pytest.raises(MemoryError, match="the device is full"):
             model.run(index, 0, 40)
     left = set(threading.enumerate()) - before
-    assert not [t for t in left if t.name in ("pvio-decode", "pvio-ahead")]
+    assert not [thread for thread in left if thread.name == "pvio-decode"]
 
 
 def test_prepare_sees_every_video_once(engine: Any, index: FrameIndex, clip: Clip):
@@ -547,6 +547,38 @@ def test_decoding_stays_a_bounded_number_of_batches_ahead(
     model.run(index, 0, 40)
     # Batches that wait, one in the making and the one at the model.
     assert max(ahead) <= 2 * (BATCHES_AHEAD + 2)
+
+
+def test_a_thread_that_is_left_behind_writes_to_no_batch(
+    engine: Any, index: FrameIndex, monkeypatch: pytest.MonkeyPatch
+):
+    expected = columns(engine("pixels"), index)["pixels"]
+    model = engine("pixels")
+    model.settings = model.settings.model_copy(update={"decoder_timeout": 0.5})
+    convert, stuck, goes_on = pvio.engine.Converter.into, threading.Event(), threading.Event()
+
+    def into(self: Any, picture: Any, out: np.ndarray) -> None:
+        if not stuck.is_set() and out.ctypes.data == model.transfer._buffers[2].ctypes.data:
+            stuck.set()
+            goes_on.wait(60)
+            out[...] = 255
+            return
+        convert(self, picture, out)
+
+    monkeypatch.setattr(pvio.engine.Converter, "into", into)
+    assert np.array_equal(columns(model, index)["pixels"], expected)
+    (left_behind,) = decoding_threads()
+    pixels = model.model
+
+    def late(frames: torch.Tensor) -> Any:
+        time.sleep(0.1)  # all buffers are filled
+        goes_on.set()
+        left_behind.join()
+        return pixels(frames)
+
+    model.model = late
+    assert np.array_equal(columns(model, index)["pixels"], expected)
+    assert decoding_threads() == []
 
 
 @pytest.mark.parametrize(
