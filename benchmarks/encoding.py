@@ -38,7 +38,7 @@ QUALITY = ("-c:v", "libx264", "-crf", "18", "-preset", "medium")
 def rows(setting: Setting) -> Iterator[Row]:
     for clip in CLIPS:
         name = Path(clip).stem
-        frames = 24 if setting.small else 300
+        frames = 24 if setting.small else 200
         files = copies(setting, clip, 2 * CORES, frames)
         job = Encoding(setting.folder / f"encoding-{name}", files)
         what = f"overlay, {name}, {CORES} jobs"

@@ -40,7 +40,9 @@ def rows(setting: Setting) -> Iterator[Row]:
     for clips in CLIPS:
         name = " and ".join(Path(clip).stem for clip in clips)
         for kind, options in KINDS.items():
-            files = mixed(setting, clips, 12 if kind == "luma" else 6, frames)
+            # For about as long of each.
+            n = (4, 6) if "1024" in name else (6, 12)
+            files = mixed(setting, clips, n[kind == "luma"], frames)
             what = f"loader, {name}, {kind}, {CORES} workers"
             aim = "≥ 8 × peer" if kind == "float32 RGB" and "1024" in name else AIMS[kind]
             if kind == "float32 RGB":

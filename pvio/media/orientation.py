@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import struct
-import threading
-from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import av
@@ -15,8 +14,9 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
 from pvio.errors import UnreadableVideo
-from pvio.media.ahead import Ahead, Stalled
+from pvio.media.ahead import Stalled
 from pvio.media.container import open_container
+from pvio.media.time_limit import within
 
 # Seconds to wait for the first picture of a video.
 _PATIENCE = 120.0
@@ -61,30 +61,29 @@ def display_orientation(path: str, stream: Any, first: list[av.Packet]) -> Orien
         UnreadableVideo: when the decoder hangs.
     """
     try:
-        for orientations in (_among(stream, first), _from_start(path, stream.index)):
-            for found in Ahead(orientations, 1, _PATIENCE, threading.Event()):
-                return found
+        found = within(_PATIENCE, partial(_among, stream, first))
+        found = found or within(_PATIENCE, partial(_from_start, path, stream.index))
     except Stalled:
         raise UnreadableVideo(path, "its decoder hangs") from None
-    return Orientation()
+    return found or Orientation()
 
 
-def _among(stream: Any, packets: list[av.Packet]) -> Generator[Orientation]:
+def _among(stream: Any, packets: list[av.Packet]) -> Orientation | None:
     stream.codec_context.thread_count = 1
     with contextlib.suppress(av.error.FFmpegError):
         for packet in packets:
             for frame in packet.decode():
-                yield orientation_of(frame)
-                return
+                return orientation_of(frame)
+    return None
 
 
-def _from_start(path: str, stream_index: int) -> Generator[Orientation]:
+def _from_start(path: str, stream_index: int) -> Orientation | None:
     with contextlib.suppress(av.error.FFmpegError), open_container(path) as container:
         stream = container.streams[stream_index]
         stream.codec_context.thread_count = 1
         for frame in container.decode(stream):
-            yield orientation_of(frame)
-            return
+            return orientation_of(frame)
+    return None
 
 
 def orientation_of(frame: Any) -> Orientation:
