@@ -15,7 +15,7 @@ from pvio.errors import EncodeError
 from pvio.media.complaints import listen
 from pvio.media.encoder_options import encoder_options
 from pvio.media.output_format import OutputFormat, say_once
-from pvio.media.picture import plane_view
+from pvio.media.picture import plane_views
 
 # The container of a segment in the store: takes any codec and exact time stamps.
 SEGMENT_FORMAT = "nut"
@@ -73,7 +73,7 @@ class SegmentEncoder:
             The planes of the frame itself, writable until it is encoded.
         """
         self._frame.make_writable()  # the encoder may still hold the samples of the frame before
-        own = [plane_view(self._frame, number) for number in range(3)]
+        own = plane_views(self._frame, range(3))
         for target, plane in zip(own, planes, strict=True):
             target[...] = plane
         return own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -24,8 +25,16 @@ _PLANAR_RGB_FROM = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p")
 
 def plane_view(frame: av.VideoFrame, number: int) -> np.ndarray:
     """A plane of a planar frame as a view: H×W, uint8, or uint16 for more than 8 bits."""
-    plane = frame.planes[number]
-    dtype = _sample_type(frame.format.name, number)
+    return plane_views(frame, (number,))[0]
+
+
+def plane_views(frame: av.VideoFrame, numbers: Iterable[int]) -> list[np.ndarray]:
+    """Several planes, see `plane_view`; PyAV makes all of them whenever it is asked for one."""
+    planes, name = frame.planes, frame.format.name
+    return [_view(planes[number], _sample_type(name, number)) for number in numbers]
+
+
+def _view(plane: Any, dtype: np.dtype) -> np.ndarray:
     shape, strides = (plane.height, plane.width), (plane.line_size, dtype.itemsize)
     return np.ndarray(shape, dtype, memoryview(plane), 0, strides)
 
@@ -97,8 +106,8 @@ class Converter:
                 out[...] = pixels.transpose(2, 0, 1) if self._planar else pixels
         elif self._is_rgb and self._planar and self._has_fast_planes(picture):
             frame = self._resize_to_rgb(picture, "gbrp")
-            for plane, number in zip(out, (2, 0, 1), strict=True):
-                plane[...] = self._orientation.apply(plane_view(frame, number))
+            for plane, view in zip(out, plane_views(frame, (2, 0, 1)), strict=True):
+                plane[...] = self._orientation.apply(view)
         elif self._is_rgb:
             frame = self._resize_to_rgb(picture, "rgb24")
             rows = np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(frame.height, -1)

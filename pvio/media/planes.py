@@ -21,7 +21,7 @@ from pvio.media.output_format import (
     is_gray,
     is_rgb,
 )
-from pvio.media.picture import plane_view
+from pvio.media.picture import plane_view, plane_views
 
 # Planar YUV whose samples a planar format of the same layout and depth takes as they are.
 _PLANAR = re.compile(r"^yuv[aj]?(4\d\dp(?:\d+le)?)$")
@@ -74,7 +74,7 @@ class PlanarConverter:
             frame = self._recoloured(frame)
         elif not planar or f"yuv{planar[1]}" != self._output.pixel_format:
             frame = self._converted(frame)
-        return [self._orientation.apply(plane_view(frame, number)) for number in range(3)]
+        return [self._orientation.apply(view) for view in plane_views(frame, range(3))]
 
     def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
         output, from_rgb = self._output, is_rgb(frame.format.name)
@@ -136,7 +136,7 @@ class RgbConverter:
             interpolation=Interpolation.BICUBIC,
             threads=1,
         )
-        return [plane_view(frame, number) for number in range(3)]
+        return plane_views(frame, range(3))
 
 
 def empty_planes(output: OutputFormat) -> list[np.ndarray]:
