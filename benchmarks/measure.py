@@ -172,7 +172,9 @@ def ffmpeg_decode_rate(files: list[Path], n_frames: int) -> float:
         names.write_text("".join(f"file '{file}'\n" for file in share))
         source = ["-f", "concat", "-safe", "0", "-i", str(names)]
         # Quiet: where files of two kinds follow on each other, it has much to say on times.
-        commands.append([FFMPEG, "-v", "fatal", "-threads", "1", *source, "-an", "-f", "null", "-"])
+        command = [FFMPEG, "-v", "fatal", "-threads", "1", *source, "-an"]
+        # And it would bring all pictures to the size of the first.
+        commands.append([*command, "-noautoscale", "-f", "null", "-"])
     began = time.perf_counter()
     running = [subprocess.Popen(command) for command in commands]
     if any(process.wait() for process in running):

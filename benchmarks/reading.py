@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -17,7 +19,6 @@ from benchmarks.measure import (
     copies,
     printed_number,
     python,
-    seconds,
     side_by_side,
 )
 from pvio.media.ffmpeg_libraries import environment_for_torchcodec
@@ -34,8 +35,12 @@ torch.set_num_threads(1)
 decoder = VideoDecoder(sys.argv[1], num_ffmpeg_threads=1, dimension_order="NHWC")
 n = len(decoder)
 began = time.perf_counter()
-for start in range(0, n, 32):
-    decoder.get_frames_in_range(start, min(start + 32, n))
+if sys.argv[2] == "batches":
+    for start in range(0, n, 32):
+        decoder.get_frames_in_range(start, min(start + 32, n))
+else:
+    for number in range(n):
+        decoder.get_frame_at(number)
 print("RESULT", n / (time.perf_counter() - began))
 """
 CLIPS = ("fly_arena_1024.mp4", "fly_pair_384.mp4", "mouse_396x406.mp4")
@@ -48,19 +53,26 @@ def rows(setting: Setting) -> Iterator[Row]:
         for channels in ("gray", "rgb"):
             what = f"reader, {Path(clip).stem}, {channels}, 1 thread"
             ours, limit = partial(read_rate, index, channels), partial(ffmpeg_rate, index)
-            peers = {"torchcodec": partial(torchcodec_rate, path)} if channels == "rgb" else {}
+            peers = {}
+            if channels == "rgb":
+                for how in ("batches", "one by one"):
+                    peers[f"torchcodec, {how}"] = partial(torchcodec_rate, path, how)
             yield side_by_side(setting, what, "frames/s", "", ours, limit=limit, peers=peers)
 
 
 def ffmpeg_rate(index: FrameIndex) -> float:
-    command = [FFMPEG, "-v", "error", "-threads", "1", "-i", index.path, "-an"]
-    return index.n_frames / seconds([*command, "-f", "null", "-"])
+    """Frames a second by FFmpeg's own clock, which starts when the file is open."""
+    command = [FFMPEG, "-benchmark", "-threads", "1", "-i", index.path, "-an", "-f", "null", "-"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    found = re.search(r"^bench: .*rtime=([\d.]+)s", said, re.MULTILINE)
+    assert found is not None
+    return index.n_frames / float(found[1])
 
 
-def torchcodec_rate(path: Path) -> float:
+def torchcodec_rate(path: Path, how: str) -> float:
     environment = environment_for_torchcodec() or dict(os.environ)
     libraries = environment.get("LD_LIBRARY_PATH", "")
-    return printed_number(python("-c", TORCHCODEC, path), LD_LIBRARY_PATH=libraries)
+    return printed_number(python("-c", TORCHCODEC, path, how), LD_LIBRARY_PATH=libraries)
 
 
 def read_rate(index: FrameIndex, channels: str) -> float:

@@ -113,7 +113,6 @@ class Ahead(Generic[Item]):
                 if self._closed:
                     return
                 self._ready.append((item, None))
-                del item  # pictures are large
                 # To wake a thread for every picture costs as much as to copy a small one. One that
                 # waits while the next takes its time is found by a glance.
                 if number % self._group == 0:

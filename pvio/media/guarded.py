@@ -100,8 +100,9 @@ class GuardedReader:
             finally:
                 if items.is_running:  # in the decoder: its reader must not be closed
                     self._reader, self.left_behind = None, True
-        for item, _ in make(expected, self._isolated(expected, stop)):
-            yield item
+        with contextlib.closing(self._isolated(expected, stop)) as decoded:
+            for item, _ in make(expected, decoded):
+                yield item
 
     def cancel(self) -> None:
         """Let `frames` end early, also when it waits for a frame in another thread."""
@@ -112,7 +113,7 @@ class GuardedReader:
         if self._reader is not None:
             self._reader.close()
 
-    def _isolated(self, start: int, stop: int) -> Iterator[Decoded]:
+    def _isolated(self, start: int, stop: int) -> Generator[Decoded]:
         expected = start
         for attempt in range(_ATTEMPTS):
             what = "crashed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable
@@ -15,26 +14,33 @@ Result = TypeVar("Result")
 _local = threading.local()
 
 
-def within(seconds: float, function: Callable[[], Result]) -> Result:
-    """What a function returns, which runs in another thread.
+def keep_helper() -> None:
+    """Let `within` use the same thread again for all calls from this thread.
 
-    To start a thread takes as long as to decode a small picture, so each thread that calls this
-    keeps its helper. One that hangs is left to itself.
+    To start one takes as long as to decode a small picture. For threads and processes of a pool:
+    elsewhere a thread that stays would be in the way of whoever forks.
+    """
+    _local.keeps = True
+
+
+def within(seconds: float, function: Callable[[], Result]) -> Result:
+    """What a function returns, which runs in another thread; one that hangs is left to itself.
 
     Raises:
         Stalled: when it takes longer.
         Exception: what the function raised.
     """
-    helper: _Helper | None = getattr(_local, "helper", None)
-    if helper is None or helper.pid != os.getpid():  # a forked process has no threads
-        helper = _Helper()
+    helper = getattr(_local, "helper", None) or _Helper()
     _local.helper = None
     helper.calls.put(function)
     try:
         value, error = helper.results.get(timeout=seconds)
     except queue.Empty:
         raise Stalled from None
-    _local.helper = helper
+    if getattr(_local, "keeps", False):
+        _local.helper = helper
+    else:
+        helper.end()
     if error is not None:
         raise error
     return value
@@ -44,13 +50,16 @@ class _Helper:
     """A thread that makes one call after the other, until nothing refers to this any more."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.results: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
-        thread = threading.Thread(
+        self._thread = threading.Thread(
             target=_serve, args=(self.calls, self.results), name="pvio-helper", daemon=True
         )
-        thread.start()
+        self._thread.start()
+
+    def end(self) -> None:
+        self.calls.put(None)
+        self._thread.join()
 
     def __del__(self) -> None:
         self.calls.put(None)

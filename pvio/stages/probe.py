@@ -13,6 +13,7 @@ from pvio.config import Settings
 from pvio.errors import UnreadableVideo
 from pvio.manifest import ProbedVideo
 from pvio.media.index import facts_of_stored, index_anew, index_key
+from pvio.media.time_limit import keep_helper
 from pvio.progress import ProgressReport
 from pvio.store import LOOKUP_THREADS, Store, StoreError
 
@@ -60,8 +61,8 @@ def probe(settings: Settings, threads: int = 1) -> list[ProbedVideo]:
 def _pool(threads: int, n: int) -> Executor:
     """Processes where there is enough to do: indexing a small file is more Python than waiting."""
     if threads > 1 and n > _WORTH_PROCESSES:
-        return ProcessPoolExecutor(threads, multiprocessing.get_context("spawn"))
-    return ThreadPoolExecutor(threads)
+        return ProcessPoolExecutor(threads, multiprocessing.get_context("spawn"), keep_helper)
+    return ThreadPoolExecutor(threads, initializer=keep_helper)
 
 
 def known_video(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pvio.media.orientation
 from pvio.errors import UnreadableVideo
 from pvio.media.ahead import Stalled
 from pvio.media.index import load_index
-from pvio.media.time_limit import within
+from pvio.media.time_limit import keep_helper, within
 
 
 def test_a_value_comes_back_and_errors_do_too():
@@ -28,10 +28,22 @@ def int_of(text: str) -> int:
     raise ValueError(text)
 
 
-def test_a_caller_keeps_its_thread():
-    threads = {within(10, threading.get_ident) for _ in range(5)}
-    assert len(threads) == 1
-    assert threads != {threading.get_ident()}
+def test_no_thread_stays_unless_asked_for():
+    assert within(10, threading.current_thread) is not threading.current_thread()
+    assert not helpers()
+
+
+def helpers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "pvio-helper"]
+
+
+def test_a_thread_of_a_pool_keeps_its_helper_until_it_ends():
+    with ThreadPoolExecutor(1, initializer=keep_helper) as pool:
+        found = {pool.submit(within, 10, threading.current_thread).result() for _ in range(5)}
+        assert found == set(helpers())
+    (helper,) = found
+    helper.join(5)
+    assert not helper.is_alive()
 
 
 def test_a_call_that_hangs_is_given_up_and_the_next_one_is_made():
@@ -43,31 +55,6 @@ def test_a_call_that_hangs_is_given_up_and_the_next_one_is_made():
     assert within(10, lambda: 5) == 5
     goes_on.set()
     assert within(10, lambda: 6) == 6
-
-
-def test_the_thread_ends_with_its_caller():
-    helpers: list[threading.Thread] = []
-    caller = threading.Thread(
-        target=lambda: helpers.append(within(10, lambda: threading.current_thread()))
-    )
-    caller.start()
-    caller.join()
-    helpers[0].join(5)
-    assert not helpers[0].is_alive()
-
-
-@pytest.mark.skipif(
-    "fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork"
-)
-def test_a_forked_process_has_a_helper_of_its_own():
-    within(10, lambda: 1)
-    context: Any = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-    process = context.Process(target=lambda: answers.put(within(10, lambda: 7)))
-    process.start()
-    process.join(20)
-    assert process.exitcode == 0
-    assert answers.get() == 7
 
 
 def test_a_video_at_whose_first_picture_the_decoder_hangs_is_unreadable(
