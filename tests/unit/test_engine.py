@@ -268,18 +268,23 @@ def test_the_models_own_exception_is_the_cause(engine: Any, index: FrameIndex):
     assert isinstance(caught.value.__cause__, ValueError)
 
 
-def decoding_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "pvio-decode"]
+@pytest.fixture
+def decoding_threads() -> Callable[[], list[threading.Thread]]:
+    """Those that decode, of this test."""
+    before = set(threading.enumerate())
+    return lambda: [
+        thread for thread in set(threading.enumerate()) - before if thread.name == "pvio-decode"
+    ]
 
 
-def test_decoding_ends_when_the_model_raises(engine: Any, index: FrameIndex):
+def test_decoding_ends_when_the_model_raises(engine: Any, index: FrameIndex, decoding_threads: Any):
     model = engine("Failing", batch_size=2)
     with pytest.raises(ModelError):
         model.run(index, 0, 40)
     assert decoding_threads() == []
 
 
-def test_decoding_ends_with_the_segment(engine: Any, index: FrameIndex):
+def test_decoding_ends_with_the_segment(engine: Any, index: FrameIndex, decoding_threads: Any):
     columns(engine("mean"), index)
     assert decoding_threads() == []
 
@@ -292,7 +297,7 @@ def test_an_engine_works_on_after_a_model_raised(engine: Any, index: FrameIndex)
 
 
 def test_an_exception_while_decoding_reaches_the_caller(
-    engine: Any, index: FrameIndex, monkeypatch: pytest.MonkeyPatch
+    engine: Any, index: FrameIndex, monkeypatch: pytest.MonkeyPatch, decoding_threads: Any
 ):
     def broken(*args: Any) -> Iterator[Any]:
         raise OSError("the disk is gone")
@@ -305,10 +310,11 @@ def test_an_exception_while_decoding_reaches_the_caller(
     assert decoding_threads() == []
 
 
-def test_an_exception_on_the_way_to_the_model_leaves_no_thread(clip: Clip, engine: Any):
+def test_an_exception_on_the_way_to_the_model_leaves_no_thread(
+    clip: Clip, engine: Any, decoding_threads: Any
+):
     index = load_index(clip("b_frames.mp4"))
     model = engine("mean", batch_size=2)
-    before = set(threading.enumerate())
     sends = 0
     send = model.transfer.send
 
@@ -323,8 +329,7 @@ def test_an_exception_on_the_way_to_the_model_leaves_no_thread(clip: Clip, engin
     for _ in range(20):
         with pytest.raises(MemoryError, match="the device is full"):
             model.run(index, 0, 40)
-    left = set(threading.enumerate()) - before
-    assert not [thread for thread in left if thread.name == "pvio-decode"]
+    assert decoding_threads() == []
 
 
 def test_prepare_sees_every_video_once(engine: Any, index: FrameIndex, clip: Clip):
@@ -550,11 +555,11 @@ def test_decoding_stays_a_bounded_number_of_batches_ahead(
 
 
 def test_a_thread_that_is_left_behind_writes_to_no_batch(
-    engine: Any, index: FrameIndex, monkeypatch: pytest.MonkeyPatch
+    engine: Any, index: FrameIndex, monkeypatch: pytest.MonkeyPatch, decoding_threads: Any
 ):
     expected = columns(engine("pixels"), index)["pixels"]
     model = engine("pixels")
-    model.settings = model.settings.model_copy(update={"decoder_timeout": 0.5})
+    model.settings = model.settings.model_copy(update={"decoder_timeout": 8.0})
     convert, stuck, goes_on = pvio.engine.Converter.into, threading.Event(), threading.Event()
 
     def into(self: Any, picture: Any, out: np.ndarray) -> None:
