@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("groups", nargs="*", help=f"of {', '.join(GROUPS)}; all when none is given")
     parser.add_argument("--rounds", type=int, default=2, help="measurements of each")
     parser.add_argument("--small", action="store_true", help="a few frames: does it run?")
-    parser.add_argument("--no-peers", action="store_true", help="do not install the peers")
+    parser.add_argument("--no-peers", action="store_true", help="do not install parallel-video-io")
     arguments = parser.parse_args()
     unknown = set(arguments.groups) - set(GROUPS)
     if unknown:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 config_option = click.option(
     "--config",
+    "--configfile",  # as Snakemake calls it
     "config",
     default="config.yaml",
     show_default=True,
@@ -54,6 +55,11 @@ class _Group(click.Group):
             return super().invoke(context)
         except PvioError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise click.ClickException(
+                "interrupted (Ctrl-C). What was finished is kept: the same command goes on from "
+                "there"
+            ) from error
         except SystemExit as error:
             if error.code == 128 + signal.SIGTERM:
                 click.echo(

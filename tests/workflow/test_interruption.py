@@ -55,6 +55,8 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
         process.communicate(timeout=60)
     if how == signal.SIGTERM:  # as from a scheduler: the log says that it was no fault of the job's
         assert "Error: ended from outside (SIGTERM)" in project.logs()
+    if how == signal.SIGINT:
+        assert "Error: interrupted (Ctrl-C)" in project.logs()
     assert not (project.folder / "results/summary.tsv").exists()
     project.run("--unlock", **SETTINGS, shards=shards)
     project.run("--rerun-incomplete", **SETTINGS, shards=shards)
