@@ -23,6 +23,8 @@ from pvio.media.ffmpeg_libraries import environment_for_torchcodec
 
 MIX = ("fly_pair_384.mp4", "made_640x480.mp4")
 CLIPS = (("fly_arena_1024.mp4",), *((clip,) for clip in MIX), ("mouse_396x406.mp4",), MIX)
+# Of RGB, that they take about as long; of luma twice as many.
+N_FILES = dict(zip(CLIPS, (4, 6, 4, 6, 4), strict=True))
 KINDS: dict[str, dict[str, str]] = {
     "float32 RGB": {},
     "uint8 RGB": {"dtype": "uint8"},
@@ -40,9 +42,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     for clips in CLIPS:
         name = " and ".join(Path(clip).stem for clip in clips)
         for kind, options in KINDS.items():
-            # For about as long of each.
-            n = (4, 6) if "1024" in name else (6, 12)
-            files = mixed(setting, clips, n[kind == "luma"], frames)
+            files = mixed(setting, clips, N_FILES[clips] * (2 if kind == "luma" else 1), frames)
             what = f"loader, {name}, {kind}, {CORES} workers"
             aim = "≥ 8 × peer" if kind == "float32 RGB" and "1024" in name else AIMS[kind]
             if kind == "float32 RGB":

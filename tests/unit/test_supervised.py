@@ -135,10 +135,13 @@ from pathlib import Path
 from pvio.stages.supervised import supervised
 
 def work(task, careful, progress):
-    Path(sys.argv[1], "pid").write_text(str(os.getpid()))
+    progress(os.getpid())
     time.sleep(600)
 
-list(supervised(work, [1], lambda n: None, Path(sys.argv[1])))
+def told(pid):  # in the parent, which by then is waiting
+    Path(sys.argv[1], "pid").write_text(str(pid))
+
+list(supervised(work, [1], told, Path(sys.argv[1])))
 """
 
 
