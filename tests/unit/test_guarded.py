@@ -18,6 +18,7 @@ from projects import HANGING_DECODER
 from pvio.config import OutputSettings
 from pvio.errors import UnreadableVideo
 from pvio.media.ahead import Ahead, Stalled
+from pvio.media.decoded import Decoded
 from pvio.media.guarded import GuardedReader
 from pvio.media.index import FrameIndex, load_index
 from pvio.media.isolated import IsolatedFrames
@@ -85,6 +86,26 @@ def test_a_wait_that_is_too_long_is_told_at_once():
         next(stream)
     assert time.monotonic() - began < 5
     wake.set()
+
+
+def test_the_limit_is_one_of_frames_and_not_of_what_is_made_of_them(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch
+):
+    index = load_index(clip("b_frames.mp4"))
+    whole = PyAVReader.frames
+
+    def slow(self: Any, start: int, stop: int) -> Iterator[Decoded]:
+        for decoded in whole(self, start, stop):
+            time.sleep(0.2)
+            yield decoded
+
+    def ranks(start: int, frames: Iterator[Decoded]) -> Iterator[tuple[list[int], int]]:
+        yield [decoded.rank for decoded in frames], 40
+
+    monkeypatch.setattr(PyAVReader, "frames", slow)
+    reader = GuardedReader(index, "pyav", 3, converter(index))
+    assert list(reader.made_of(0, 40, ranks, depth=1)) == [list(range(40))]  # in 8 seconds
+    assert not reader.left_behind
 
 
 def test_a_wait_that_is_no_longer_wanted_ends(clip: Clip, hang: Any):
