@@ -1,0 +1,57 @@
+"""Files of kinds that people really have: number of rows, times, luma and statuses of each."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from formats import Case, cases
+
+from pvio.collection import Source
+from pvio.errors import UnreadableVideo
+from pvio.media.index import load_index
+from pvio.media.picture import Converter
+from pvio.media.read import open_reader
+
+CASES = [pytest.param(case, id=case.name) for _, case in cases()]
+
+
+def test_the_names_are_unique():
+    names = [case.name for _, case in cases()]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_of_this_kind_gives_the_right_rows(case: Case, ffmpeg: Any, tmp_path: Path):
+    path = tmp_path / case.name
+    case.make(ffmpeg, path)
+    source = Source(str(path), "", path.is_dir())
+    if case.n_frames == 0:
+        with pytest.raises(UnreadableVideo, match=case.reason or None):
+            load_index(source)
+        return
+    index = load_index(source)
+    assert index.n_frames == case.n_frames
+    if case.size:
+        assert (index.height, index.width) == case.size
+    if case.rate:
+        assert float(index.rate) == pytest.approx(case.rate, rel=1e-3)
+    if case.times:
+        assert index.times == pytest.approx(np.array(case.times), abs=6e-4)
+    assert re.search(case.damage, index.damage) if case.damage else index.damage == ""
+    convert = Converter("gray", index.height, index.width, index.orientation)
+    reader = open_reader(index)
+    frames = list(reader.frames(0, index.n_frames))
+    reader.close()
+    assert [frame.rank for frame in frames] == list(range(case.n_frames))
+    assert Counter(frame.status for frame in frames) == (case.status or {"ok": case.n_frames})
+    if case.means:
+        for frame, mean in zip(frames, case.means, strict=True):
+            if mean is None:
+                assert frame.picture is None
+            else:
+                assert convert(frame.picture).mean() == pytest.approx(mean, abs=case.tolerance)
