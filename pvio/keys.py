@@ -9,7 +9,7 @@ from pvio.manifest import ProbedVideo
 from pvio.store import make_key
 
 # Raised when the same inputs give other results or another layout than the release before.
-PREDICTIONS_SCHEMA = 4
+PREDICTIONS_SCHEMA = 5
 VIDEO_SCHEMA = 3
 
 

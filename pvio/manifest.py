@@ -28,6 +28,7 @@ class ProbedVideo:
         digest: identifies its content.
         n_frames, height, width, rate, duration, codec, pix_fmt: facts; duration in seconds.
         damage: what is wrong with its container, though it can be read; "" when nothing is.
+        warning: what its user should know though nothing is wrong; mostly "".
     """
 
     name: str
@@ -45,6 +46,7 @@ class ProbedVideo:
     codec: str = ""
     pix_fmt: str = ""
     damage: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True)

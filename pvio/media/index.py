@@ -33,7 +33,7 @@ from pvio.store import Store, StoreError, file_digest, make_key
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 12
+SCHEMA = 13
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +62,8 @@ class FrameIndex:
         open_gops: whether pictures refer to others in front of the keyframe they are behind.
         last_duration: of the last frame, in units of `time_base`; 0 where no container tells.
         damage: what is wrong with the container, such as an end before the promised one; mostly "".
+        warning: what its user should know of a video that is all right, such as a stated rate that
+            is not believed; mostly "".
         copy: of the file or folder, to be decoded in its place; mostly "".
     """
 
@@ -85,6 +87,7 @@ class FrameIndex:
     open_gops: bool = False
     last_duration: int = 0
     damage: str = ""
+    warning: str = ""
     copy: str = ""
 
     @property

@@ -271,6 +271,7 @@ class _Assembler:
         )
         reasons = [
             video.damage,
+            video.warning,
             f"of {video.n_frames} rows {bad}" if bad else "",
             *self.given_up["infer"][number],
             *(

@@ -115,4 +115,5 @@ def _row(source: Source, key: str, facts: dict[str, Any]) -> ProbedVideo:
         codec=facts["codec"],
         pix_fmt=facts["pix_fmt"],
         damage=facts["damage"],
+        warning=facts["warning"],
     )

@@ -36,7 +36,7 @@ class Case:
         size: (height, width) of the upright frames; None where it is not compared.
         rate: frames per second; None where it is not compared.
         damage: regular expression found in what the index says is wrong; "" for nothing wrong.
-        warning: regular expression found in the remark about a video that is all right; "" for none.
+        warning: regular expression found in the remark about a video that is all right.
         reason: regular expression found in the reason of a file that is unreadable.
         convert: for the docs: the command that turns an unsupported file into a supported one.
         tolerance: of the means.

@@ -43,6 +43,7 @@ def test_a_file_of_this_kind_gives_the_right_rows(case: Case, ffmpeg: Any, tmp_p
     if case.times:
         assert index.times == pytest.approx(np.array(case.times), abs=6e-4)
     assert re.search(case.damage, index.damage) if case.damage else index.damage == ""
+    assert re.search(case.warning, index.warning) if case.warning else index.warning == ""
     convert = Converter("gray", index.height, index.width, index.orientation)
     reader = open_reader(index)
     frames = list(reader.frames(0, index.n_frames))
