@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from formats import Case, cases
+from write_formats import PAGE, page
 
 from pvio.collection import Source
 from pvio.errors import UnreadableVideo
@@ -23,6 +24,10 @@ CASES = [pytest.param(case, id=case.name) for _, case in cases()]
 def test_the_names_are_unique():
     names = [case.name for _, case in cases()]
     assert len(set(names)) == len(names)
+
+
+def test_the_page_is_written_from_the_table():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/write_formats.py"
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,0 +1,109 @@
+"""Writes docs/formats.md from the tables of files in `tests/clips.py` and `tests/formats`.
+
+Run it after a change of a table: `python tests/write_formats.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from clips import MORE_KINDS, RECIPES
+from formats import SUBJECTS, Case, cases
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
+
+HEAD = """\
+# Formats
+
+This page lists the files that the tests make, and what pvio does with each. It is written from the
+tables of the tests (`tests/clips.py`, `tests/formats`) by `python tests/write_formats.py`. The tests
+compare the number of rows, the times, the statuses and the samples with FFmpeg's command, with a
+single pass of PyAV, or with the recipe of the file. pvio tries any file whose video stream FFmpeg
+can decode; a kind that is not listed here was not tested.
+
+Statuses are explained in [outputs.md](outputs.md#predictions).
+"""
+
+COMMON = """\
+## Common files
+
+Every frame has its row, its time and the status `ok`.
+"""
+
+TITLES = {
+    "times": "Rates, time stamps, order of frames",
+    "rows": "Fields, hidden frames, changes of size",
+    "pixels": "Pixel formats, errors in side information",
+    "images": "Images",
+    "containers": "Containers and codecs",
+}
+
+UNSUPPORTED = """\
+## Not supported
+
+Such a file is `unreadable`: it has no results, and the summary gives the reason. The last column
+has a command that converts it, where there is one.
+"""
+
+# FFmpeg's names of encoders whose codec has another name.
+CODECS = {
+    "libx264": "h264",
+    "libx264rgb": "h264 (RGB)",
+    "libx265": "hevc",
+    "libvpx": "vp8",
+    "libvpx-vp9": "vp9",
+    "libsvtav1": "av1",
+}
+
+
+def page() -> str:
+    """The text of docs/formats.md."""
+    sections = [HEAD, COMMON + "\n" + _common()]
+    for subject in SUBJECTS:
+        found: list[Case] = importlib.import_module(f"formats.{subject}").CASES
+        readable = [case for case in found if case.n_frames]
+        if readable:
+            rows = ((_file(case), case.what, _rows(case), case.outcome) for case in readable)
+            table = _table(("file", "content", "rows", "what pvio does"), rows)
+            sections.append(f"## {TITLES[subject]}\n\n{table}")
+    refused = [case for _, case in cases() if not case.n_frames]
+    rows = ((_file(case), case.what, case.outcome, _code(case.convert)) for case in refused)
+    table = _table(("file", "content", "what pvio does", "command"), rows)
+    return "\n".join([*sections, UNSUPPORTED + "\n" + table])
+
+
+def _common() -> str:
+    codecs: dict[str, set[str]] = defaultdict(set)
+    for name, recipe in (RECIPES | MORE_KINDS).items():
+        if "-c:v" in recipe:
+            codec = recipe[recipe.index("-c:v") + 1]
+            codecs[Path(name).suffix].add(CODECS.get(codec, codec))
+    rows = ((f"`{suffix}`", ", ".join(sorted(names))) for suffix, names in sorted(codecs.items()))
+    return _table(("ending", "codecs"), rows)
+
+
+def _file(case: Case) -> str:
+    return f"`{case.name}`"
+
+
+def _rows(case: Case) -> str:
+    status = case.status or {"ok": case.n_frames}
+    return ", ".join(f"{n} {name}" for name, n in status.items())
+
+
+def _code(command: str) -> str:
+    return f"`{command}`" if command else ""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
