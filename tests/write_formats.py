@@ -18,8 +18,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
 HEAD = """\
 # Formats
 
-This page lists the files that the tests make, and what pvio does with each. It is written from the
-tables of the tests (`tests/clips.py`, `tests/formats`) by `python tests/write_formats.py`. The tests
+This page lists the files that the tests make, and what pvio does with each. It is written from
+the tables in `tests/clips.py` and `tests/formats` by `python tests/write_formats.py`. The tests
 compare the number of rows, the times, the statuses and the samples with FFmpeg's command, with a
 single pass of PyAV, or with the recipe of the file. pvio tries any file whose video stream FFmpeg
 can decode; a kind that is not listed here was not tested.
