@@ -135,7 +135,12 @@ def killed(
     return process if victims else None
 
 
-@pytest.mark.parametrize("seed", range(50))
+# Four moments for each kind of victim; the others are for `-m thorough`.
+QUICK_SEEDS = range(12)
+THOROUGH_SEEDS = [pytest.param(seed, marks=pytest.mark.thorough) for seed in range(12, 50)]
+
+
+@pytest.mark.parametrize("seed", [*QUICK_SEEDS, *THOROUGH_SEEDS])
 def test_a_run_that_is_killed_goes_on_where_it_was(
     seed: int, undisturbed: tuple[Project, dict[str, object], dict[int, float]]
 ) -> None:
