@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from itertools import groupby
 from pathlib import Path
@@ -38,6 +38,9 @@ class FrameBatches(IterableDataset):
     or let `lend` do so. Memory crosses the process border once, and only its slot with every batch:
     to hand over a file descriptor takes as long as to decode a small frame.
 
+    It reads a share only in workers that `EnterWorker` began, which are those of its own loader. In
+    any other process, workers of other loaders included, it reads all frames.
+
     Args:
         dataset: yields the frames.
         batch_size: frames in a batch; fewer at the end and where the shape changes.
@@ -60,6 +63,7 @@ class FrameBatches(IterableDataset):
         self._released = [
             (context or torch.multiprocessing).SimpleQueue() for _ in range(n_workers)
         ]
+        self._worker: int | None = None
         self._epoch = 0
         self._slots: list[torch.Tensor] = []
         self._free: list[int] = []
@@ -70,6 +74,10 @@ class FrameBatches(IterableDataset):
         self._returned: dict[int | None, deque[Slot]] = {
             worker: deque() for worker in (None, *range(n_workers))
         }
+
+    def enter_worker(self, worker: int) -> None:
+        """Note that this process is a worker of the loader of these batches."""
+        self._worker = worker
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         if self.dataset.transform:
@@ -133,18 +141,24 @@ class FrameBatches(IterableDataset):
         self._returned[slot[0]].append(slot)
 
     def _transformed(self) -> Iterator[dict[str, Any]]:
-        for items in split_by_shape(self.dataset, self._batch_size):
+        for items in split_by_shape(self.dataset._items(self._runs()), self._batch_size):
             yield {
                 "frames": torch.stack([item["frame"] for item in items]),
                 "video_paths": [item["video_path"] for item in items],
                 "frame_indices": [item["frame_idx"] for item in items],
             }
 
+    def _runs(self) -> list[Run]:
+        """What this process has to read."""
+        if self._worker is None:
+            return self.dataset._all_runs()
+        return self.dataset._shares(len(self._released))[self._worker]
+
     def _filled(self) -> Iterator[dict[str, Any]]:
         """Batches whose frames are written to the array `pixels`."""
         self._forget_slots()
         batch: dict[str, Any] | None = None
-        for frame in self.dataset._frames():
+        for frame in self.dataset._frames(self._runs()):
             if batch and not _fits(batch, frame):
                 yield batch
                 batch = None
@@ -169,8 +183,7 @@ class FrameBatches(IterableDataset):
 
     def _opened(self, frame: Frame) -> dict[str, Any]:
         """An empty batch for frames of this shape and type."""
-        info = get_worker_info()
-        worker = None if info is None else info.id
+        worker = self._worker
         number = self._free_slot(worker)
         shape = (self._batch_size, *frame.shape)
         n_bytes = math.prod(shape) * frame.dtype.itemsize
@@ -200,6 +213,25 @@ class FrameBatches(IterableDataset):
                 if epoch == self._epoch:
                     self._free.append(number)
         return self._free.pop() if self._free else len(self._slots)
+
+
+class EnterWorker:
+    """Called in every worker of a loader of `FrameBatches`, before the user's `worker_init_fn`.
+
+    There `get_worker_info().dataset` becomes the dataset of the user, who may set it up.
+    """
+
+    def __init__(self, worker_init_fn: Callable[[int], Any] | None):
+        self._worker_init_fn = worker_init_fn
+
+    def __call__(self, worker: int) -> None:
+        info = get_worker_info()
+        assert info is not None
+        assert isinstance(info.dataset, FrameBatches)
+        info.dataset.enter_worker(worker)
+        object.__setattr__(info, "dataset", info.dataset.dataset)  # it refuses to be set plainly
+        if self._worker_init_fn is not None:
+            self._worker_init_fn(worker)
 
 
 class FloatBuffers:

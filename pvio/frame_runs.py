@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from pvio.errors import UnreadableVideo
+from pvio.collection import Source
+from pvio.errors import PvioError, UnreadableVideo
 from pvio.media.images import read_pixels
-from pvio.media.index import FrameIndex, load_index
+from pvio.media.index import FrameIndex, content_digest, load_index
 from pvio.media.picture import Converter
 from pvio.media.read import open_reader
 from pvio.plan import cut_segments, lpt
@@ -25,6 +28,19 @@ SEGMENTS_PER_WORKER = 16
 TO_THE_END = sys.maxsize
 _BLOCK = 1 << 18  # numbers converted at a time: a MiB of float32
 BALANCED = 1.05  # longest share over the mean share that is good enough
+
+
+# What to do about a video, an image or a frame that cannot be read.
+OnError = Literal["raise", "warn"]
+_ADVICE = ". With on_error='warn' the dataset skips it with a warning"
+
+
+class FrameReadError(PvioError, RuntimeError):
+    """Frames of a collection cannot be read; 0.1.3 raised a RuntimeError, too."""
+
+
+class MissingImageError(FrameReadError, FileNotFoundError):
+    """An image of a folder is not there any more; 0.1.3 raised a FileNotFoundError."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,55 @@ class Frame:
         return pixels
 
 
+# Size, modification time, status change time and inode number of a file.
+Stamp = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Videos:
+    """What is known of the videos of a collection before their frames are read.
+
+    Attributes:
+        indexes: frame indexes of video files; those of other files are read when needed.
+        stamps: of the files when their indexes were read.
+        folders: for every image folder its files in the order of the frames.
+    """
+
+    indexes: dict[Path, FrameIndex] = field(default_factory=dict)
+    stamps: dict[Path, Stamp] = field(default_factory=dict)
+    folders: Mapping[Path, Sequence[Path]] = field(default_factory=dict)
+
+    def check_unchanged(self, path: Path) -> None:
+        """Check that a video file is the one whose index is known.
+
+        A file that was only touched, moved or copied has another stamp and the same content.
+
+        Raises:
+            UnreadableVideo: when its content is another.
+        """
+        index, stamp = self.indexes.get(path), stamp_of(path)
+        if index is None or self.stamps.get(path) == stamp:
+            return
+        if content_digest(Source(os.fspath(path), "")) != index.digest:
+            raise UnreadableVideo(
+                path, "the file has changed since its frames were counted; make the dataset again"
+            )
+        self.stamps[path] = stamp
+
+
+def stamp_of(path: Path) -> Stamp:
+    """What changes when a file is replaced.
+
+    Raises:
+        UnreadableVideo: when there is no file.
+    """
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise UnreadableVideo(path, f"the file cannot be read ({error.strerror})") from error
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
 def to_float(pixels: np.ndarray, out: np.ndarray) -> None:
     """Write `pixels` (uint8 or uint16) over their largest value into `out` (float32).
 
@@ -85,22 +150,26 @@ def to_float(pixels: np.ndarray, out: np.ndarray) -> None:
 
 def whole_runs(paths: Iterable[Path]) -> list[Run]:
     """All frames of the videos, each video once."""
-    return [Run(path, 0, TO_THE_END) for path in dict.fromkeys(paths)]
+    return [Run(path, 0, TO_THE_END) for path in dict.fromkeys(map(Path, paths))]
 
 
 def balance_runs(
-    n_frames: Mapping[Path, int], indexes: Mapping[Path, FrameIndex], n_workers: int
+    n_frames: Mapping[Path, int],
+    indexes: Mapping[Path, FrameIndex],
+    n_workers: int,
+    split_videos: bool = False,
 ) -> list[list[Run]]:
     """Share the frames of a collection among workers.
 
-    The first of these that is balanced is taken, or the best of them: whole videos, longest
-    first (LPT); the collection cut at keyframes into one stretch a worker, which cuts few videos;
-    segments, longest first.
+    Whole videos go to the workers, longest first (LPT). With `split_videos` the first of these
+    that is balanced is taken, or the best of them: whole videos; the collection cut at keyframes
+    into one stretch per worker, which cuts few videos; segments, longest first.
 
     Args:
         n_frames: frames of every video or image folder; those without a frame are left out.
         indexes: of the video files; other paths are image folders.
         n_workers: number of workers, at least 1.
+        split_videos: whether several workers may read parts of one video.
 
     Returns:
         For every worker its runs in the order of the collection, those that touch joined.
@@ -108,51 +177,62 @@ def balance_runs(
     videos = {
         run: _cost(run, indexes) for run in (Run(path, 0, n) for path, n in n_frames.items() if n)
     }
-    mean = sum(videos.values()) / n_workers
-    segments = _cut(videos, indexes, mean / SEGMENTS_PER_WORKER)
     best = lpt(videos, n_workers)
-    for shares in (_stretches(segments, n_workers), lpt(segments, n_workers)):
-        if _longest(best, indexes) <= BALANCED * mean:
-            break
-        if _longest(shares, indexes) < _longest(best, indexes):
-            best = shares
+    mean = sum(videos.values()) / n_workers
+    if split_videos and _longest(best, indexes) > BALANCED * mean:
+        segments = _cut(videos, indexes, mean / SEGMENTS_PER_WORKER)
+        for shares in (_stretches(segments, n_workers), lpt(segments, n_workers)):
+            if _longest(shares, indexes) < _longest(best, indexes):
+                best = shares
+            if _longest(best, indexes) <= BALANCED * mean:
+                break
     order = {path: i for i, path in enumerate(n_frames)}
     return [_joined(sorted(share, key=lambda run: (order[run.path], run.start))) for share in best]
 
 
 def decode_runs(
     runs: Iterable[Run],
-    indexes: Mapping[Path, FrameIndex],
-    folders: Mapping[Path, Sequence[Path]],
+    videos: Videos,
     channels: str = "rgb",
     planar: bool = False,
+    on_error: OnError = "raise",
 ) -> Iterator[Frame]:
-    """The frames of the runs in order; what cannot be read is skipped with a warning.
+    """The frames of the runs in order.
 
     Args:
         runs: what to read.
-        indexes: frame indexes that are known already.
-        folders: for every image folder its files in the order of the frames.
+        videos: what is known of them.
         channels: of video files: "rgb" or "gray".
         planar: whether frames are C×H×W instead of H×W×C.
+        on_error: "raise", or "warn" to skip with a warning what cannot be read: a frame, an image,
+            or the rest of a video.
+
+    Raises:
+        FrameReadError: when a video is unreadable or has changed, or a frame is damaged.
+        MissingImageError: when an image is not there any more.
     """
     for run in runs:
         lost = _LostFrames(run.path)
         try:
-            if run.path in folders:
-                yield from _images(run, folders[run.path], planar)
+            if run.path in videos.folders:
+                yield from _images(run, videos.folders[run.path], planar, on_error)
             else:
-                yield from _pictures(run, indexes.get(run.path), channels, planar, lost)
-        except (UnreadableVideo, OSError) as error:
-            logger.warning("%s; not read to its end", error)
+                videos.check_unchanged(run.path)
+                index = videos.indexes.get(run.path) or load_index(run.path)
+                yield from _pictures(run, index, channels, planar, lost, on_error)
+        except FrameReadError:
+            raise
+        except Exception as error:  # whatever a library raises costs this video only
+            if on_error == "raise":
+                raise FrameReadError(_reason(run.path, error) + _ADVICE) from error
+            logger.warning("%s; not read to its end", _reason(run.path, error))
         finally:
             lost.report()
 
 
 def _pictures(
-    run: Run, index: FrameIndex | None, channels: str, planar: bool, lost: _LostFrames
+    run: Run, index: FrameIndex, channels: str, planar: bool, lost: _LostFrames, on_error: OnError
 ) -> Iterator[Frame]:
-    index = index or load_index(run.path)
     facts = (channels, index.height, index.width, index.orientation)
     converter = Converter(*facts, planar=planar)
     dtype = np.dtype(np.uint8)
@@ -160,6 +240,10 @@ def _pictures(
     try:
         for decoded in reader.frames(run.start, min(run.stop, index.n_frames)):
             if decoded.picture is None or decoded.status in ("missing", "corrupt"):
+                if on_error == "raise":
+                    raise FrameReadError(
+                        f"{run.path}: frame {decoded.rank} is damaged ({decoded.status}){_ADVICE}"
+                    )
                 lost.add(decoded.rank)
                 continue
             into = partial(converter.into, decoded.picture)
@@ -168,18 +252,30 @@ def _pictures(
         reader.close()
 
 
-def _images(run: Run, files: Sequence[Path], planar: bool) -> Iterator[Frame]:
+def _images(run: Run, files: Sequence[Path], planar: bool, on_error: OnError) -> Iterator[Frame]:
     for rank in range(run.start, min(run.stop, len(files))):
         try:
             pixels = read_pixels(files[rank])
-        except UnreadableVideo as error:
-            logger.warning("%s: frame %d is skipped: %s", run.path, rank, error)
+        except Exception as error:  # whatever a library raises costs this image only
+            reason = _reason(files[rank], error)
+            if on_error == "raise":
+                if not files[rank].exists():
+                    raise MissingImageError(f"{files[rank]}: no such image{_ADVICE}") from error
+                raise FrameReadError(reason + _ADVICE) from error
+            logger.warning("%s: frame %d is skipped: %s", run.path, rank, reason)
             continue
         if planar:
             pixels = pixels.transpose(2, 0, 1)
         first, second, third = pixels.shape
         into = partial(_copy, pixels)
         yield Frame(run.path, rank, (first, second, third), pixels.dtype, into)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """What a library said, with the path in front."""
+    if isinstance(error, UnreadableVideo):
+        return str(error)
+    return f"{path}: {type(error).__name__}: {error}"
 
 
 def _copy(pixels: np.ndarray, out: np.ndarray) -> None:

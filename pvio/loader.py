@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +16,23 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import ChainDataset, DataLoader, IterableDataset, get_worker_info
 
-from pvio.batches import FloatBuffers, FrameBatches, count_batches, split_by_shape
+from pvio.batches import EnterWorker, FloatBuffers, FrameBatches, count_batches, split_by_shape
 from pvio.errors import UnreadableVideo
-from pvio.frame_runs import Frame, Run, balance_runs, decode_runs, to_float, whole_runs
+from pvio.frame_runs import (
+    Frame,
+    FrameReadError,
+    OnError,
+    Run,
+    Stamp,
+    Videos,
+    balance_runs,
+    decode_runs,
+    stamp_of,
+    to_float,
+    whole_runs,
+)
 from pvio.image_folders import frame_number, sorted_images
 from pvio.media.index import FrameIndex, load_index
 
@@ -37,9 +50,12 @@ class VideoCollectionDataset(IterableDataset):
     the frames of one video in order. Videos have 3 channels (RGB, upright), or 1 with
     `channels="gray"`: the luma samples as coded, which costs no conversion. Images keep their
     channels: 1 (grey), 3 or 4 (alpha). Values are exactly `uint8 / 255` (`uint16 / 65535`), or with
-    `dtype="uint8"` these integers themselves. A video that
-    cannot be read and frames that are damaged are skipped with a warning that names them;
-    `frame_idx` stays the frame's number in the video.
+    `dtype="uint8"` these integers themselves. `frame_idx` is the frame's number in the video, also
+    after frames that were skipped.
+
+    In one process a dataset yields all frames. In the workers of a `DataLoader` each yields its
+    share, if workers were assigned; a dataset that was made in the worker, or belongs to an item
+    of a map-style dataset, is read whole there.
 
     Args:
         paths: video files, or folders of images with `as_image_dirs`; each is read once.
@@ -51,6 +67,12 @@ class VideoCollectionDataset(IterableDataset):
         dtype: "float32", or "uint8" (uint16 for images of 16 bits). Batches of these have
             channels_last memory, which is shared with the workers, and used again once nothing
             refers to it any more.
+        on_error: "raise", or "warn": a video that cannot be read or has changed since its frames
+            were counted, an image that cannot be read, and damaged frames are skipped with a
+            warning that names them.
+        split_videos: whether workers may share a video, cut at keyframes. Then all have the same
+            amount to read, also of one long video, and its frames come out of order. Else each
+            video is read by one worker, in order.
 
     Attributes:
         video_paths: `paths` as `Path` objects.
@@ -62,7 +84,9 @@ class VideoCollectionDataset(IterableDataset):
 
     Raises:
         ValueError: when a path is no file (no folder), a name has not exactly one number, or
-            `channels` or `dtype` is none of the above.
+            `channels`, `dtype` or `on_error` is none of the above.
+        FrameReadError: a RuntimeError, while frames are counted or read, unless `on_error` is
+            "warn"; also when there are paths and not a single frame of them can be read.
     """
 
     # Defaults for subclasses that do not call `__init__`.
@@ -70,6 +94,12 @@ class VideoCollectionDataset(IterableDataset):
     n_frames_lookup: dict[Path, int] | None = None
     channels: str = "rgb"
     dtype: str = "float32"
+    on_error: OnError = "raise"
+    split_videos: bool = False
+    _videos: Videos = Videos()
+    _worker_runs: Sequence[list[Run]] = ()
+    # The process of the worker that the dataset was made in; None for any other process.
+    _made_in_worker: int | None = None
 
     def __init__(
         self,
@@ -79,26 +109,39 @@ class VideoCollectionDataset(IterableDataset):
         transform: Callable[[torch.Tensor], Any] | None = None,
         channels: Literal["rgb", "gray"] = "rgb",
         dtype: Literal["float32", "uint8"] = "float32",
+        on_error: OnError = "raise",
+        split_videos: bool = False,
     ):
+        if isinstance(paths, str | bytes | os.PathLike):
+            raise ValueError(f"paths must be a list of paths, got one path: {paths!r}; write [it]")
         if channels not in ("rgb", "gray") or (as_image_dirs and channels != "rgb"):
             raise ValueError(f"channels must be 'rgb', or 'gray' for video files, got {channels!r}")
         if dtype not in ("float32", "uint8"):
             raise ValueError(f"dtype must be 'float32' or 'uint8', got {dtype!r}")
+        if on_error not in ("raise", "warn"):
+            raise ValueError(f"on_error must be 'raise' or 'warn', got {on_error!r}")
         self.channels, self.dtype = channels, dtype
-        self.video_paths = [Path(path) for path in paths]
+        self.on_error, self.split_videos = on_error, split_videos
+        self.video_paths = [Path(os.fsdecode(path)) for path in paths]
         self.as_image_dirs = as_image_dirs
         self.frame_sorting = frame_sorting
         self.transform = transform
         self.worker_assignments = None
         self.n_frames_lookup = None
         self.frame_sortings: dict[Path, list[Path]] = {}
-        self._indexes: dict[Path, FrameIndex] = {}
-        self._worker_runs: list[list[Run]] = []
+        self._videos = Videos()
+        self._worker_runs = []
+        if get_worker_info() is not None:
+            self._made_in_worker = os.getpid()
         for path in self.video_paths:
             if as_image_dirs and not path.is_dir():
-                raise ValueError(f"{path} is not a valid directory; folders of images are expected")
+                raise ValueError(
+                    f"{path} is not a valid directory; folders of images are expected{_hint(path)}"
+                )
             if not as_image_dirs and not path.is_file():
-                raise ValueError(f"{path} is not a valid file; video files are expected")
+                raise ValueError(
+                    f"{path} is not a valid file; video files are expected{_hint(path)}"
+                )
         if as_image_dirs:
             for path in self.video_paths:
                 self.frame_sortings[path] = sorted_images(path, frame_sorting)
@@ -108,12 +151,16 @@ class VideoCollectionDataset(IterableDataset):
     ) -> None:
         """Count the frames and share them among workers.
 
-        Videos go to workers whole, longest first, when that balances them; else videos are cut
-        at keyframes, so that one long video keeps all workers busy.
+        Videos go to workers whole, longest first. With `split_videos`, and where whole videos
+        would not balance the workers, videos are cut at keyframes.
 
         Args:
             n_frame_loading_workers: number of workers; 0 is one, -1 all cores.
             n_metadata_indexing_workers: threads that read frame indexes; -1 is all cores.
+
+        Raises:
+            FrameReadError: a RuntimeError that names all files that cannot be read, unless
+                `on_error` is "warn".
         """
         n_workers = _n_workers(n_frame_loading_workers)
         paths = list(dict.fromkeys(self.video_paths))
@@ -121,14 +168,25 @@ class VideoCollectionDataset(IterableDataset):
             self.n_frames_lookup = {path: len(self.frame_sortings[path]) for path in paths}
         else:
             self._read_indexes(paths, _n_workers(n_metadata_indexing_workers))
+            indexes = self._videos.indexes
             self.n_frames_lookup = {
-                path: self._indexes[path].n_frames if path in self._indexes else 0 for path in paths
+                path: indexes[path].n_frames if path in indexes else 0 for path in paths
             }
-        self._worker_runs = balance_runs(self.n_frames_lookup, self._indexes, n_workers)
+        self._worker_runs = self._balanced(n_workers)
         self.worker_assignments = _paths_of(self._worker_runs)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for frame in self._frames():
+        runs = self._own_runs()
+        is_empty = True
+        for item in self._items(runs):
+            is_empty = False
+            yield item
+        if is_empty and self.video_paths and runs == self._all_runs():
+            raise no_frame_error(self)
+
+    def _items(self, runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+        """The frames of runs as the dataset yields them."""
+        for frame in self._frames(runs):
             pixels = frame.pixels()
             if self.dtype == "float32":
                 floats = np.empty(pixels.shape, np.float32)
@@ -159,50 +217,98 @@ class VideoCollectionDataset(IterableDataset):
     def _extract_frame_number(filename: str, pattern: str) -> int:
         return frame_number(filename, pattern)
 
-    def _frames(self) -> Iterator[Frame]:
-        """The frames of this process."""
-        planar = self.dtype == "float32"
-        sources = (self._own_runs(), self._indexes, self.frame_sortings)
-        return decode_runs(*sources, self.channels, planar)
+    def _frames(self, runs: Sequence[Run]) -> Iterator[Frame]:
+        videos = replace(self._videos, folders=self.frame_sortings)
+        return decode_runs(runs, videos, self.channels, self.dtype == "float32", self.on_error)
+
+    def _all_runs(self) -> list[Run]:
+        n_frames = self.n_frames_lookup or {}
+        return whole_runs(path for path in self.video_paths if n_frames.get(path, 1))
 
     def _own_runs(self) -> list[Run]:
-        """What the process that asks has to read: all of it, or its share as a worker."""
+        """What this process has to read: all of it, or its share as a worker."""
         worker = get_worker_info()
-        if worker is None:
-            n_frames = self.n_frames_lookup or {}
-            return whole_runs(path for path in self.video_paths if n_frames.get(path, 1))
-        return self._runs_of_worker(worker.id)
+        if (
+            worker is None
+            or self._made_in_worker == os.getpid()
+            or not isinstance(worker.dataset, IterableDataset)  # one worker alone reads each item
+        ):
+            return self._all_runs()
+        n_assigned = len(self.worker_assignments or [[]])
+        is_direct = _is_read_by_all_workers(self, worker.dataset)
+        if worker.num_workers == 1 and not self._is_assigned_by_hand():
+            return self._all_runs()
+        if worker.num_workers != n_assigned and not is_direct:
+            raise ValueError(
+                f"a dataset that is assigned to {n_assigned} worker(s) is read by"
+                f" {type(worker.dataset).__name__} in {worker.num_workers} workers, so that frames"
+                f" would be lost or repeated. Call `assign_workers({worker.num_workers})` if every"
+                " worker iterates the dataset, or make the dataset in the worker that is to read"
+                " all of it"
+            )
+        return self._shares(worker.num_workers)[worker.id]
 
-    def _runs_of_worker(self, worker: int) -> list[Run]:
-        if self.worker_assignments is None:
+    def _shares(self, n_workers: int) -> Sequence[list[Run]]:
+        """What each of so many workers reads.
+
+        Raises:
+            ValueError: before `assign_workers`, and when other numbers of lists were set by hand.
+        """
+        assignments = self.worker_assignments
+        if assignments is None:
             raise ValueError(
                 "Call `assign_workers(num_workers)` first, or use VideoCollectionDataLoader."
             )
-        if self.worker_assignments != _paths_of(self._worker_runs):  # set by hand
-            return whole_runs(self.worker_assignments[worker])
-        # A loader may have more workers than were assigned.
-        return self._worker_runs[worker] if worker < len(self._worker_runs) else []
+        if self._is_assigned_by_hand():
+            if len(assignments) != n_workers:
+                raise ValueError(
+                    f"`worker_assignments` has lists for {len(assignments)} worker(s), but"
+                    f" {n_workers} read; give one list per worker, which may be empty"
+                )
+            return [whole_runs(paths) for paths in assignments]
+        # Another loader may have had the dataset assigned to its own number of workers.
+        return self._worker_runs if len(assignments) == n_workers else self._balanced(n_workers)
+
+    def _balanced(self, n_workers: int) -> list[list[Run]]:
+        n_frames = self.n_frames_lookup
+        assert n_frames is not None
+        return balance_runs(n_frames, self._videos.indexes, n_workers, self.split_videos)
+
+    def _is_assigned_by_hand(self) -> bool:
+        assignments = self.worker_assignments
+        return assignments is not None and assignments != _paths_of(self._worker_runs)
 
     def _read_indexes(self, paths: list[Path], n_threads: int) -> None:
-        def read(path: Path) -> FrameIndex | UnreadableVideo:
+        def read(path: Path) -> tuple[Stamp, FrameIndex] | Exception:
             try:
-                return load_index(path)
+                return stamp_of(path), load_index(path)
             except UnreadableVideo as error:
                 return error
+            except Exception as error:  # whatever a library raises is about this file only
+                return UnreadableVideo(path, f"{type(error).__name__}: {error}")
 
-        self._indexes = {}
+        self._videos = Videos()
+        errors = []
         with ThreadPoolExecutor(n_threads) as pool:
-            for path, index in track(
+            for path, result in track(
                 zip(paths, pool.map(read, paths), strict=True),
                 description="Indexing videos",
                 total=len(paths),
                 console=Console(stderr=True),
                 disable=not sys.stderr.isatty(),
             ):
-                if isinstance(index, FrameIndex):
-                    self._indexes[path] = index
+                if isinstance(result, Exception):
+                    errors.append(str(result))
                 else:
-                    logger.warning("%s; skipped", index)
+                    self._videos.stamps[path], self._videos.indexes[path] = result
+        if errors and self.on_error == "raise":
+            raise FrameReadError(
+                "Failed to open video file: "
+                + "\n".join(errors)
+                + "\nWith on_error='warn' the dataset skips such files with a warning"
+            )
+        for text in errors:
+            logger.warning("%s; skipped", text)
 
 
 class VideoCollectionDataLoader(DataLoader):
@@ -213,14 +319,21 @@ class VideoCollectionDataLoader(DataLoader):
     a worker's share and where the size of the pictures changes (`drop_last` drops both). With
     `batch_size=None` single frames come as the dataset yields them. Frames cross the process
     border as uint8, a batch at a time, unless the dataset has a `transform` or a subclass yields
-    frames of its own.
+    frames of its own. A subclass may have its own `_collate`, which makes a batch of a list of
+    `batch_size` frames, whatever their sizes.
+
+    With several workers the batches of their videos take turns; the frames of one video come in
+    ascending order, unless the dataset has `split_videos`.
 
     Args:
         dataset: its work is shared among `num_workers` here.
-        **kwargs: those of `torch.utils.data.DataLoader`.
+        **kwargs: those of `torch.utils.data.DataLoader`. A `collate_fn` may only be the loader's
+            own, as in what rebuilds a loader from its attributes.
 
     Raises:
-        ValueError: for another dataset, a `batch_sampler` or a `collate_fn`.
+        ValueError: for another dataset, a `batch_sampler` or another `collate_fn`.
+        FrameReadError: a RuntimeError, as the dataset; also at the end of an epoch that had not a
+            single frame.
     """
 
     def __init__(self, dataset: VideoCollectionDataset, **kwargs: Any):
@@ -231,28 +344,38 @@ class VideoCollectionDataLoader(DataLoader):
             )
         if kwargs.get("batch_sampler") is not None:
             raise ValueError("VideoCollectionDataLoader does not support custom batch samplers.")
-        if kwargs.get("collate_fn") is not None:
-            raise ValueError("VideoCollectionDataLoader must use the built-in collate function.")
         is_batched = kwargs.get("batch_size", 1) is not None
-        kwargs["collate_fn"] = _collate_runs if is_batched else _as_it_is
+        has_own_collate = type(self)._collate is not _BUILT_IN_COLLATE
+        collate = self._collate if is_batched or has_own_collate else _as_it_is
+        if not _is_same_function(kwargs.get("collate_fn") or collate, collate):
+            raise ValueError("VideoCollectionDataLoader must use the built-in collate function.")
+        kwargs["collate_fn"] = collate
         super().__init__(dataset, **kwargs)
         # A dataset that yields its own frames is iterated as any other PyTorch dataset.
         yields_own = type(dataset).__iter__ is not VideoCollectionDataset.__iter__
-        self._whole_batches = is_batched and not yields_own
+        self._whole_batches = is_batched and not yields_own and not has_own_collate
+        self._split_items = is_batched and yields_own and not has_own_collate
         self._batch_loader: DataLoader | None = None
         self._buffers = FloatBuffers()
         dataset.assign_workers(n_frame_loading_workers=self.num_workers)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        if self._whole_batches:
-            if self._batch_loader is None or not self.persistent_workers:
-                self._batch_loader = self._new_batch_loader()
-            source = self._batch_loader.dataset
-            assert isinstance(source, FrameBatches)
-            return self._iterate_batches(source, iter(self._batch_loader))
-        if self.batch_size is None:
+        if not self._whole_batches and not self._split_items:
             return super().__iter__()
-        return itertools.chain.from_iterable(super().__iter__())
+        if self._batch_loader is None or not self.persistent_workers:
+            self._batch_loader = self._new_batch_loader()
+        if self._split_items:
+            return itertools.chain.from_iterable(self._batch_loader)
+        source = self._batch_loader.dataset
+        assert isinstance(source, FrameBatches)
+        if self.num_workers:
+            source.dataset._shares(self.num_workers)  # what is wrong is raised before workers start
+        return self._iterate_batches(source, iter(self._batch_loader))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy take: workers and memory of an epoch stay with this loader."""
+        state = {"_batch_loader": None, "_buffers": FloatBuffers(), "_iterator": None}
+        return {**self.__dict__, **state}
 
     def __len__(self) -> int:
         """Number of batches when no frame is damaged and all images of a folder are of one size."""
@@ -261,19 +384,28 @@ class VideoCollectionDataLoader(DataLoader):
         dataset = self.dataset
         assert isinstance(dataset, VideoCollectionDataset)
         if self.num_workers == 0:
-            shares = [whole_runs(dataset.video_paths)]
+            shares: Sequence[list[Run]] = [dataset._all_runs()]
         else:
-            shares = [dataset._runs_of_worker(worker) for worker in range(self.num_workers)]
+            shares = dataset._shares(self.num_workers)
         n_frames = dataset.n_frames_lookup
         assert self.batch_size is not None
         assert n_frames is not None
         return sum(
-            count_batches(share, n_frames, dataset._indexes, self.batch_size, self.drop_last)
+            count_batches(share, n_frames, dataset._videos.indexes, self.batch_size, self.drop_last)
             for share in shares
         )
 
     @staticmethod
     def _collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        """A batch of frames, as the dataset yields them, of one size."""
+        sizes = {tuple(item["frame"].shape): item["video_path"] for item in batch}
+        if len(sizes) > 1:
+            (one, path), (other, other_path), *_ = sizes.items()
+            raise ValueError(
+                f"frames of {path}, {one}, and of {other_path}, {other}, cannot be in one batch."
+                " VideoCollectionDataLoader ends a batch there; with another loader give all frames"
+                " one size, e.g. by the dataset's `transform`"
+            )
         return {
             "frames": torch.stack([item["frame"] for item in batch]),
             "video_paths": [item["video_path"] for item in batch],
@@ -283,8 +415,10 @@ class VideoCollectionDataLoader(DataLoader):
     def _iterate_batches(
         self, source: FrameBatches, batches: Iterator[dict[str, Any]]
     ) -> Iterator[dict[str, Any]]:
+        is_empty = True
         with ThreadPoolExecutor(min(4, _n_workers(-1))) as threads:
             for batch in batches:
+                is_empty = False
                 if "frames" in batch:
                     frames = batch["frames"]
                 elif source.dataset.dtype == "float32":
@@ -302,18 +436,36 @@ class VideoCollectionDataLoader(DataLoader):
                 worker = batch["slot"][0] if "slot" in batch else None
                 del frames, batch  # so that the memory is free once the caller lets go of it
                 source.pass_on(worker)
+        # With `drop_last` all frames may be in batches that were left out.
+        if is_empty and (not self.drop_last or len(self)):
+            raise no_frame_error(source.dataset)
 
     def _new_batch_loader(self) -> DataLoader:
         assert isinstance(self.dataset, VideoCollectionDataset)
         assert self.batch_size is not None
         context = self.multiprocessing_context
+        how: dict[str, Any]
+        if self._whole_batches:
+            of_worker = (self.batch_size, self.drop_last, self.num_workers, context)
+            how = {
+                "dataset": FrameBatches(self.dataset, *of_worker),
+                "batch_size": None,
+                "collate_fn": _as_it_is,
+                "worker_init_fn": EnterWorker(self.worker_init_fn),
+            }
+        else:
+            how = {
+                "dataset": self.dataset,
+                "batch_size": self.batch_size,
+                "drop_last": self.drop_last,
+                "collate_fn": _collate_runs,
+                "worker_init_fn": self.worker_init_fn,
+                "pin_memory": self.pin_memory,
+            }
         return DataLoader(
-            FrameBatches(self.dataset, self.batch_size, self.drop_last, self.num_workers, context),
-            batch_size=None,
-            collate_fn=_as_it_is,
+            **how,
             num_workers=self.num_workers,
             timeout=self.timeout,
-            worker_init_fn=self.worker_init_fn,
             multiprocessing_context=context,
             generator=self.generator,
             prefetch_factor=self.prefetch_factor,
@@ -322,16 +474,47 @@ class VideoCollectionDataLoader(DataLoader):
         )
 
 
+_BUILT_IN_COLLATE = VideoCollectionDataLoader._collate
+
+
+def no_frame_error(dataset: VideoCollectionDataset) -> FrameReadError:
+    """The error to raise at the end of an epoch without a frame."""
+    n_paths = len(dataset.video_paths)
+    if not n_paths:
+        return FrameReadError("no frame was read: `paths` of the dataset is empty")
+    kind = "image folder" if dataset.as_image_dirs else "video"
+    return FrameReadError(
+        f"no frame was read: none of the {n_paths} {kind}(s) has one that can be read, the first is"
+        f" {dataset.video_paths[0]}"
+    )
+
+
+def _is_read_by_all_workers(dataset: IterableDataset, top: object) -> bool:
+    """Whether every worker that iterates `top` is known to iterate the dataset, once."""
+    if isinstance(top, ChainDataset):
+        return any(_is_read_by_all_workers(dataset, part) for part in top.datasets)
+    return top is dataset
+
+
+def _is_same_function(one: Any, other: Any) -> bool:
+    """Whether two are the same function, or the same method of two loaders."""
+    return getattr(one, "__func__", one) is getattr(other, "__func__", other)
+
+
+def _hint(path: Path) -> str:
+    return " (`~` is not expanded; use Path.expanduser)" if path.parts[:1] == ("~",) else ""
+
+
 def _collate_runs(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Batches of the items, a new one wherever the shape of the frames changes."""
-    return [VideoCollectionDataLoader._collate(run) for run in split_by_shape(items)]
+    return [_BUILT_IN_COLLATE(run) for run in split_by_shape(items)]
 
 
 def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _paths_of(worker_runs: list[list[Run]]) -> list[list[Path]]:
+def _paths_of(worker_runs: Sequence[list[Run]]) -> list[list[Path]]:
     return [list(dict.fromkeys(run.path for run in runs)) for runs in worker_runs]
 
 

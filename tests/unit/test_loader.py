@@ -132,7 +132,7 @@ class TestDataset:
         assert list(dataset) == []
 
     def test_one_long_video_is_shared_by_all_workers(self, long_video):
-        dataset = VideoCollectionDataset([long_video])
+        dataset = VideoCollectionDataset([long_video], split_videos=True)
         dataset.assign_workers(4)
         assert dataset.worker_assignments == [[long_video]] * 4
         assert [run.n_frames for runs in dataset._worker_runs for run in runs] == [40] * 4
@@ -163,9 +163,9 @@ class TestLoader:
         )
         assert_same(read_all(loader), expected_frames(videos))
 
-    def test_one_long_video_is_read_by_all_workers_in_order(self, long_video):
+    def test_one_long_video_is_read_by_all_workers_where_it_may_be_split(self, long_video):
         loader = VideoCollectionDataLoader(
-            VideoCollectionDataset([long_video]), batch_size=8, num_workers=2
+            VideoCollectionDataset([long_video], split_videos=True), batch_size=8, num_workers=2
         )
         assert_same(read_all(loader), expected_frames([long_video]))
         by_half = defaultdict(list)
@@ -374,7 +374,7 @@ class TestImageFolders:
 
     def test_one_long_folder_is_shared_by_all_workers(self, tmp_path):
         folder = make_images(tmp_path / "frames", grey_images(40))
-        dataset = VideoCollectionDataset([folder], as_image_dirs=True)
+        dataset = VideoCollectionDataset([folder], as_image_dirs=True, split_videos=True)
         loader = VideoCollectionDataLoader(dataset, batch_size=5, num_workers=2)
         assert dataset.worker_assignments == [[folder]] * 2
         assert len(read_all(loader)) == 40
@@ -382,8 +382,8 @@ class TestImageFolders:
     def test_a_file_that_is_no_image_is_skipped_with_a_warning(self, tmp_path, caplog):
         folder = make_images(tmp_path / "frames", grey_images(3))
         (folder / "001.png").write_bytes(b"x")
-        items = list(VideoCollectionDataset([folder], as_image_dirs=True))
-        assert [item["frame_idx"] for item in items] == [0, 2]
+        dataset = VideoCollectionDataset([folder], as_image_dirs=True, on_error="warn")
+        assert [item["frame_idx"] for item in dataset] == [0, 2]
         assert "001.png" in caplog.text
         assert "frame 1" in caplog.text
 
@@ -396,7 +396,9 @@ class TestDamage:
         for num_workers in (0, 2):
             caplog.clear()
             loader = VideoCollectionDataLoader(
-                VideoCollectionDataset(paths), batch_size=4, num_workers=num_workers
+                VideoCollectionDataset(paths, on_error="warn"),
+                batch_size=4,
+                num_workers=num_workers,
             )
             assert_same(read_all(loader), expected_frames([videos[0], videos[1]]))
             assert "broken.mp4" in caplog.text
@@ -404,7 +406,8 @@ class TestDamage:
 
     def test_a_video_that_vanishes_does_not_stop_the_others(self, videos, tmp_path, caplog):
         gone = make_video(tmp_path / "gone.mp4", 5)
-        loader = VideoCollectionDataLoader(VideoCollectionDataset([gone, videos[0]]), batch_size=4)
+        dataset = VideoCollectionDataset([gone, videos[0]], on_error="warn")
+        loader = VideoCollectionDataLoader(dataset, batch_size=4)
         gone.unlink()
         assert_same(read_all(loader), expected_frames([videos[0]]))
         assert "gone.mp4" in caplog.text
@@ -415,7 +418,8 @@ class TestDamage:
         path = make_video(tmp_path / "damaged.mp4", 30, gop=10)
         zero_the_pictures(path, range(10, 20))
         with caplog.at_level(logging.WARNING):
-            ranks = [item["frame_idx"] for item in VideoCollectionDataset([path])]
+            dataset = VideoCollectionDataset([path], on_error="warn")
+            ranks = [item["frame_idx"] for item in dataset]
         assert ranks == [*range(10), *range(20, 30)]
         warnings = [record.getMessage() for record in caplog.records if "damaged" in record.message]
         assert warnings == [f"{path}: frames 10 to 19 are damaged and skipped"]
