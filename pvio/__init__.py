@@ -33,6 +33,9 @@ _HOME = {
     "VideoWriter": "pvio.media.writer",
 }
 
+# Modules that were loaded with the package of 0.1.3: `pvio.video_io` needs no import of its own.
+_MODULES = ("torch", "util", "video_io")
+
 __all__ = [
     "VideoCollectionDataLoader",
     "VideoCollectionDataset",
@@ -46,6 +49,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"pvio.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'pvio' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)
@@ -54,4 +59,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, *_MODULES})

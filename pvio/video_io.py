@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import logging
+import math
+import numbers
 import operator
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
 import imageio_ffmpeg
 import numpy as np
-from imageio.core.util import image_as_uint
 
 from pvio.collection import VIDEO_SUFFIXES
 from pvio.errors import EncodeError, UnreadableVideo
@@ -38,15 +41,22 @@ DEFAULT_FFMPEG_PARAMS = (
     *("-profile:v", "high"),
     *("-level", "4.0"),
 )
+# The name of 0.1.3; a list, as there.
+_default_ffmpeg_params_for_video_writing = list(DEFAULT_FFMPEG_PARAMS)
+AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _PIXEL_FORMATS = {1: "gray", 2: "ya8", 3: "rgb24", 4: "rgba"}
 # Encoders that refuse odd sides with 4:2:0 chroma; the others round the chroma planes up.
 _EVEN_ONLY = ("264", "hevc", "265")
+# Floats of [0, 1] may lie beside it by what does not change the rounded gray level.
+_TOLERANCE = 0.5 / 255
+# Of a video that its cache is compared with: so many bytes from the start, the middle and the end.
+_SAMPLED_BYTES = 1 << 16
 # What Linux allows every user.
 _PIPE_BYTES = 2**20
 
 
 def read_frames_from_video(
-    video_path: Path | str, frame_indices: Iterable[int] | None = None
+    video_path: AnyPath, frame_indices: Iterable[int] | None = None
 ) -> tuple[list[np.ndarray], float]:
     """Read frames by number.
 
@@ -62,8 +72,10 @@ def read_frames_from_video(
         IndexError: for a number below 0 or not below the number of frames.
         ValueError: when the file cannot be read, or a frame asked for is damaged (also when all
             are asked for: a list without it would give later frames a wrong number).
+        FileNotFoundError: when there is no such file; it is a ValueError, too.
     """
     index = _index_of(video_path)
+    video_path = index.path
     wanted = range(index.n_frames) if frame_indices is None else map(operator.index, frame_indices)
     ranks = list(wanted)
     for rank in ranks:
@@ -81,7 +93,7 @@ def read_frames_from_video(
 
 
 def write_frames_to_video(
-    video_path: Path | str,
+    video_path: AnyPath,
     frames: Iterable[np.ndarray],
     fps: float,
     codec: str = "libx264",
@@ -97,8 +109,11 @@ def write_frames_to_video(
 
     Args:
         video_path: the file to write; its ending chooses the container; its folder must exist.
-        frames: sequence or iterator of uint8 arrays, H×W×C with 1 (grey), 2 (grey, alpha),
+        frames: sequence or iterator of arrays, H×W×C with 1 (gray), 2 (gray, alpha),
             3 (RGB) or 4 (RGB, alpha) channels, or H×W; alpha is not stored in yuv formats.
+            Values become 0 to 255 by a scale that is the same for all frames: uint8 and other
+            integers are taken as they are and must lie in 0 to 255; floats must lie in [0, 1]
+            and are multiplied by 255; uint16 is divided by 256.
         fps: frames per second, a float or a fraction.
         codec: name of an FFmpeg encoder.
         ffmpeg_params: FFmpeg options for the output, as on its command line.
@@ -106,11 +121,13 @@ def write_frames_to_video(
         log_level: level of these messages.
 
     Raises:
-        ValueError: when there is no frame, frames differ in size, or `fps` is not positive.
+        ValueError: when there is no frame, frames differ in size, `fps` is not a positive number,
+            or values are of another type or outside of the range above.
         FileNotFoundError: when the folder of `video_path` does not exist.
         EncodeError: when FFmpeg fails; the text is FFmpeg's own.
     """
-    video_path = Path(video_path)
+    video_path = _as_path(video_path)
+    rate = _rate(fps)
     if isinstance(frames, Sequence | np.ndarray):  # then nothing is written before all is checked
         for _ in _checked(frames):
             pass
@@ -122,7 +139,7 @@ def write_frames_to_video(
         raise FileNotFoundError(f"The directory does not exist: {str(video_path.parent)!r}")
     total = len(frames) if isinstance(frames, Sized) else "?"
     with replacing(video_path) as temporary:
-        command = _encode_command(temporary, first, fps, codec, ffmpeg_params)
+        command = _encode_command(temporary, first, rate, codec, ffmpeg_params)
         all_taken = False
         with tempfile.TemporaryFile() as messages:
             with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=messages) as process:
@@ -154,7 +171,7 @@ def write_frames_to_video(
                 )
 
 
-def check_num_frames(video_path: Path | str) -> int:
+def check_num_frames(video_path: AnyPath) -> int:
     """Number of frames of a video file, from its packets; nothing is decoded to count them.
 
     Raises:
@@ -164,16 +181,19 @@ def check_num_frames(video_path: Path | str) -> int:
 
 
 def get_video_metadata(
-    video_path: Path | str,
+    video_path: AnyPath,
     cache_metadata: bool = True,
     use_cached_metadata: bool = True,
     metadata_suffix: str = ".metadata.json",
 ) -> dict[str, Any]:
     """Number of frames, frame size and frame rate of a video file, cached beside it.
 
-    The cache of `a.mp4` is `a.mp4.metadata.json`. It holds size and modification time of the
-    video and is used while these are unchanged. A cache that 0.1.3 wrote (`a.metadata.json`) is
-    used while it is newer than the video and no other video could be meant by its name.
+    The cache of `a.mp4` is `a.mp4.metadata.json`. It holds size, inode number, times of
+    modification and of status change, and a digest of samples of the video, and is used while all
+    are the same. So a video that was replaced by one of the same size and time (`cp -p`) has no
+    valid cache, nor has one that was copied together with its cache; it is written again then. A
+    cache that 0.1.3 wrote (`a.metadata.json`) is used while it is newer than the video, changes of
+    its status included, and no other video could be meant by its name.
 
     Args:
         video_path: a video file.
@@ -186,35 +206,62 @@ def get_video_metadata(
 
     Raises:
         RuntimeError: when the video cannot be opened.
-        ValueError: when the cache file is corrupt.
+        ValueError: when the cache file is corrupt, or the cache would be the video itself, or have
+            the name of one.
     """
-    video_path = Path(video_path)
+    video_path = _as_path(video_path)
+    _check_suffix(metadata_suffix)
     cache_path = video_path.with_name(video_path.name + metadata_suffix)
     if use_cached_metadata and video_path.is_file():
         cached = _read_cache(video_path, cache_path, metadata_suffix)
         if cached is not None:
             return cached
+    # Taken first: a video that changes while it is read has no valid cache then.
+    identity = _identity(video_path) if cache_metadata and video_path.is_file() else None
     index = _index_or_runtime_error(video_path)
     metadata = {
         "n_frames": index.n_frames,
         "frame_size": (index.height, index.width),
         "fps": float(index.rate),
     }
-    if cache_metadata:
+    if identity is not None:
         try:
-            write_json(cache_path, metadata | _identity(video_path))
+            write_json(cache_path, metadata | identity)
         except OSError as error:
             logger.warning("The metadata of %s could not be cached: %s", video_path, error)
     return metadata
 
 
-def _index_of(video_path: Path | str) -> FrameIndex:
-    if os.path.isdir(video_path):
-        raise UnreadableVideo(video_path, "a video file is expected, this is a folder")
-    return load_index(os.fspath(video_path))
+class MissingVideo(UnreadableVideo, FileNotFoundError):
+    """There is no such file; 0.1.3 raised a FileNotFoundError here."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
-def _index_or_runtime_error(video_path: Path | str) -> FrameIndex:
+def _as_path(path: AnyPath) -> Path:
+    """A path of any kind.
+
+    Raises:
+        TypeError: when it is none.
+    """
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(f"a path is expected, got {path!r} ({type(path).__name__})")
+    return Path(os.fsdecode(path))
+
+
+def _index_of(video_path: AnyPath) -> FrameIndex:
+    path = _as_path(video_path)
+    if path.is_dir():
+        raise UnreadableVideo(path, "a video file is expected, this is a folder")
+    if not path.exists():
+        is_home = path.parts[:1] == ("~",)
+        hint = "; `~` is not expanded, use Path.expanduser()" if is_home else ""
+        raise MissingVideo(path, "no such file or directory" + hint)
+    return load_index(os.fspath(path))
+
+
+def _index_or_runtime_error(video_path: AnyPath) -> FrameIndex:
     try:
         return _index_of(video_path)
     except UnreadableVideo as error:
@@ -247,7 +294,12 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         if shape is None:
             shape = frame.shape
             if frame.ndim not in (2, 3) or (frame.ndim == 3 and shape[2] not in _PIXEL_FORMATS):
-                raise ValueError(f"frames must be H×W×C with 1 to 4 channels, got shape {shape}")
+                hint = "; of C×H×W make `frame.transpose(1, 2, 0)`" if shape[:1] == (3,) else ""
+                raise ValueError(
+                    f"frames must be H×W×C with 1 to 4 channels, got shape {shape}{hint}"
+                )
+            if frame.size == 0:
+                raise ValueError(f"frames must have at least one pixel, got shape {shape}")
         if frame.shape[:2] != shape[:2]:
             raise ValueError(
                 "All frames must have the same dimensions. Frame 0 has size (height, width) "
@@ -255,16 +307,58 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
             )
         if frame.shape != shape:
             raise ValueError(f"frame 0 has the shape {shape}, but frame {i} has {frame.shape}")
-        yield frame if frame.dtype == np.uint8 else image_as_uint(frame, bitdepth=8)
+        yield frame if frame.dtype == np.uint8 else _as_uint8(frame, i)
+
+
+def _as_uint8(frame: np.ndarray, i: int) -> np.ndarray:
+    """A frame in 8 bits, by a scale that its type tells and its values do not change.
+
+    imageio, which 0.1.3 called, stretches each frame between its own extremes instead.
+
+    Raises:
+        ValueError: for other types, and for values out of range.
+    """
+    if frame.dtype.kind == "u" and frame.dtype.itemsize == 2:  # of either byte order
+        return (frame >> 8).astype(np.uint8)
+    if frame.dtype.kind not in "iuf":
+        advice = "; write `frame.astype(np.uint8) * 255`" if frame.dtype == bool else ""
+        raise ValueError(f"frame {i} is of {frame.dtype}; integers or floats are expected{advice}")
+    low, high = frame.min(), frame.max()
+    if frame.dtype.kind == "f":
+        if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):  # also when one is NaN
+            raise ValueError(
+                f"frame {i} ({frame.dtype}) has values from {low} to {high}; floats must lie in"
+                " [0, 1]. Divide by the largest possible value, or make uint8 frames"
+            )
+        scaled = np.clip(frame, 0, 1).astype(np.float64)
+        return (scaled * 255 + 0.499999999).astype(np.uint8)  # as imageio rounds
+    if low < 0 or high > 255:
+        raise ValueError(
+            f"frame {i} ({frame.dtype}) has values from {low} to {high}; integers must lie in 0 to"
+            " 255. Scale them and make uint8 frames"
+        )
+    return frame.astype(np.uint8)
+
+
+def _rate(fps: Any) -> Fraction:
+    """Frames per second as FFmpeg takes them.
+
+    Raises:
+        ValueError: when `fps` is not a positive number.
+    """
+    rate = Fraction(0)
+    if isinstance(fps, numbers.Real | Decimal) and not isinstance(fps, bool) and math.isfinite(fps):
+        exact = Fraction(fps) if isinstance(fps, numbers.Rational | Decimal) else float(fps)
+        rate = Fraction(exact).limit_denominator(1_000_000)
+    if rate <= 0:
+        raise ValueError(f"fps must be a positive number, got {fps!r}")
+    return rate
 
 
 def _encode_command(
-    target: Path, frame: np.ndarray, fps: float, codec: str, params: Sequence[str]
+    target: Path, frame: np.ndarray, rate: Fraction, codec: str, params: Sequence[str]
 ) -> list[str]:
     height, width = frame.shape[:2]
-    rate = Fraction(fps).limit_denominator(1_000_000) if 0 < fps < float("inf") else Fraction(0)
-    if rate <= 0:
-        raise ValueError(f"fps must be a positive number, got {fps}")
     params = list(params or ())
     pixel_format = "yuv420p"
     if (height % 2 or width % 2) and any(name in codec for name in _EVEN_ONLY):
@@ -310,14 +404,18 @@ def _read_cache(video_path: Path, cache_path: Path, suffix: str) -> dict[str, An
     if legacy_path == video_path or not legacy_path.is_file():
         return None
     stored = _parsed(legacy_path, ())
-    is_newer = legacy_path.stat().st_mtime_ns > video_path.stat().st_mtime_ns
+    video = video_path.stat()
+    # `cp -p` and `mv` keep the time of modification, not that of the status.
+    is_newer = legacy_path.stat().st_mtime_ns > max(video.st_mtime_ns, video.st_ctime_ns)
     return _metadata_in(stored) if is_newer and not _namesakes(video_path) else None
 
 
 def _parsed(cache_path: Path, more_keys: tuple[str, ...]) -> dict[str, Any]:
     try:
         stored = json.loads(cache_path.read_text(encoding="utf-8"))
-        _metadata_in(stored)
+        metadata = _metadata_in(stored)
+        if metadata["n_frames"] < 0 or not 0 < metadata["fps"] < math.inf:
+            raise ValueError(f"impossible values: {metadata}")
         for key in more_keys:
             int(stored[key])
     except (ValueError, KeyError, TypeError) as error:
@@ -336,9 +434,42 @@ def _metadata_in(stored: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _identity(video_path: Path) -> dict[str, int]:
-    facts = video_path.stat()
-    return {"size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+def _identity(video_path: Path) -> dict[str, int | str]:
+    """What is the same only for the very file.
+
+    The digest covers samples only. It notices most replacements where a file system has no true
+    inode numbers or times of status change.
+    """
+    stat = video_path.stat()
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open(video_path, "rb") as file:
+            for start in (0, stat.st_size // 2, max(0, stat.st_size - _SAMPLED_BYTES)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLED_BYTES))
+    except OSError as error:
+        raise RuntimeError(f"Failed to open video file: {video_path}: {error}") from error
+    return {
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "ctime_ns": stat.st_ctime_ns,
+        "inode": stat.st_ino,
+        "sample": digest.hexdigest(),
+    }
+
+
+def _check_suffix(suffix: str) -> None:
+    """Check that the cache of a video is no video."""
+    if (
+        not isinstance(suffix, str)
+        or not suffix
+        or os.path.basename(suffix) != suffix
+        or Path("a" + suffix).suffix.lower() in VIDEO_SUFFIXES
+    ):
+        raise ValueError(
+            f"metadata_suffix must be an ending of a file name that is not of a video, such as"
+            f" '.metadata.json', got {suffix!r}"
+        )
 
 
 def _namesakes(video_path: Path) -> bool:

@@ -1,6 +1,12 @@
+import copy
 import logging
 import multiprocessing
 import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +16,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import ChainDataset, DataLoader, Dataset, IterableDataset, get_worker_info
 
 from pvio.batches import FloatBuffers
 from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
@@ -312,6 +319,337 @@ class TestSubclass:
         assert [batch["frames"].shape for batch in loader] == [(2, 3, 4, 5), (1, 3, 6, 5)]
 
 
+def named(items):
+    """Names and numbers of frames, of items or batches."""
+    pairs = []
+    for item in items:
+        if "frame" in item:
+            pairs.append((item["video_path"].name, item["frame_idx"]))
+        else:
+            names = (path.name for path in item["video_paths"])
+            pairs += zip(names, item["frame_indices"], strict=True)
+    return pairs
+
+
+def all_named(paths):
+    return [(path.name, i) for path in paths for i in range(int(path.stem[1:]))]
+
+
+class Wrapped(IterableDataset):
+    """Somebody else's dataset, which iterates one of ours in every worker."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __iter__(self):
+        yield from self.dataset
+
+
+class Items(Dataset):
+    """Somebody else's map-style dataset: each item is the list of all frames of a collection."""
+
+    def __init__(self, datasets):
+        self.datasets = datasets
+
+    def __len__(self):
+        return len(self.datasets)
+
+    def __getitem__(self, i):
+        return named(self.datasets[i]() if callable(self.datasets[i]) else self.datasets[i])
+
+
+def flat(loader):
+    return [frame for items in loader for frame in items]
+
+
+class TestWorkersOfOtherLoaders:
+    def frames_read(self, top, n_workers):
+        return named(flat(DataLoader(top, 5, num_workers=n_workers, collate_fn=list)))
+
+    @pytest.mark.parametrize(
+        ("wrap", "n_workers", "n_assigned"),
+        [
+            (lambda dataset: dataset, 2, 2),
+            (lambda dataset: dataset, 1, 2),
+            (lambda dataset: dataset, 2, 3),
+            (lambda dataset: dataset, 3, 1),
+            (lambda dataset: dataset, 1, None),
+            (lambda dataset: ChainDataset([ChainDataset([dataset])]), 2, 3),
+            (Wrapped, 2, 2),
+            (Wrapped, 1, 2),
+            (Wrapped, 0, 2),
+        ],
+    )
+    def test_every_frame_comes_exactly_once(self, videos, wrap, n_workers, n_assigned):
+        dataset = VideoCollectionDataset(videos)
+        if n_assigned:
+            dataset.assign_workers(n_assigned)
+        assert sorted(self.frames_read(wrap(dataset), n_workers)) == sorted(all_named(videos))
+
+    @pytest.mark.parametrize(
+        ("wrap", "n_assigned"), [(lambda dataset: dataset, None), (Wrapped, 1), (Wrapped, 3)]
+    )
+    def test_what_would_lose_or_repeat_frames_is_an_error(self, videos, wrap, n_assigned):
+        dataset = VideoCollectionDataset(videos)
+        if n_assigned:
+            dataset.assign_workers(n_assigned)
+        with pytest.raises(ValueError, match="assign_workers"):
+            self.frames_read(wrap(dataset), 2)
+
+    def test_an_item_of_a_map_style_dataset_is_read_whole(self, videos):
+        datasets = [VideoCollectionDataset(videos) for _ in range(4)]
+        for dataset in datasets[1:]:
+            dataset.assign_workers(2)
+        items = DataLoader(Items(datasets), batch_size=None, num_workers=2, collate_fn=list)
+        assert list(items) == [all_named(videos)] * 4
+
+    @pytest.mark.parametrize("batch_size", [4, None])
+    def test_what_is_made_in_a_worker_is_read_whole(self, videos, batch_size):
+        def loader():
+            dataset = VideoCollectionDataset(videos)
+            return VideoCollectionDataLoader(dataset, batch_size=batch_size)
+
+        def dataset():
+            return VideoCollectionDataset(videos)
+
+        for top in (Items([loader, dataset] * 2), Wrapped(Items([loader, dataset]))):
+            frames = list(DataLoader(top, batch_size=None, num_workers=2, collate_fn=list))
+            assert frames == [all_named(videos)] * 4
+
+    def test_a_loader_without_workers_reads_all_in_whatever_process(self, videos):
+        loader = VideoCollectionDataLoader(VideoCollectionDataset(videos), batch_size=4)
+        items = DataLoader(Items([loader] * 2), batch_size=None, num_workers=2, collate_fn=list)
+        assert list(items) == [all_named(videos)] * 2
+
+    def test_a_dataset_may_be_assigned_in_the_worker(self, videos):
+        def assign(_):
+            info = get_worker_info()
+            info.dataset.assign_workers(info.num_workers, 1)
+
+        dataset = VideoCollectionDataset(videos)
+        loader = DataLoader(dataset, 5, num_workers=2, collate_fn=list, worker_init_fn=assign)
+        assert sorted(named(flat(loader))) == sorted(all_named(videos))
+
+    @pytest.mark.parametrize("n_lists", [1, 3])
+    def test_assignments_by_hand_must_be_for_the_number_of_workers(self, videos, n_lists):
+        dataset = VideoCollectionDataset(videos)
+        ours = VideoCollectionDataLoader(dataset, batch_size=4, num_workers=2)
+        dataset.worker_assignments = [[videos[1]], [videos[0]], [videos[2]]][:n_lists]
+        theirs = DataLoader(dataset, 4, num_workers=2, collate_fn=list)
+        for loader in (ours, theirs):
+            with pytest.raises(ValueError, match="one list per worker"):
+                list(loader)
+
+    def test_two_loaders_over_one_dataset_both_read_all(self, videos):
+        dataset = VideoCollectionDataset(videos)
+        loaders = [
+            VideoCollectionDataLoader(dataset, batch_size=4, num_workers=n) for n in (2, 1, 3, 0)
+        ]
+        for loader in (*loaders, *reversed(loaders)):
+            assert sorted(named(loader)) == sorted(all_named(videos))
+            assert len(list(loader)) == len(loader)
+        for pair in zip(loaders[0], loaders[2], strict=False):  # at the same time
+            assert len(pair) == 2
+
+
+class TestOrder:
+    @pytest.mark.parametrize("num_workers", [1, 2, 3])
+    def test_the_frames_of_a_video_come_in_ascending_order(self, long_video, videos, num_workers):
+        paths = [videos[2], long_video, videos[1]]
+        loader = VideoCollectionDataLoader(
+            VideoCollectionDataset(paths), batch_size=8, num_workers=num_workers
+        )
+        numbers = defaultdict(list)
+        for batch in loader:
+            for path, i in zip(batch["video_paths"], batch["frame_indices"], strict=True):
+                numbers[path].append(i)
+        assert numbers == {
+            path: list(range(n)) for path, n in zip(paths, (7, 160, 15), strict=True)
+        }
+        assigned = [path for share in loader.dataset.worker_assignments for path in share]
+        assert sorted(assigned) == sorted(paths)  # each video in one worker
+
+    def test_a_long_image_folder_stays_whole_too(self, tmp_path):
+        folder = make_images(tmp_path / "frames", grey_images(30))
+        dataset = VideoCollectionDataset([folder], as_image_dirs=True)
+        loader = VideoCollectionDataLoader(dataset, batch_size=4, num_workers=2)
+        assert [i for batch in loader for i in batch["frame_indices"]] == list(range(30))
+
+
+class Counting(VideoCollectionDataLoader):
+    @staticmethod
+    def _collate(batch):
+        return [tuple(item["frame"].shape) for item in batch]
+
+
+class CountingItsOwn(VideoCollectionDataLoader):
+    def _collate(self, batch):
+        return (self.batch_size, len(batch))
+
+
+class TestRebuiltLoaders:
+    """What accelerate, Lightning and others do with a loader: they make another of its parts."""
+
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_a_loader_made_of_its_attributes_yields_the_same_batches(self, videos, num_workers):
+        ours = VideoCollectionDataLoader(
+            VideoCollectionDataset(videos), batch_size=4, num_workers=num_workers
+        )
+        names = ("batch_size", "num_workers", "collate_fn", "pin_memory", "drop_last", "timeout")
+        theirs = DataLoader(ours.dataset, **{name: getattr(ours, name) for name in names})
+        assert_same(read_all(theirs), expected_frames(videos))
+
+    @pytest.mark.parametrize("kind", [VideoCollectionDataLoader, Counting, CountingItsOwn])
+    @pytest.mark.parametrize("batch_size", [4, None])
+    def test_the_class_takes_what_its_loaders_have(self, videos, kind, batch_size):
+        loader = kind(VideoCollectionDataset(videos), batch_size=batch_size)
+        again = type(loader)(
+            dataset=loader.dataset,
+            batch_size=batch_size,
+            collate_fn=loader.collate_fn,
+            sampler=None,
+            batch_sampler=None,
+        )
+        if kind is VideoCollectionDataLoader:
+            assert named(again) == all_named(videos)
+
+    def test_frames_of_two_sizes_that_another_loader_stacks_are_a_readable_error(
+        self, videos, tmp_path
+    ):
+        other = make_video(tmp_path / "other.mp4", 6, 48, 32)
+        ours = VideoCollectionDataLoader(VideoCollectionDataset([videos[2], other]), batch_size=4)
+        theirs = DataLoader(ours.dataset, batch_size=4, collate_fn=ours.collate_fn)
+        with pytest.raises(ValueError, match=r"v7\.mp4, \(3, 32, 48\), and of .*other\.mp4"):
+            list(theirs)
+
+    def test_a_subclass_may_collate_its_own_way_frames_of_all_sizes_together(
+        self, videos, tmp_path
+    ):
+        other = make_video(tmp_path / "other.mp4", 6, 48, 32)
+        dataset = VideoCollectionDataset([videos[2], other])
+        for num_workers in (0, 1):
+            wide, tall = (3, 32, 48), (3, 48, 32)
+            batches = list(Counting(dataset, batch_size=5, num_workers=num_workers))
+            assert batches == [[wide] * 5, [wide] * 2 + [tall] * 3, [tall] * 3]
+            own = list(CountingItsOwn(dataset, batch_size=5, num_workers=num_workers))
+            assert own == [(5, 5), (5, 5), (5, 3)]
+
+    def test_accelerate_prepares_it(self, videos):
+        accelerate = pytest.importorskip("accelerate")
+        loader = VideoCollectionDataLoader(
+            VideoCollectionDataset(videos), batch_size=4, num_workers=2
+        )
+        prepared = accelerate.Accelerator(cpu=True).prepare(loader)
+        assert sorted(named(prepared)) == sorted(all_named(videos))
+
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_lightning_predicts_and_overfits(self, videos, num_workers):
+        lightning = pytest.importorskip("lightning")
+
+        class Model(lightning.LightningModule):
+            def __init__(self):
+                super().__init__()
+                self.layer = torch.nn.Linear(3, 1)
+                self.seen = []
+
+            def predict_step(self, batch, _):
+                return named([batch])
+
+            def training_step(self, batch, _):
+                self.seen += named([batch])
+                return self.layer(batch["frames"].mean((2, 3))).mean()
+
+            def configure_optimizers(self):
+                return torch.optim.SGD(self.parameters(), 0.1)
+
+        loader = VideoCollectionDataLoader(
+            VideoCollectionDataset(videos), batch_size=4, num_workers=num_workers
+        )
+        quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+        how = dict.fromkeys(quiet, False) | {"accelerator": "cpu", "max_epochs": 1}
+        model = Model()
+        predicted = lightning.Trainer(**how).predict(model, loader)
+        assert sorted(flat(predicted)) == sorted(all_named(videos))
+        lightning.Trainer(**how, overfit_batches=3).fit(model, loader)
+        assert len(set(model.seen)) == 12
+
+
+class TestCopies:
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+    @pytest.mark.parametrize("options", [{}, {"num_workers": 1, "persistent_workers": True}])
+    def test_loaders_and_datasets_can_be_copied_also_while_they_are_read(
+        self, videos, copied, options
+    ):
+        loader = VideoCollectionDataLoader(
+            VideoCollectionDataset(videos, split_videos=True), batch_size=4, **options
+        )
+        assert named(copied(loader)) == all_named(videos)
+        batches = iter(loader)
+        next(batches)
+        for each in (copied(loader), copied(loader.dataset)):
+            assert named(each) == all_named(videos)
+        assert len(named(batches)) == 43
+
+    def test_a_dataset_that_0_1_3_pickled_can_be_read(self, videos):
+        dataset = VideoCollectionDataset.__new__(VideoCollectionDataset)
+        dataset.__dict__ = {
+            "video_paths": videos,
+            "worker_assignments": [videos],
+            "as_image_dirs": False,
+            "frame_sorting": None,
+            "n_frames_lookup": {path: int(path.stem[1:]) for path in videos},
+            "transform": None,
+            "frame_sortings": {},
+        }
+        assert named(dataset) == all_named(videos)
+        loader = DataLoader(dataset, 4, num_workers=1, collate_fn=list)
+        assert named(flat(loader)) == all_named(videos)
+
+
+def set_up_worker(_):
+    dataset = get_worker_info().dataset
+    assert isinstance(dataset, VideoCollectionDataset)
+    dataset.transform = torch.neg
+
+
+def test_worker_init_fn_meets_the_dataset_and_may_set_it_up(videos):
+    loader = VideoCollectionDataLoader(
+        VideoCollectionDataset(videos[2:]), num_workers=1, worker_init_fn=set_up_worker
+    )
+    expected = {key: -frame for key, frame in expected_frames(videos[2:]).items()}
+    assert_same(read_all(loader), expected)
+
+
+def test_a_loader_may_be_read_in_a_thread(videos):
+    loader = VideoCollectionDataLoader(VideoCollectionDataset(videos), batch_size=4, num_workers=1)
+    frames = []
+    thread = threading.Thread(target=lambda: frames.extend(named(loader)))
+    thread.start()
+    thread.join(60)
+    assert frames == all_named(videos)
+
+
+def test_ctrl_c_leaves_no_process(videos):
+    script = """
+import os, signal, sys, time
+import psutil
+from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
+loader = VideoCollectionDataLoader(VideoCollectionDataset(sys.argv[1:]), num_workers=2)
+try:
+    for batch in loader:
+        children = psutil.Process().children(recursive=True)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+except KeyboardInterrupt:
+    print("workers", *[child.pid for child in children])
+"""
+    command = [sys.executable, "-c", script, *map(str, videos)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    pids = done.stdout.removeprefix("workers").split()
+    assert len(pids) >= 2, done.stderr
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
 class TestImageFolders:
     def test_images_are_sorted_by_name_or_by_the_number_in_it(self, tmp_path):
         names = ["frame_2.png", "frame_10.png", "frame_1.png"]
@@ -404,6 +742,97 @@ class TestDamage:
             assert "broken.mp4" in caplog.text
             assert loader.dataset.n_frames_lookup[broken] == 0
 
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_all_unreadable_videos_are_named_at_once_before_any_is_read(
+        self, videos, tmp_path, num_workers
+    ):
+        broken = [tmp_path / "one.mp4", tmp_path / "two.mp4"]
+        for path in broken:
+            path.write_bytes(b"no video")
+        dataset = VideoCollectionDataset([videos[0], *broken])
+        with pytest.raises(RuntimeError, match=r"(?s)Failed to open .*one\.mp4.*two\.mp4.*warn"):
+            VideoCollectionDataLoader(dataset, batch_size=4, num_workers=num_workers)
+        with pytest.raises(RuntimeError, match=r"one\.mp4"):
+            list(dataset)
+
+    @pytest.mark.parametrize("num_workers", [0, 1])
+    @pytest.mark.parametrize("transform", [None, torch.neg])
+    def test_a_video_that_vanishes_is_an_error(self, videos, tmp_path, num_workers, transform):
+        gone = Path(shutil.copy(videos[2], tmp_path / "gone.mp4"))
+        dataset = VideoCollectionDataset([videos[1], gone], transform=transform)
+        loader = VideoCollectionDataLoader(dataset, batch_size=4, num_workers=num_workers)
+        gone.unlink()
+        with pytest.raises(RuntimeError, match=r"gone\.mp4"):
+            list(loader)
+
+    @pytest.mark.parametrize("num_workers", [0, 1])
+    def test_a_video_that_was_replaced_is_called_changed(
+        self, videos, tmp_path, num_workers, caplog
+    ):
+        path = tmp_path / "v.mp4"
+        for on_error in ("raise", "warn"):
+            shutil.copy(videos[0], path)
+            dataset = VideoCollectionDataset([path, videos[2]], on_error=on_error)
+            loader = VideoCollectionDataLoader(dataset, batch_size=4, num_workers=num_workers)
+            before = path.stat()
+            replace_a_byte(path)  # with the same size and modification time, as `cp -p` makes them
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            if on_error == "raise":
+                with pytest.raises(RuntimeError, match=r"v\.mp4: the file has changed"):
+                    list(loader)
+            else:
+                assert named(loader) == all_named(videos[2:])
+                assert num_workers or "the file has changed" in caplog.text
+
+    def test_a_video_that_was_only_touched_or_copied_is_the_same(self, videos, tmp_path):
+        path = Path(shutil.copy(videos[2], tmp_path / "v7.mp4"))
+        loader = VideoCollectionDataLoader(VideoCollectionDataset([path]), batch_size=4)
+        os.utime(path)
+        assert named(loader) == all_named([path])
+        path.unlink()
+        shutil.copy(videos[2], path)
+        assert named(loader) == all_named([path])
+
+    @pytest.mark.parametrize("num_workers", [0, 1])
+    def test_a_damaged_frame_is_an_error_that_names_it(self, tmp_path, num_workers):
+        path = make_video(tmp_path / "damaged.mp4", 30, gop=10)
+        zero_the_pictures(path, range(10, 20))
+        dataset = VideoCollectionDataset([path])
+        loader = VideoCollectionDataLoader(dataset, batch_size=4, num_workers=num_workers)
+        for source in (dataset, loader):
+            with pytest.raises(RuntimeError, match=r"damaged\.mp4: frame 10 is damaged.*warn"):
+                list(source)
+
+    def test_images_that_cannot_be_read_are_errors_of_0_1_3s_kinds(self, tmp_path):
+        folder = make_images(tmp_path / "frames", grey_images(3))
+        dataset = VideoCollectionDataset([folder], as_image_dirs=True)
+        (folder / "001.png").write_bytes(b"x")
+        with pytest.raises(RuntimeError, match=r"001\.png"):
+            list(dataset)
+        (folder / "001.png").unlink()
+        for num_workers in (0, 1):
+            with pytest.raises(FileNotFoundError, match=r"001\.png"):
+                list(VideoCollectionDataLoader(dataset, num_workers=num_workers))
+
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_an_epoch_without_a_frame_is_an_error(self, videos, tmp_path, num_workers):
+        broken = tmp_path / "broken.mp4"
+        broken.write_bytes(b"no video")
+        (tmp_path / "empty").mkdir()
+        for dataset, text in (
+            (VideoCollectionDataset([broken], on_error="warn"), r"none of the 1 video.*broken"),
+            (VideoCollectionDataset([tmp_path / "empty"], True), "none of the 1 image folder"),
+            (VideoCollectionDataset([]), "is empty"),
+        ):
+            loader = VideoCollectionDataLoader(dataset, batch_size=4, num_workers=num_workers)
+            with pytest.raises(RuntimeError, match=text):
+                list(loader)
+            if dataset.video_paths:
+                with pytest.raises(RuntimeError, match=text):
+                    list(dataset)
+        few = VideoCollectionDataset(videos[2:])
+        assert not list(VideoCollectionDataLoader(few, batch_size=9, drop_last=True))
+
     def test_a_video_that_vanishes_does_not_stop_the_others(self, videos, tmp_path, caplog):
         gone = make_video(tmp_path / "gone.mp4", 5)
         dataset = VideoCollectionDataset([gone, videos[0]], on_error="warn")
@@ -440,6 +869,12 @@ def test_the_readme_example_of_0_1_3_runs(tmp_path):
         n_frames += len(video_paths)
         assert len(frame_indices) == len(frames)
     assert n_frames == 21
+
+
+def replace_a_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
 
 
 def zero_the_pictures(video, ranks):
@@ -514,9 +949,24 @@ def test_gray_is_the_luma_plane(videos):
 
 @pytest.mark.parametrize(
     "options",
-    [{"channels": "bgr"}, {"dtype": "float16"}, {"channels": "gray", "as_image_dirs": True}],
+    [
+        {"channels": "bgr"},
+        {"dtype": "float16"},
+        {"channels": "gray", "as_image_dirs": True},
+        {"on_error": "skip"},
+    ],
 )
 def test_unknown_kinds_of_frames_are_refused(tmp_path, options):
     paths = [tmp_path] if "as_image_dirs" in options else []
     with pytest.raises(ValueError, match="must be"):
         VideoCollectionDataset(paths, **options)
+
+
+def test_paths_may_be_bytes_and_a_single_path_is_refused(videos):
+    dataset = VideoCollectionDataset([os.fsencode(videos[2])])
+    assert named(dataset) == all_named(videos[2:])
+    for path in (str(videos[2]), videos[2], os.fsencode(videos[2])):
+        with pytest.raises(ValueError, match="list of paths"):
+            VideoCollectionDataset(path)
+    with pytest.raises(ValueError, match="expanduser"):
+        VideoCollectionDataset(["~/absent.mp4"])
