@@ -3,6 +3,7 @@
 What its module had as names besides the two classes can be imported as well.
 """
 
+import logging  # noqa: F401
 from pathlib import Path  # noqa: F401
 
 import torch  # noqa: F401

@@ -1,8 +1,11 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
+from decimal import Decimal
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -138,10 +141,78 @@ class TestWriting:
         with pytest.raises(FileNotFoundError, match="nowhere"):
             write_frames_to_video(tmp_path / "nowhere" / "a.mp4", grey_levels(), fps=10)
 
-    @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
+    @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), None, "10", True, 1j])
     def test_a_frame_rate_that_is_not_positive_is_an_error(self, tmp_path, fps):
         with pytest.raises(ValueError, match="fps"):
             write_frames_to_video(tmp_path / "a.mp4", grey_levels(1), fps=fps)
+
+    @pytest.mark.parametrize(
+        "fps", [np.float32(12.5), Fraction(25, 2), Decimal("12.5"), np.int64(12)]
+    )
+    def test_a_frame_rate_may_be_a_number_of_any_kind(self, tmp_path, fps):
+        path = tmp_path / "rate.mp4"
+        write_frames_to_video(path, grey_levels(2), fps=fps)
+        assert read_frames_from_video(path, [0])[1] == float(fps)
+
+    @pytest.mark.parametrize(
+        ("dtype", "scale"),
+        [
+            (np.float32, 1 / 255),
+            (np.float64, 1 / 255),
+            (np.float16, 1 / 255),
+            (np.int64, 1),
+            (np.uint32, 1),
+            (np.int8, 0.5),
+            (np.uint16, 256),
+            (np.dtype(">u2"), 256),
+        ],
+    )
+    def test_values_of_other_types_have_one_scale_for_all_frames(self, tmp_path, dtype, scale):
+        """Each frame has two levels; stretched between them, all frames would be the same."""
+        frames = []
+        for i in range(4):
+            frame = np.full((32, 32, 3), 20 * i * scale)
+            frame[16:] = (20 * i + 40) * scale
+            frames.append(frame.astype(dtype))
+        path = tmp_path / "levels.mp4"
+        write_frames_to_video(path, frames, fps=10)
+        factor = 0.5 if dtype == np.int8 else 1
+        for i, frame in enumerate(read_frames_from_video(path)[0]):
+            levels = [frame[:12].mean(), frame[20:].mean()]
+            assert levels == pytest.approx([20 * i * factor, (20 * i + 40) * factor], abs=2)
+
+    @pytest.mark.parametrize(
+        ("frame", "text"),
+        [
+            (np.full((8, 8, 3), 100.0), r"from 100\.0 to 100\.0.*\[0, 1\]"),
+            (np.full((8, 8, 3), -0.1, np.float32), r"\[0, 1\]"),
+            (np.full((8, 8, 3), np.nan), "from nan to nan"),
+            (np.full((8, 8, 3), np.inf), "inf"),
+            (np.full((8, 8, 3), 256), r"from 256 to 256.*0 to 255"),
+            (np.full((8, 8, 3), -1, np.int8), "from -1 to -1"),
+            (np.full((8, 8, 3), 2**40, np.uint64), "0 to 255"),
+            (np.ones((8, 8, 3), bool), r"bool.*astype\(np\.uint8\) \* 255"),
+            (np.ones((8, 8, 3), object), "object"),
+            (np.ones((8, 8, 3), complex), "complex"),
+            (np.full((8, 8, 3), "a"), "<U1"),
+            (np.zeros((0, 8, 3), np.uint8), "at least one pixel"),
+            (np.zeros((3, 8, 8), np.uint8), "transpose"),
+            (np.zeros((1, 8, 8, 3), np.uint8), "H×W×C"),
+            (np.uint8(3), "H×W×C"),
+        ],
+    )
+    @pytest.mark.parametrize("as_given", [list, iter])
+    def test_frames_without_a_stated_scale_are_an_error(self, tmp_path, frame, text, as_given):
+        first = [np.zeros_like(frame)] if frame.dtype.kind in "iuf" and frame.ndim else []
+        with pytest.raises(ValueError, match=text):
+            write_frames_to_video(tmp_path / "a.mp4", as_given([*first, frame]), fps=10)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_floats_off_by_rounding_only_are_accepted(self, tmp_path):
+        frames = [np.full((8, 8, 3), value) for value in (-1e-7, 1 + 1e-6)]
+        write_frames_to_video(tmp_path / "a.mp4", frames, fps=10)
+        means = [frame.mean() for frame in read_frames_from_video(tmp_path / "a.mp4")[0]]
+        assert means == pytest.approx([0, 255], abs=2)
 
     def test_progress_is_logged_at_the_level_asked_for(self, tmp_path, caplog):
         with caplog.at_level(logging.DEBUG):
@@ -159,6 +230,16 @@ class TestWriting:
             )
         sizes = [(tmp_path / f"{crf}.mp4").stat().st_size for crf in (0, 50)]
         assert sizes[0] > 4 * sizes[1]
+
+
+_CORRUPT = [
+    "no json",
+    "[]",
+    '{"n_frames": 3}',
+    '{"frame_size": 3}',
+    '{"n_frames": 3, "frame_size": [2, 2], "fps": NaN, "size": 1, "mtime_ns": 1}',
+    '{"n_frames": -1, "frame_size": [2, 2], "fps": 1, "size": 1, "mtime_ns": 1}',
+]
 
 
 class TestMetadata:
@@ -192,6 +273,58 @@ class TestMetadata:
         expected = {"n_frames": 4, "frame_size": (32, 48), "fps": 5.0}
         assert [get_video_metadata(video) for _ in range(2)] == [expected] * 2
 
+    @pytest.mark.parametrize("name", ["a.mp4.metadata.json", "a.metadata.json"])
+    def test_the_cache_is_not_believed_of_another_file_with_the_same_times(
+        self, video, tmp_path, name
+    ):
+        """As `cp -p` and `mv` leave it: an older modification time, perhaps the same, and size."""
+        other = tmp_path / "other" / "a.mp4"
+        other.parent.mkdir()
+        write_frames_to_video(other, grey_levels(4), fps=5)
+        if name == "a.metadata.json":
+            video.with_name(name).write_text('{"n_frames": 9, "frame_size": [3, 3], "fps": 1}')
+        else:
+            get_video_metadata(video)
+        size = max(video.stat().st_size, other.stat().st_size)
+        os.truncate(other, size)  # zeros after the last box, or the very size
+        os.utime(other, ns=(0, video.stat().st_mtime_ns - 10**10))
+        cached = json.loads(video.with_name(name).read_text())
+        if "size" in cached:  # as if the video had had this size and time all along
+            cached |= {"size": size, "mtime_ns": other.stat().st_mtime_ns}
+            video.with_name(name).write_text(json.dumps(cached))
+        for put in (shutil.copy2, shutil.move):
+            put(other, video)
+            assert get_video_metadata(video)["n_frames"] == 4
+            put_back = video.with_name(name)
+            put_back.write_text(json.dumps(cached))
+
+    def test_a_cache_that_was_copied_with_its_video_is_not_believed_but_renewed(
+        self, video, tmp_path
+    ):
+        get_video_metadata(video)
+        cache = video.with_name("a.mp4.metadata.json")
+        cache.write_text(json.dumps(json.loads(cache.read_text()) | {"n_frames": 123}))
+        shutil.copytree(video.parent, tmp_path / "copy", copy_function=shutil.copy2)
+        copy = tmp_path / "copy" / video.name
+        assert get_video_metadata(copy)["n_frames"] == 10
+        assert json.loads(copy.with_name(cache.name).read_text())["n_frames"] == 10
+
+    def test_a_cache_of_a_version_without_digests_is_renewed(self, video):
+        facts = video.stat()
+        old = {"n_frames": 123, "frame_size": [32, 48], "fps": 25.0}
+        old |= {"size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+        video.with_name("a.mp4.metadata.json").write_text(json.dumps(old))
+        assert get_video_metadata(video)["n_frames"] == 10
+
+    @pytest.mark.parametrize("suffix", ["", ".mp4", "_1.AVI", "/x.json", None])
+    def test_the_cache_never_takes_the_place_of_a_video(self, video, suffix):
+        before = video.read_bytes()
+        for use_cached_metadata in (True, False):
+            with pytest.raises(ValueError, match="metadata_suffix"):
+                get_video_metadata(video, True, use_cached_metadata, suffix)
+        assert [path.name for path in video.parent.iterdir()] == ["a.mp4"]
+        assert video.read_bytes() == before
+
     def test_videos_that_differ_in_their_ending_have_caches_of_their_own(self, video):
         other = video.with_suffix(".avi")
         write_frames_to_video(other, grey_levels(3), fps=5)
@@ -208,7 +341,7 @@ class TestMetadata:
         names = sorted(path.name for path in video.parent.iterdir())
         assert names == ["a.mp4", "a.mp4.facts.json"]
 
-    @pytest.mark.parametrize("text", ["no json", "[]", '{"n_frames": 3}', '{"frame_size": 3}'])
+    @pytest.mark.parametrize("text", _CORRUPT)
     @pytest.mark.parametrize("name", ["a.mp4.metadata.json", "a.metadata.json"])
     def test_a_corrupt_cache_raises_and_is_named(self, video, name, text):
         video.with_name(name).write_text(text)
@@ -235,6 +368,52 @@ class TestMetadata:
         video.with_name("a.mp4.metadata.json").mkdir()
         assert get_video_metadata(video)["n_frames"] == 10
         assert "could not be cached" in caplog.text
+
+
+class TestPaths:
+    def test_paths_may_be_bytes_strings_or_path_like(self, video):
+        for path in (os.fsencode(video), str(video), video, next(os.scandir(video.parent))):
+            assert check_num_frames(path) == 10
+            assert len(read_frames_from_video(path, [0])[0]) == 1
+            assert get_video_metadata(path, cache_metadata=False)["n_frames"] == 10
+        write_frames_to_video(os.fsencode(video), grey_levels(3), 5)
+        assert check_num_frames(video) == 3
+
+    @pytest.mark.parametrize("path", [None, 3])
+    def test_what_is_no_path_is_an_error_that_says_so(self, path):
+        for function in (
+            read_frames_from_video,
+            check_num_frames,
+            get_video_metadata,
+            lambda path: write_frames_to_video(path, grey_levels(1), 5),
+        ):
+            with pytest.raises(TypeError, match="a path is expected"):
+                function(path)
+
+    def test_a_missing_file_is_the_error_of_0_1_3_and_a_value_error(self):
+        for kind in (FileNotFoundError, ValueError):
+            with pytest.raises(kind, match=r"^absent\.mp4: no such file or directory$"):
+                read_frames_from_video("absent.mp4")
+        with pytest.raises(RuntimeError, match="expanduser"):
+            check_num_frames("~/absent.mp4")
+
+
+def test_the_names_of_0_1_3_are_there():
+    code = """
+import pvio
+for module, names in {
+    pvio: "torch util video_io read_frames_from_video write_frames_to_video check_num_frames "
+    "get_video_metadata VideoCollectionDataset VideoCollectionDataLoader",
+    pvio.video_io: "np json logging Path read_frames_from_video write_frames_to_video "
+    "check_num_frames get_video_metadata _default_ffmpeg_params_for_video_writing",
+    pvio.torch: "torch logging Path IterableDataset DataLoader get_worker_info get_video_metadata "
+    "balance_load_lpt VideoCollectionDataset VideoCollectionDataLoader",
+    pvio.util: "Hashable balance_load_lpt",
+}.items():
+    assert set(names.split()) <= {name for name in dir(module) if hasattr(module, name)}, module
+assert pvio.video_io._default_ffmpeg_params_for_video_writing + ["-y"]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_importing_pvio_and_reading_videos_needs_no_torch():
