@@ -232,19 +232,22 @@ class VideoCollectionDataset(IterableDataset):
             worker is None
             or self._made_in_worker == os.getpid()
             or not isinstance(worker.dataset, IterableDataset)  # one worker alone reads each item
+            or _has_sharding_filter(worker.dataset)
         ):
             return self._all_runs()
-        n_assigned = len(self.worker_assignments or [[]])
-        is_direct = _is_read_by_all_workers(self, worker.dataset)
         if worker.num_workers == 1 and not self._is_assigned_by_hand():
             return self._all_runs()
+        assignments = self.worker_assignments
+        n_assigned = 0 if assignments is None else len(assignments)
+        is_direct = _is_read_by_all_workers(self, worker.dataset)
         if worker.num_workers != n_assigned and not is_direct:
+            assigned = f"assigned to {n_assigned} worker(s)" if n_assigned else "not assigned"
             raise ValueError(
-                f"a dataset that is assigned to {n_assigned} worker(s) is read by"
-                f" {type(worker.dataset).__name__} in {worker.num_workers} workers, so that frames"
-                f" would be lost or repeated. Call `assign_workers({worker.num_workers})` if every"
-                " worker iterates the dataset, or make the dataset in the worker that is to read"
-                " all of it"
+                f"{type(worker.dataset).__name__} reads a VideoCollectionDataset, which is"
+                f" {assigned}, in {worker.num_workers} workers: frames would be lost or repeated."
+                f" If every worker iterates the dataset, call `assign_workers({worker.num_workers})`"
+                " first. If frames or datasets are shared among the workers in another way, make"
+                " the dataset in the worker, which then reads all of it"
             )
         return self._shares(worker.num_workers)[worker.id]
 
@@ -494,6 +497,18 @@ def _is_read_by_all_workers(dataset: IterableDataset, top: object) -> bool:
     if isinstance(top, ChainDataset):
         return any(_is_read_by_all_workers(dataset, part) for part in top.datasets)
     return top is dataset
+
+
+def _has_sharding_filter(top: IterableDataset) -> bool:
+    """Whether a DataPipe leaves out, in every worker, the items of the other workers."""
+    pipe_class = getattr(torch.utils.data, "IterDataPipe", None)  # deprecated: it may go
+    if pipe_class is None or not isinstance(top, pipe_class):
+        return False
+    from torch.utils.data.graph import traverse_dps
+    from torch.utils.data.graph_settings import get_all_graph_pipes
+
+    pipes = get_all_graph_pipes(traverse_dps(top))
+    return any(hasattr(pipe, "apply_sharding") for pipe in pipes)
 
 
 def _is_same_function(one: Any, other: Any) -> bool:

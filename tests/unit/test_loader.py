@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import ChainDataset, DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data.datapipes.iter import IterableWrapper
 
 from pvio.batches import FloatBuffers
 from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
@@ -396,6 +397,13 @@ class TestWorkersOfOtherLoaders:
             dataset.assign_workers(n_assigned)
         with pytest.raises(ValueError, match="assign_workers"):
             self.frames_read(wrap(dataset), 2)
+
+    def test_a_data_pipe_that_shares_the_frames_itself_meets_all_of_them(self, videos):
+        for share in (lambda pipe: pipe, lambda pipe: pipe.sharding_filter()):
+            dataset = VideoCollectionDataset(videos)
+            dataset.assign_workers(2)
+            pipe = share(IterableWrapper(dataset))
+            assert sorted(self.frames_read(pipe, 2)) == sorted(all_named(videos))
 
     def test_an_item_of_a_map_style_dataset_is_read_whole(self, videos):
         datasets = [VideoCollectionDataset(videos) for _ in range(4)]
