@@ -241,11 +241,12 @@ class VideoCollectionDataset(IterableDataset):
         n_assigned = 0 if assignments is None else len(assignments)
         is_direct = _is_read_by_all_workers(self, worker.dataset)
         if worker.num_workers != n_assigned and not is_direct:
+            n_workers = worker.num_workers
             assigned = f"assigned to {n_assigned} worker(s)" if n_assigned else "not assigned"
             raise ValueError(
                 f"{type(worker.dataset).__name__} reads a VideoCollectionDataset, which is"
-                f" {assigned}, in {worker.num_workers} workers: frames would be lost or repeated."
-                f" If every worker iterates the dataset, call `assign_workers({worker.num_workers})`"
+                f" {assigned}, in {n_workers} workers: frames would be lost or repeated."
+                f" If every worker iterates the dataset, call `assign_workers({n_workers})`"
                 " first. If frames or datasets are shared among the workers in another way, make"
                 " the dataset in the worker, which then reads all of it"
             )
