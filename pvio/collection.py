@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pvio.errors import CollectionError
+from pvio.image_names import (
+    asks_for_images,
+    expand_images,
+    image_files,
+    is_image_name,
+    is_sequence,
+    sequence_name,
+)
 
 VIDEO_SUFFIXES = frozenset(
     {
         *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".ogv"),
         *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".mxf", ".h264", ".hevc", ".y4m"),
     }
-)
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm"}
 )
 # Marks a results folder, and lists what is in it.
 PRODUCTS_FILE = ".products.json"
@@ -31,9 +36,10 @@ class Source:
     """One video of the collection.
 
     Attributes:
-        path: absolute path of the file, or of the folder whose images are the frames.
+        path: absolute path of the file, or of the folder whose images are the frames; or a
+            pattern of some of a folder's images, such as `/data/frames/cam1_*.png`.
         name: path of its results below `results/predictions` and `results/videos`, no ending.
-        is_image_folder: whether `path` is a folder of images.
+        is_image_folder: whether `path` is a folder or a pattern of images.
     """
 
     path: str
@@ -46,8 +52,9 @@ def find_sources(entries: Iterable[str]) -> list[Source]:
 
     Args:
         entries: files, globs (`**` allowed), folders (searched for videos; a folder that holds
-            images and no video is one image folder) or `.txt`/`.tsv` lists of such entries, one
-            a line, relative to the list's folder.
+            images and no video is one image folder), patterns of images (`frames/*.png`,
+            `frames/%05d.png`: a sequence), or `.txt`/`.tsv` lists of such entries, one a line,
+            relative to the list's folder.
 
     Returns:
         The videos in the order of their paths, each once, with unique names. A named file that
@@ -72,8 +79,9 @@ def find_sources(entries: Iterable[str]) -> list[Source]:
 def result_names(paths: list[str], folders: dict[str, bool] | None = None) -> list[str]:
     """Names below the paths' common folder, without ending; colliding names keep their endings."""
     folders = folders or {}
-    root = os.path.commonpath([os.path.dirname(path) for path in paths])
-    full = [os.path.relpath(path, root).replace(os.sep, "/") for path in paths]
+    plain = [sequence_name(path) if is_sequence(path) else path for path in paths]
+    root = os.path.commonpath([os.path.dirname(path) for path in plain])
+    full = [os.path.relpath(path, root).replace(os.sep, "/") for path in plain]
     bare = [
         name if folders.get(path) else os.path.splitext(name)[0]
         for path, name in zip(paths, full, strict=True)
@@ -128,18 +136,6 @@ def stat_key(path: str) -> str:
     return f"{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
 
 
-def image_files(folder: str | os.PathLike[str]) -> list[str]:
-    """The image files of a folder, sorted by name."""
-    with os.scandir(folder) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
-            and not entry.name.startswith(".")
-        ]
-    return [os.path.join(folder, name) for name in sorted(names)]
-
-
 def _expand(entry: str, *, nested: bool = False) -> Iterator[tuple[str, bool]]:
     entry = os.path.expanduser(entry)
     suffix = os.path.splitext(entry)[1].lower()
@@ -150,6 +146,13 @@ def _expand(entry: str, *, nested: bool = False) -> Iterator[tuple[str, bool]]:
             yield from _read_list(entry)
         else:
             yield entry, False
+    elif asks_for_images(entry):
+        found = expand_images(entry)
+        if not found:
+            raise CollectionError(
+                f"videos: no image matches the pattern {entry!r} (seen from {os.getcwd()})"
+            )
+        yield from found
     elif glob.has_magic(entry):
         matches = sorted(glob.glob(entry, recursive=True))
         for match in matches:
@@ -201,7 +204,7 @@ def _search(folder: str, *, required: bool = True) -> Iterator[tuple[str, bool]]
         for name in videos:
             empty = False
             yield os.path.join(root, name), False
-        if not videos and any(suffix in IMAGE_SUFFIXES for suffix in suffixes.values()):
+        if not videos and any(is_image_name(name) for name in files):
             empty = False
             yield root, True
     if empty and required:

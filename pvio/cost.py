@@ -37,6 +37,7 @@ DECODE_NS_PER_PIXEL = {
     "mpeg4": 1.2,
     "mjpeg": 3.0,
     "images": 25.0,
+    "image": 25.0,
 }
 OTHER_CODEC_NS_PER_PIXEL = 2.0
 # The built-in tracker, and x264 at preset medium; all videos alike when it is something else.

@@ -1,38 +1,83 @@
-"""Reading folders of images."""
+"""Reading images: folders of them, and files of one or more pages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pvio.collection import image_files
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
 from pvio.errors import UnreadableVideo
+from pvio.image_names import image_files
 from pvio.media.decoded import Decoded
-from pvio.media.images import read_image
+from pvio.media.images import ImageFile, open_image, to_frame
 from pvio.media.index import FrameIndex
 
 
-class ImageFolderReader:
-    """Reads a folder of images, sorted by name.
+class ImageReader:
+    """Reads the pages of images, the files in natural order of their names.
 
     Args:
-        index: of an image folder.
-        files: the images in the order of the frames, when it is not that of their names.
+        index: of an image folder or an image file.
+
+    Raises:
+        UnreadableVideo: when the folder has not as many images as were indexed.
     """
 
-    def __init__(self, index: FrameIndex, files: list[str] | None = None):
+    def __init__(self, index: FrameIndex):
         self.index = index
-        self._files = files if files is not None else image_files(index.location)
+        self._files = [index.location]
+        if index.is_image_folder:
+            try:
+                self._files = image_files(index.location)
+            except OSError as error:
+                reason = f"it could be read before: {error}"
+                raise UnreadableVideo(index.path, reason) from error
+        pages = index.pages or (1,) * index.n_frames
+        if len(self._files) != len(pages):
+            reason = f"it has {len(self._files)} images, and had {len(pages)} when it was probed"
+            raise UnreadableVideo(index.path, reason)
+        self._ends = np.cumsum(pages)
+        self._open: tuple[int, ImageFile] | None = None
+        self._scaler = VideoReformatter()
 
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
-        """See `Reader.frames`; an image of another size than the first is `corrupt`."""
+        """See `Reader.frames`.
+
+        An image of another size is scaled to the one that most have. Where the index knows of none,
+        the image has changed since, and is `corrupt`.
+        """
         for rank in range(start, stop):
             try:
-                frame = read_image(self._files[rank])
-            except (UnreadableVideo, IndexError):
+                frame = self._frame(rank)
+            except (UnreadableVideo, OSError):
                 yield Decoded(rank, "missing", None)
                 continue
-            same = (frame.height, frame.width) == (self.index.height, self.index.width)
-            yield Decoded(rank, "ok" if same else "corrupt", frame)
+            if (frame.height, frame.width) == (self.index.height, self.index.width):
+                yield Decoded(rank, "ok", frame)
+            elif self.index.n_scaled:
+                yield Decoded(rank, "ok", self._scaled(frame))
+            else:
+                yield Decoded(rank, "corrupt", frame)
+        self.close()
 
     def close(self) -> None:
-        pass
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+    def _frame(self, rank: int) -> av.VideoFrame:
+        number = int(np.searchsorted(self._ends, rank, side="right"))
+        if self._open is None or self._open[0] != number:
+            self.close()
+            self._open = (number, open_image(self._files[number]))
+        image = self._open[1]
+        page = rank - (int(self._ends[number - 1]) if number else 0)
+        return to_frame(image.read(page))
+
+    def _scaled(self, frame: av.VideoFrame) -> av.VideoFrame:
+        height, width = self.index.height, self.index.width
+        shrinks = height * width < frame.height * frame.width
+        method = Interpolation.AREA if shrinks else Interpolation.BICUBIC
+        return self._scaler.reformat(frame, width, height, interpolation=method, threads=1)

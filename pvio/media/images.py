@@ -1,23 +1,74 @@
-"""Folders of images as videos: one image a frame."""
+"""Image files as frames: each is decoded by a fixed decoder, by its content and not by its name."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import av
-import imageio.v3 as iio
 import numpy as np
 
 from pvio.errors import UnreadableVideo
+from pvio.media.pillow_image import PillowImage
+from pvio.media.tiff import TiffImage, is_tiff
+
+ImageFile = PillowImage | TiffImage
 
 
-def read_image(path: str | os.PathLike[str]) -> av.VideoFrame:
-    """One image as a frame: `gray` or `rgb24`, 8 bits (16-bit images keep their high byte).
+def open_image(path: str | os.PathLike[str]) -> ImageFile:
+    """Open an image file, to be closed by the caller.
+
+    No file that an image refers to is opened, and a video or a list of files that is called like
+    an image is refused.
 
     Raises:
-        UnreadableVideo: when the file is no image that imageio can read.
+        UnreadableVideo: when the file is no image.
     """
-    pixels = read_pixels(path)
+    try:
+        return TiffImage(path) if is_tiff(path) else PillowImage(path)
+    except OSError as error:
+        raise UnreadableVideo(path, f"no readable image ({error.strerror or error})") from error
+
+
+@contextmanager
+def opened_image(path: str | os.PathLike[str]) -> Iterator[ImageFile]:
+    """`open_image`, closed at the end."""
+    image = open_image(path)
+    try:
+        yield image
+    finally:
+        image.close()
+
+
+def read_image(path: str | os.PathLike[str], page: int = 0) -> av.VideoFrame:
+    """One page of an image file as a frame, see `to_frame`.
+
+    Raises:
+        UnreadableVideo: when the file is no image that can be read.
+    """
+    return to_frame(read_pixels(path, page))
+
+
+def read_pixels(path: str | os.PathLike[str], page: int = 0) -> np.ndarray:
+    """The pixels of one page of an image file, upright.
+
+    Returns:
+        uint8 or uint16, H×W×C with 1 (gray), 2, 3 or 4 (alpha) channels.
+
+    Raises:
+        UnreadableVideo: when the file is no image of 8 or 16 bits that can be read.
+    """
+    with opened_image(path) as image:
+        return image.read(page)
+
+
+def to_frame(pixels: np.ndarray) -> av.VideoFrame:
+    """Pixels as a frame: `gray` or `rgb24`, 8 bits (16-bit samples keep their high byte).
+
+    Args:
+        pixels: uint8 or uint16, H×W×C; alpha is left out.
+    """
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     if pixels.shape[2] < 3:
@@ -26,24 +77,3 @@ def read_image(path: str | os.PathLike[str]) -> av.VideoFrame:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:, :, :3]), format="rgb24")
     frame.color_range = 2  # full range: image samples use all values 0 to 255
     return frame
-
-
-def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
-    """The pixels of an image: uint8 or uint16, H×W×C with 1 (grey), 2, 3 or 4 (alpha) channels.
-
-    Raises:
-        UnreadableVideo: when the file is no image of 8 or 16 bits that imageio can read.
-    """
-    try:
-        pixels = np.asarray(iio.imread(os.fspath(path)))
-    except Exception as error:  # imageio's plugins raise whatever their libraries raise
-        raise UnreadableVideo(path, f"no readable image ({error})") from error
-    if pixels.dtype == bool:
-        pixels = pixels.astype(np.uint8) * 255
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise UnreadableVideo(path, f"images of {pixels.dtype} are not supported, only 8 or 16 bit")
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, np.newaxis]
-    if pixels.ndim != 3 or pixels.shape[2] > 4:
-        raise UnreadableVideo(path, f"expected a grey or colour image, got shape {pixels.shape}")
-    return np.ascontiguousarray(pixels)

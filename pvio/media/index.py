@@ -21,12 +21,13 @@ from typing import Any
 import av
 import numpy as np
 
-from pvio.collection import Source, image_files
+from pvio.collection import Source
 from pvio.errors import UnreadableVideo
+from pvio.image_names import image_files, is_image_name, is_sequence
 from pvio.media.complaints import listen
 from pvio.media.container import open_container
 from pvio.media.container_damage import container_damage
-from pvio.media.images import read_image
+from pvio.media.image_survey import survey_images
 from pvio.media.orientation import Orientation, display_orientation
 from pvio.media.packets import DEFAULT_RATE, read_packets
 from pvio.store import Store, StoreError, file_digest, make_key
@@ -41,7 +42,7 @@ class FrameIndex:
     """The frames of one video.
 
     Attributes:
-        path: the file, or the folder of images.
+        path: the file, or the folder (or pattern) of images.
         digest: identifies the content, whatever the file is called and whenever it was touched.
         pts: int64, presentation time stamp of every frame in units of `time_base`, ascending.
         keyframes: int64, ranks of the frames at which decoding can start; the first is 0.
@@ -50,7 +51,8 @@ class FrameIndex:
         height, width: size of the upright picture in pixels, as a viewer sees it.
         orientation: how the coded picture is turned to be upright.
         stream_index: the video stream within the container (FFmpeg's best stream).
-        codec, pix_fmt, container: FFmpeg's names; codec is "images" for a folder of images.
+        codec, pix_fmt, container: FFmpeg's names; codec is "images" for a folder of images, and
+            "image" for an image file.
         sample_aspect_ratio: width of a pixel over its height.
         color: tags of the stream: range, matrix, primaries and transfer as ITU-T H.273 numbers
             (range: 0 untagged, 1 limited, 2 full; matrix, primaries, transfer: 2 is untagged).
@@ -64,6 +66,8 @@ class FrameIndex:
         damage: what is wrong with the container, such as an end before the promised one; mostly "".
         warning: what its user should know of a video that is all right, such as a stated rate that
             is not believed; mostly "".
+        pages: of images, how many each file has; empty where each has one.
+        n_scaled: images of another size than most, which are scaled to it.
         copy: of the file or folder, to be decoded in its place; mostly "".
     """
 
@@ -88,6 +92,8 @@ class FrameIndex:
     last_duration: int = 0
     damage: str = ""
     warning: str = ""
+    pages: tuple[int, ...] = ()
+    n_scaled: int = 0
     copy: str = ""
 
     @property
@@ -102,6 +108,11 @@ class FrameIndex:
     @property
     def is_image_folder(self) -> bool:
         return self.codec == "images"
+
+    @property
+    def has_images(self) -> bool:
+        """Whether frames are images, of a folder or a file, which hold neither tags nor sound."""
+        return self.codec in ("images", "image")
 
     @property
     def times(self) -> np.ndarray:
@@ -142,7 +153,7 @@ def load_index(source: Source | str | os.PathLike[str], store: Store | None = No
         UnreadableVideo: when the file is absent, is no video, or has no picture.
     """
     if not isinstance(source, Source):
-        source = Source(str(source), "", os.path.isdir(source))
+        source = Source(str(source), "", os.path.isdir(source) or is_sequence(source))
     if store is None:
         return build_index(source)
     try:
@@ -265,8 +276,10 @@ def _real_folder(folder: str) -> str:
 
 
 def build_index(source: Source) -> FrameIndex:
-    """Build the index of a video file or an image folder, see `load_index`."""
-    return _index_images(source.path) if source.is_image_folder else _index_video(source.path)
+    """Build the index of a video file, an image file or an image folder, see `load_index`."""
+    if source.is_image_folder or is_image_name(source.path):
+        return _index_images(source)
+    return _index_video(source.path)
 
 
 def pack_index(index: FrameIndex) -> tuple[bytes, dict[str, Any]]:
@@ -292,17 +305,13 @@ def unpack_index(payload: bytes, facts: dict[str, Any], path: str) -> FrameIndex
     for name in ("time_base", "rate", "sample_aspect_ratio"):
         plain[name] = Fraction(plain[name])
     plain |= {"orientation": Orientation(**facts["orientation"]), "digest": facts["content"]}
-    plain |= {"color": tuple(facts["color"])}
+    plain |= {"color": tuple(facts["color"]), "pages": tuple(facts.get("pages", ()))}
     return FrameIndex(**(plain | {"path": path, "pts": pts, "keyframes": keyframes}))
 
 
 def _index_video(path: str) -> FrameIndex:
     try:
-        facts = os.stat(path)
-        if not stat.S_ISREG(facts.st_mode):  # reading a pipe or a device might never end
-            raise UnreadableVideo(path, "it is no file that can be read again")
-        if facts.st_size == 0:
-            raise UnreadableVideo(path, "the file is empty")
+        _check_file(path)
         with listen() as messages, open_container(path) as container:
             stream: Any = container.streams.best("video")
             if stream is None:
@@ -370,29 +379,60 @@ def _rate_of(pts: np.ndarray, time_base: Fraction) -> Fraction:
     return ((len(pts) - 1) / (span * Fraction(time_base))).limit_denominator(1_000_000)
 
 
-def _index_images(folder: str) -> FrameIndex:
-    files = image_files(folder)
+def _index_images(source: Source) -> FrameIndex:
+    files = [source.path]
+    try:
+        if source.is_image_folder:
+            files = image_files(source.path)
+        else:
+            _check_file(source.path)
+    except OSError as error:
+        raise UnreadableVideo(source.path, _reason(error)) from error
     if not files:
-        raise UnreadableVideo(folder, "the folder holds no image")
-    first = read_image(files[0])
+        raise UnreadableVideo(source.path, "the folder holds no image")
+    found = survey_images(source.path, files)
+    pts, time_base = np.arange(found.n_frames, dtype=np.int64), Fraction(1, DEFAULT_RATE)
+    rate, last_duration = Fraction(DEFAULT_RATE), 0
+    if found.durations:
+        pts = np.cumsum([0, *found.durations[:-1]], dtype=np.int64)
+        time_base, last_duration = Fraction(1, 1000), found.durations[-1]
+        rate = _rate_of(pts, time_base)
     return FrameIndex(
-        path=folder,
-        digest=content_digest(Source(folder, "", True)),
-        pts=np.arange(len(files), dtype=np.int64),
-        keyframes=np.arange(len(files), dtype=np.int64),
-        time_base=Fraction(1, DEFAULT_RATE),
-        rate=Fraction(DEFAULT_RATE),
-        height=first.height,
-        width=first.width,
-        orientation=Orientation(),
+        path=source.path,
+        digest=content_digest(source),
+        pts=pts,
+        keyframes=np.array(found.starts, dtype=np.int64),
+        time_base=time_base,
+        rate=rate,
+        height=found.height,
+        width=found.width,
+        orientation=Orientation(),  # images are turned when they are read, each by its own
         stream_index=0,
-        codec="images",
-        pix_fmt=first.format.name,
+        codec="images" if source.is_image_folder else "image",
+        pix_fmt="gray" if found.is_gray else "rgb24",
         container=Path(files[0]).suffix.lstrip(".").lower(),
         sample_aspect_ratio=Fraction(1),
         color=(1, 1, 1, 1),
         n_audio_streams=0,
+        last_duration=last_duration,
+        warning=found.warning,
+        pages=() if found.n_frames == len(files) else found.pages,
+        n_scaled=found.n_scaled,
     )
+
+
+def _check_file(path: str) -> None:
+    """Refuse what cannot be read again, and what is empty.
+
+    Raises:
+        OSError: when there is no such file.
+        UnreadableVideo: saying what it is.
+    """
+    facts = os.stat(path)
+    if not stat.S_ISREG(facts.st_mode):  # reading a pipe or a device might never end
+        raise UnreadableVideo(path, "it is no file that can be read again")
+    if facts.st_size == 0:
+        raise UnreadableVideo(path, "the file is empty")
 
 
 def _reason(error: Exception) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import math
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,8 @@ from pvio.media.time_limit import within
 
 # Seconds to wait for the first picture of a video.
 _PATIENCE = 120.0
+# Numbers of types of side data below this are looked at; FFmpeg 8 has 33.
+_MOST_TYPES = 64
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,70 @@ def orientation_of(frame: Any) -> Orientation:
     (x, y) with y down; a rotation counterclockwise by t is a = d = cos t, b = -sin t = -c
     (libavutil/display.c). Angles are rounded to quarter turns, as players do.
     """
-    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
-    if data is None:
-        return Orientation()
-    a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+    try:
+        data = _display_matrix(frame)
+    except (ValueError, av.error.FFmpegError):
+        return Orientation(round(frame.rotation / 90) % 4)  # all but mirroring
+    return Orientation() if data is None else _of_matrix(data)
+
+
+def of_exif(value: Any) -> Orientation:
+    """The orientation that the EXIF tag 274 states; upright for a value that it does not have.
+
+    The tag says where the first row and column of the stored picture are seen: 1 top left, 2 top
+    right, 3 bottom right, 4 bottom left, 5 left top, 6 right top, 7 right bottom, 8 left bottom
+    (EXIF 3.0, 4.6.5.1.6; TIFF 6.0, page 36).
+    """
+    turns, mirrored = _EXIF.get(value, (0, False)) if isinstance(value, int) else (0, False)
+    return Orientation(turns, mirrored)
+
+
+# Value of the tag: counterclockwise quarter turns, after mirroring left to right.
+_EXIF = {
+    1: (0, False),
+    2: (0, True),
+    3: (2, False),
+    4: (2, True),
+    5: (1, True),
+    6: (3, False),
+    7: (3, True),
+    8: (1, False),
+}
+
+
+def _of_matrix(data: bytes) -> Orientation:
+    a, b, _, c, d = struct.unpack_from("=5i", data)
     mirrored = a * d - b * c < 0
     if mirrored:
         a, b = -a, -b  # the mirroring comes first: it negates x, the first row
     degrees = -math.degrees(math.atan2(b, a))
     return Orientation(round(degrees / 90) % 4, mirrored)
+
+
+def _display_matrix(frame: av.VideoFrame) -> bytes | None:
+    """The display matrix of a frame, also among side data of types that PyAV does not know."""
+    try:
+        side_data = frame.side_data
+    except ValueError:  # PyAV 18 has no name for EXIF, LCEVC and what FFmpeg will add
+        side_data = _without_unknown(frame).side_data
+    data = side_data.get(SideDataType.DISPLAYMATRIX)
+    return None if data is None else bytes(data)
+
+
+def _without_unknown(frame: av.VideoFrame) -> av.VideoFrame:
+    """The same frame without side data of types that PyAV has no name for."""
+    graph = av.filter.Graph()
+    base = frame.time_base or Fraction(1)
+    last = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=base
+    )
+    known = {each.value for each in SideDataType}
+    for number in range(_MOST_TYPES):
+        if number not in known:
+            following = graph.add("sidedata", f"mode=delete:type={number}")
+            last.link_to(following)
+            last = following
+    last.link_to(graph.add("buffersink"))
+    graph.configure()
+    graph.push(frame)
+    return graph.pull()

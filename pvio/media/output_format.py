@@ -144,7 +144,7 @@ def output_color(index: FrameIndex) -> tuple[int, int, int, int]:
 
     RGB has neither range nor matrix, and images no tags: BT.709, limited range, for these.
     """
-    if index.is_image_folder:
+    if index.has_images:
         return (LIMITED, BT709, BT709, BT709)
     if is_rgb(index.pix_fmt):
         primaries, transfer = (BT709 if tag in (0, UNTAGGED) else tag for tag in index.color[2:])

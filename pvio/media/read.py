@@ -9,7 +9,7 @@ import numpy as np
 
 from pvio.media.cuda_reader import open_cuda
 from pvio.media.decoded import SHOWN, Decoded, Reader
-from pvio.media.image_reader import ImageFolderReader
+from pvio.media.image_reader import ImageReader
 from pvio.media.index import FrameIndex
 from pvio.media.picture import Converter
 from pvio.media.pyav_reader import PyAVReader
@@ -21,16 +21,16 @@ def open_reader(index: FrameIndex, decoder: str = "pyav") -> Reader:
     """A reader for the video of the index.
 
     Args:
-        index: of a video file or an image folder.
+        index: of a video file, an image file or an image folder.
         decoder: "pyav"; "torchcodec" (RGB arrays; PyAV nevertheless where torchcodec is not exact,
             see `open_torchcodec`); or "cuda:N" (device N; PyAV where that cannot, see `open_cuda`).
-            For image folders none of them.
+            For images none of them.
 
     Raises:
         UnreadableVideo: when the file cannot be opened any more.
     """
-    if index.is_image_folder:
-        return ImageFolderReader(index)
+    if index.has_images:
+        return ImageReader(index)
     if decoder == "torchcodec":
         from pvio.media.torchcodec_reader import open_torchcodec
 

@@ -58,7 +58,7 @@ def join_segments(
     clock = _Clock(index, path)
     video: Any = None
     first: _Parameters | None = None
-    has_source = not index.is_image_folder
+    has_source = not index.has_images
     expected = 0
     words = metadata and has_source
     sound: Sound | None = None

@@ -22,6 +22,7 @@ from pvio.errors import (
     memory_advice,
     no_space,
 )
+from pvio.image_names import is_sequence
 from pvio.manifest import Part, PlannedSegment, ProbedVideo, Receipt, SegmentReceipt
 from pvio.media.index import FrameIndex, content_digest, facts_of_stored, index_key
 from pvio.progress import ProgressReport
@@ -156,13 +157,17 @@ def _check_not_all_gone(part: Part, outcomes: dict[int, Outcome]) -> None:
         UnreadableVideo: when most of the videos of the outcomes are not there any more.
     """
     videos = {part.segments[task].video for task in outcomes}
-    gone = [video for video in videos if not os.path.exists(part.videos[video].path)]
+    gone = [video for video in videos if not _is_there(part.videos[video].path)]
     if len(gone) > 1 and 2 * len(gone) > len(videos):
         raise UnreadableVideo(
             part.videos[gone[0]].path,
             f"it is gone, and so are {len(gone) - 1} more of {len(videos)} videos of this job. Is "
             "their disk there? Run the same command again when it is",
         )
+
+
+def _is_there(path: str) -> bool:
+    return os.path.exists(path) or is_sequence(path)
 
 
 def _receipt(

@@ -22,8 +22,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pvio.collection import Source, image_files
+from pvio.collection import Source
 from pvio.errors import UnreadableVideo
+from pvio.image_names import image_files
 from pvio.media.index import FrameIndex, combined_digest
 from pvio.store import remove_leftovers, temporary_name
 

@@ -16,6 +16,7 @@ import pytest
 
 from pvio.errors import UnreadableVideo
 from pvio.media.index import FrameIndex, load_index
+from pvio.media.read import open_reader
 from pvio.store import Store
 
 Clip = Callable[[str], Path]
@@ -365,7 +366,7 @@ def test_an_index_of_images_is_stored(
     image_folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     first = load_index(image_folder, store)
-    monkeypatch.setattr("pvio.media.index.read_image", lambda path: pytest.fail("opened"))
+    monkeypatch.setattr("pvio.media.index.survey_images", lambda *_: pytest.fail("opened"))
     assert same(load_index(image_folder, store), first)
 
 
@@ -374,7 +375,17 @@ def test_a_folder_without_images_is_unreadable(tmp_path: Path):
         load_index(tmp_path)
 
 
-def test_a_folder_whose_first_image_is_damaged_is_unreadable(image_folder: Path):
-    (image_folder / "000.png").write_bytes(b"no image")
-    with pytest.raises(UnreadableVideo, match="no readable image"):
+def test_a_folder_none_of_whose_images_can_be_read_is_unreadable(image_folder: Path):
+    for file in image_folder.iterdir():
+        file.write_bytes(b"no image")
+    with pytest.raises(UnreadableVideo, match="none of its 5 images.*no readable image"):
         load_index(image_folder)
+
+
+@pytest.mark.parametrize("damaged", ["000.png", "002.png"])
+def test_a_damaged_image_costs_its_row_alone(image_folder: Path, damaged: str):
+    (image_folder / damaged).write_bytes(b"")
+    index = load_index(image_folder)
+    assert (index.n_frames, index.height, index.width) == (5, 20, 30)
+    statuses = [frame.status for frame in open_reader(index).frames(0, 5)]
+    assert statuses == ["missing" if f"{i:03}.png" == damaged else "ok" for i in range(5)]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pvio.media.decoded import Decoded, Reader
 from pvio.media.ffmpeg_libraries import environment_for_torchcodec
-from pvio.media.image_reader import ImageFolderReader
+from pvio.media.image_reader import ImageReader
 from pvio.media.index import FrameIndex, load_index
 from pvio.media.orientation import Orientation
 from pvio.media.picture import Converter
@@ -436,7 +436,7 @@ def test_images_of_sixteen_bits_keep_their_high_byte(tmp_path: Path):
 
 def test_damaged_absent_and_other_sized_images_are_marked(image_folder: Path):
     index = load_index(image_folder)
-    reader = ImageFolderReader(index)
+    reader = ImageReader(index)
     (image_folder / "1.png").write_bytes(b"no image")
     iio.imwrite(image_folder / "2.png", np.zeros((10, 10, 3), np.uint8))
     (image_folder / "3.png").unlink()

@@ -210,10 +210,10 @@ def test_an_image_folder_is_copied_with_all_its_images(
     staged = at_work.staged(index)
     names = sorted(path.name for path in Path(staged.copy).iterdir())
     assert names == [f"00{i}.png" for i in range(1, 6)]
-    from pvio.media.image_reader import ImageFolderReader
+    from pvio.media.image_reader import ImageReader
 
     shutil.rmtree(folder)
-    assert [frame.status for frame in ImageFolderReader(staged).frames(0, 5)] == ["ok"] * 5
+    assert [frame.status for frame in ImageReader(staged).frames(0, 5)] == ["ok"] * 5
 
 
 def test_a_video_of_another_content_is_not_read_from_a_copy(

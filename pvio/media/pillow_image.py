@@ -1,0 +1,249 @@
+"""Image files that Pillow reads: JPEG, PNG, WebP, GIF, BMP, PNM; their pages, sizes and times."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from pvio.errors import UnreadableVideo
+from pvio.media.orientation import Orientation, of_exif
+
+# An image of more pixels is refused: a file of a few kB could take all memory. Pillow's own limit,
+# which is only a warning there.
+MOST_PIXELS = 1024**3 // 4 // 3
+# Formats by content, whatever the file is called. Each has a decoder of its own.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF")
+# Fewest bytes that a page of an animation takes: what files claim beyond is not believed.
+_LEAST_PAGE = 16
+_ANIMATED = ("GIF", "PNG", "WEBP")
+# Milliseconds of a page that states none, as players have it; GIF's 10 ms stand for none as well.
+_DEFAULT_DURATION = 100
+
+
+class PillowImage:
+    """An open image file.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        sizes: (height, width) of each page, upright.
+        is_gray: whether pages have luma alone.
+        durations: milliseconds that each page is shown; empty without an animation.
+        is_sequential: whether a page builds on those before it.
+        bit_depth: bits of a sample in the file.
+        note: what its user should know of the file; mostly "".
+
+    Raises:
+        UnreadableVideo: when it is no image, or too large a one.
+    """
+
+    note = ""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self._path = path
+        self._first = 0
+        with self._named_errors():
+            self._image = Image.open(path, formats=_FORMATS)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._image.close)
+            self._describe()
+            stack.pop_all()
+
+    def _describe(self) -> None:
+        image = self._image
+        check_size(self._path, image.height, image.width)
+        self._orientation = self._stated_orientation()
+        self.durations = self._stated_durations() if image.format in _ANIMATED else []
+        self.is_sequential = len(self.durations) > 1
+        if not self.is_sequential:
+            self.durations = []
+        # A still picture in front of an animation, for programs that know no APNG.
+        self._first = int(self.is_sequential and getattr(image, "default_image", False))
+        self.is_gray = image.format != "GIF" and image.mode in _GRAY_MODES
+        raw_mode = str(image.tile[0][3]) if image.tile else ""
+        self.bit_depth = 16 if image.mode.startswith("I;16") or ";16B" in raw_mode else 8
+        size = self._orientation.upright_size(image.height, image.width)
+        self.sizes = [size] * max(1, len(self.durations))
+
+    def read(self, page: int) -> np.ndarray:
+        """The pixels of a page, upright: uint8 or uint16, H×W×C, C as `pixels_of`.
+
+        Raises:
+            UnreadableVideo: when it is damaged, or of a type that has no 8 or 16 bits.
+        """
+        with self._named_errors():
+            if page or self._first:
+                self._image.seek(page + self._first)
+            self._image.load()
+            pixels = pixels_of(self._image)
+        return np.ascontiguousarray(self._orientation.apply(pixels))
+
+    def close(self) -> None:
+        self._image.close()
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except UnreadableVideo:
+            raise
+        except Image.UnidentifiedImageError:
+            reason = "no readable image: its content is of no known image format"
+            raise UnreadableVideo(self._path, reason) from None
+        except Exception as error:  # Pillow's plugins raise whatever comes to them
+            raise UnreadableVideo(self._path, f"no readable image ({error})") from error
+
+    def _stated_orientation(self) -> Orientation:
+        if self._image.format == "TIFF":
+            return Orientation()  # Pillow turns these itself
+        try:
+            if self._image.format == "PNG" and "exif" not in self._image.info:
+                exif = Image.Exif()  # Pillow would decode the image to look behind its pixels
+                with open(self._path, "rb") as file:
+                    for kind, chunk in _chunks(file, 8, ">", {b"eXIf"}):
+                        if kind == b"eXIf":
+                            exif.load(chunk)
+            else:
+                exif = self._image.getexif()
+            return of_exif(exif.get(0x0112))
+        except Exception:  # EXIF that is damaged says nothing of the image
+            return Orientation()
+
+    def _stated_durations(self) -> list[int]:
+        with self._named_errors(), open(self._path, "rb") as file:
+            most = os.fstat(file.fileno()).st_size // _LEAST_PAGE
+            durations = _DURATIONS[str(self._image.format)](file)
+            return [duration or _DEFAULT_DURATION for duration in durations[:most]]
+
+
+def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
+    """Refuse an image of too many pixels.
+
+    Raises:
+        UnreadableVideo: naming its size and the limit.
+    """
+    if height * width > MOST_PIXELS:
+        reason = f"an image of {width}×{height} pixels; at most {MOST_PIXELS:,} are read"
+        raise UnreadableVideo(path, reason)
+
+
+_GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """The pixels of a loaded image: H×W×C with 1 (gray), 2 (with alpha), 3 or 4 (alpha) channels.
+
+    uint8, or uint16 for 16 bits of gray. Color of 16 bits has its high byte. CMYK and palettes
+    become RGB; color profiles are not applied.
+
+    Raises:
+        UnreadableVideo: when samples are no unsigned integers of at most 16 bits.
+    """
+    mode = image.mode
+    if image.format == "GIF" or mode in ("P", "PA"):
+        # By way of RGBA: Pillow has a warning for palettes with transparency otherwise.
+        image = image.convert("RGBA").convert("RGB")
+    elif mode == "1":
+        image = image.convert("L")
+    elif mode == "I" and image.format == "PPM":  # scaled to 16 bits by Pillow
+        return np.asarray(image).astype(np.uint16)[:, :, np.newaxis]
+    elif mode in ("I", "F"):
+        kind = "32-bit floating-point" if mode == "F" else "32-bit integer"
+        raise unsupported(image, kind)
+    elif mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)[:, :, np.newaxis]
+    elif mode not in ("L", "LA", "RGB", "RGBA"):
+        image = image.convert("RGB")
+    pixels = np.asarray(image)
+    return pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels
+
+
+def unsupported(image: Any, kind: str) -> UnreadableVideo:
+    """The error for samples whose range nobody states."""
+    name = getattr(image, "filename", image)
+    return UnreadableVideo(
+        str(name),
+        f"no readable image: {kind} samples are not supported, since no range is stated; save it "
+        "with 8 or 16 bits (Fiji: Image > Type > 16-bit)",
+    )
+
+
+def _gif_durations(file: BinaryIO) -> list[int]:
+    """Milliseconds of each frame of a GIF, 0 for none (GIF89a specification, 20 and 23)."""
+    file.seek(10)
+    flags = file.read(3)[0]
+    file.seek(_table_size(flags), os.SEEK_CUR)
+    durations, delay = [], 0
+    while (kind := file.read(1)) in (b"\x21", b"\x2c"):
+        if kind == b"\x21":
+            if file.read(1) == b"\xf9":
+                block = file.read(file.read(1)[0])
+                delay = struct.unpack_from("<H", block, 1)[0]
+        else:
+            descriptor = file.read(9)
+            if len(descriptor) < 9:
+                break
+            file.seek(_table_size(descriptor[8]) + 1, os.SEEK_CUR)
+            durations.append(delay * 10 if delay > 1 else 0)
+            delay = 0
+        while length := file.read(1) or b"\0":
+            if length == b"\0":
+                break
+            file.seek(length[0], os.SEEK_CUR)
+    return durations
+
+
+def _table_size(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _png_durations(file: BinaryIO) -> list[int]:
+    """Milliseconds of each frame of an APNG, 0 for none; nothing for other PNGs (PNG 3, 11.3.6)."""
+    durations = []
+    is_animated = False
+    for kind, chunk in _chunks(file, 8, ">", {b"acTL", b"fcTL"}):
+        if kind == b"IDAT" and not is_animated:
+            return []  # an animation is announced before the first pixels
+        is_animated = is_animated or kind == b"acTL"
+        if kind == b"fcTL":
+            numerator, denominator = struct.unpack_from(">HH", chunk, 20)
+            durations.append(round(1000 * numerator / (denominator or 100)))
+    return durations
+
+
+def _webp_durations(file: BinaryIO) -> list[int]:
+    """Milliseconds of each frame of an animated WebP, 0 for none (RFC 9649, 2.7.1.1)."""
+    return [
+        int.from_bytes(chunk[12:15], "little")
+        for kind, chunk in _chunks(file, 12, "<", {b"ANMF"})
+        if kind == b"ANMF"
+    ]
+
+
+_DURATIONS = {"GIF": _gif_durations, "PNG": _png_durations, "WEBP": _webp_durations}
+
+
+def _chunks(
+    file: BinaryIO, start: int, order: str, wanted: set[bytes]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the chunks of a PNG (big-endian, with checksums) or a RIFF file.
+
+    Only the first 64 KiB of those wanted are read; of the others there is no content.
+    """
+    file.seek(start)
+    while len(head := file.read(8)) == 8:
+        if order == ">":
+            length, kind = struct.unpack(">I4s", head)
+            following = file.tell() + length + 4
+        else:
+            kind, length = struct.unpack("<4sI", head)
+            following = file.tell() + length + length % 2
+        yield kind, file.read(min(length, 1 << 16)) if kind in wanted else b""
+        file.seek(following)
