@@ -114,7 +114,7 @@ def _has_pages(file: str) -> bool:
 
             with tifffile.TiffFile(file) as tiff:
                 metadata = (tiff.imagej_metadata or {}) if tiff.is_imagej else {}
-                return metadata.get("images", 1) > 1 or len(tiff.pages) > 1
+                return metadata.get("images", 1) > 1 or tiff.pages.is_multipage
         from PIL import Image
 
         with Image.open(file, formats=("GIF", "PNG", "WEBP")) as image:

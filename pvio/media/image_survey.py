@@ -5,6 +5,7 @@ Of 16-bit images a few are decoded, to see how many bits they use.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class ImageSurvey:
         is_gray: whether all pages have luma alone.
         durations: milliseconds that each page is shown, of a single animated file; else empty.
         warning: what its user should know; mostly "".
+        damage: what is wrong with files as a whole, the first of them named; mostly "".
     """
 
     pages: tuple[int, ...]
@@ -42,6 +44,7 @@ class ImageSurvey:
     is_gray: bool
     durations: tuple[int, ...]
     warning: str
+    damage: str
 
     @property
     def n_frames(self) -> int:
@@ -56,6 +59,7 @@ class _Header:
     bit_depth: int
     durations: Sequence[int]
     note: str
+    damage: str
 
 
 def survey_images(path: str, files: Sequence[str]) -> ImageSurvey:
@@ -96,6 +100,7 @@ def survey_images(path: str, files: Sequence[str]) -> ImageSurvey:
         is_gray=all(header.is_gray for header in known),
         durations=tuple(known[0].durations) if len(files) == 1 else (),
         warning="; ".join(filter(None, _warnings(files, headers, n_scaled, (height, width)))),
+        damage=_damage(files, headers),
     )
 
 
@@ -107,11 +112,28 @@ def _header_of(image: ImageFile) -> _Header:
         image.bit_depth,
         image.durations,
         image.note,
+        image.damage,
     )
 
 
+def _damage(files: Sequence[str], headers: Sequence[_Header | None]) -> str:
+    found = [
+        (file, header.damage)
+        for file, header in zip(files, headers, strict=True)
+        if header and header.damage
+    ]
+    if not found:
+        return ""
+    if len(files) == 1:
+        return found[0][1]
+    file, damage = found[0]
+    more = f" (and of {len(found) - 1} more images)" if len(found) > 1 else ""
+    return f"{os.path.basename(file)}: {damage}{more}"
+
+
 def _starts(headers: Sequence[_Header | None]) -> list[int]:
-    starts, n = [], 0
+    starts: list[int] = []
+    n = 0
     for header in headers:
         n_pages = len(header.sizes) if header else 1
         starts += [n] if header and header.is_sequential else range(n, n + n_pages)

@@ -415,6 +415,7 @@ def _index_images(source: Source) -> FrameIndex:
         color=(1, 1, 1, 1),
         n_audio_streams=0,
         last_duration=last_duration,
+        damage=found.damage,
         warning=found.warning,
         pages=() if found.n_frames == len(files) else found.pages,
         n_scaled=found.n_scaled,

@@ -136,17 +136,17 @@ def _of_matrix(data: bytes) -> Orientation:
     return Orientation(round(degrees / 90) % 4, mirrored)
 
 
-def _display_matrix(frame: av.VideoFrame) -> bytes | None:
+def _display_matrix(frame: Any) -> bytes | None:
     """The display matrix of a frame, also among side data of types that PyAV does not know."""
     try:
         side_data = frame.side_data
     except ValueError:  # PyAV 18 has no name for EXIF, LCEVC and what FFmpeg will add
         side_data = _without_unknown(frame).side_data
-    data = side_data.get(SideDataType.DISPLAYMATRIX)
+    data: Any = side_data.get(SideDataType.DISPLAYMATRIX)
     return None if data is None else bytes(data)
 
 
-def _without_unknown(frame: av.VideoFrame) -> av.VideoFrame:
+def _without_unknown(frame: Any) -> Any:
     """The same frame without side data of types that PyAV has no name for."""
     graph = av.filter.Graph()
     base = frame.time_base or Fraction(1)

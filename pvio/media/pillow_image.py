@@ -6,7 +6,7 @@ import contextlib
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -39,12 +39,14 @@ class PillowImage:
         is_sequential: whether a page builds on those before it.
         bit_depth: bits of a sample in the file.
         note: what its user should know of the file; mostly "".
+        damage: what is wrong with the file as a whole; mostly "".
 
     Raises:
         UnreadableVideo: when it is no image, or too large a one.
     """
 
     note = ""
+    damage = ""
 
     def __init__(self, path: str | os.PathLike[str]):
         self._path = path
@@ -59,11 +61,12 @@ class PillowImage:
     def _describe(self) -> None:
         image = self._image
         check_size(self._path, image.height, image.width)
+        _check_type(self._path, image)
         self._orientation = self._stated_orientation()
-        self.durations = self._stated_durations() if image.format in _ANIMATED else []
+        self.durations = self._stated_durations() if image.format in _ANIMATED else ()
         self.is_sequential = len(self.durations) > 1
         if not self.is_sequential:
-            self.durations = []
+            self.durations = ()
         # A still picture in front of an animation, for programs that know no APNG.
         self._first = int(self.is_sequential and getattr(image, "default_image", False))
         self.is_gray = image.format != "GIF" and image.mode in _GRAY_MODES
@@ -82,6 +85,7 @@ class PillowImage:
             if page or self._first:
                 self._image.seek(page + self._first)
             self._image.load()
+            _check_type(self._path, self._image)
             pixels = pixels_of(self._image)
         return np.ascontiguousarray(self._orientation.apply(pixels))
 
@@ -116,11 +120,11 @@ class PillowImage:
         except Exception:  # EXIF that is damaged says nothing of the image
             return Orientation()
 
-    def _stated_durations(self) -> list[int]:
+    def _stated_durations(self) -> tuple[int, ...]:
         with self._named_errors(), open(self._path, "rb") as file:
             most = os.fstat(file.fileno()).st_size // _LEAST_PAGE
             durations = _DURATIONS[str(self._image.format)](file)
-            return [duration or _DEFAULT_DURATION for duration in durations[:most]]
+            return tuple(duration or _DEFAULT_DURATION for duration in durations[:most])
 
 
 def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
@@ -142,9 +146,6 @@ def pixels_of(image: Image.Image) -> np.ndarray:
 
     uint8, or uint16 for 16 bits of gray. Color of 16 bits has its high byte. CMYK and palettes
     become RGB; color profiles are not applied.
-
-    Raises:
-        UnreadableVideo: when samples are no unsigned integers of at most 16 bits.
     """
     mode = image.mode
     if image.format == "GIF" or mode in ("P", "PA"):
@@ -154,9 +155,6 @@ def pixels_of(image: Image.Image) -> np.ndarray:
         image = image.convert("L")
     elif mode == "I" and image.format == "PPM":  # scaled to 16 bits by Pillow
         return np.asarray(image).astype(np.uint16)[:, :, np.newaxis]
-    elif mode in ("I", "F"):
-        kind = "32-bit floating-point" if mode == "F" else "32-bit integer"
-        raise unsupported(image, kind)
     elif mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[:, :, np.newaxis]
     elif mode not in ("L", "LA", "RGB", "RGBA"):
@@ -165,11 +163,15 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     return pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels
 
 
-def unsupported(image: Any, kind: str) -> UnreadableVideo:
-    """The error for samples whose range nobody states."""
-    name = getattr(image, "filename", image)
+def _check_type(path: str | os.PathLike[str], image: Image.Image) -> None:
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+        raise unsupported(path, "float32" if image.mode == "F" else "int32")
+
+
+def unsupported(path: str | os.PathLike[str], kind: str) -> UnreadableVideo:
+    """The error for samples of a type whose range no file states."""
     return UnreadableVideo(
-        str(name),
+        path,
         f"no readable image: {kind} samples are not supported, since no range is stated; save it "
         "with 8 or 16 bits (Fiji: Image > Type > 16-bit)",
     )

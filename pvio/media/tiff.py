@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import Any
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -34,28 +35,34 @@ class TiffImage:
     than 4 GB with one page that describes all: their planes are pages here.
     """
 
-    durations: list[int] = []  # noqa: RUF012
+    durations: tuple[int, ...] = ()
     is_sequential = False
 
     def __init__(self, path: str | os.PathLike[str]):
         self._path = path
         self._size = os.stat(path).st_size
         self._pillow: PillowImage | None = None
+        self.damage = ""
         with self._named_errors():
+            heads, is_whole = _list_pages(path, self._size)
+            if not is_whole:
+                self.damage = "its list of pages breaks off: pages that followed are lost"
             self._file = tifffile.TiffFile(path)
         try:
             with self._named_errors():
-                self._describe()
+                self._describe(heads)
         except BaseException:
             self._file.close()
             raise
 
-    def _describe(self) -> None:
-        pages = list(_without_copies(self._file.pages))
-        self._numbers = [number for number, _ in pages]
-        first = pages[0][1]
-        self._n_planes = self._n_planes_of_imagej(first) if len(pages) == 1 else 1
-        self.sizes = [_upright_size(page) for _, page in pages] * self._n_planes
+    def _describe(self, heads: Sequence[_PageHead]) -> None:
+        kept = [number for number, head in enumerate(heads) if not head.is_copy] or [0]
+        self._numbers = kept
+        self._orientations = [heads[number].orientation for number in kept]
+        first: Any = self._file.pages[kept[0]]
+        self._check_type(first)
+        self._n_planes = self._n_planes_of_imagej(first) if len(kept) == 1 else 1
+        self.sizes = [heads[number].upright_size for number in kept] * self._n_planes
         self.is_gray = first.photometric in (_MINISWHITE, _MINISBLACK) and _n_samples(first) < 3
         self.bit_depth = _bits(first)
         self.note = self._axes()
@@ -63,11 +70,11 @@ class TiffImage:
     def read(self, page: int) -> np.ndarray:
         """See `PillowImage.read`."""
         with self._named_errors():
-            number = self._numbers[0 if self._n_planes > 1 else page]
+            at = 0 if self._n_planes > 1 else page
+            number = self._numbers[at]
             found: Any = self._file.pages[number]
             check_size(self._path, found.imagelength, found.imagewidth)
-            if found.dtype is None or found.dtype.kind not in "ub" or found.dtype.itemsize > 2:
-                raise unsupported(self._path, str(found.dtype or "unknown"))
+            self._check_type(found)
             if not _is_simple(found):
                 return self._by_pillow(number, found)
             if self._n_planes > 1:
@@ -76,7 +83,7 @@ class TiffImage:
                 self._check_complete(found)
                 pixels = found.asarray()
             pixels = _as_image(pixels, found)
-            return np.ascontiguousarray(_orientation(found).apply(pixels))
+            return np.ascontiguousarray(self._orientations[at].apply(pixels))
 
     def close(self) -> None:
         self._file.close()
@@ -112,6 +119,13 @@ class TiffImage:
         pixels = np.fromfile(self._path, dtype, count, offset=offset)
         return pixels.reshape(page.shape).astype(page.dtype)
 
+    def _check_type(self, page: Any) -> None:
+        if page.dtype is None or page.dtype.kind not in "ub" or page.dtype.itemsize > 2:
+            raise unsupported(self._path, str(page.dtype or "unknown"))
+        if _n_samples(page) > 4:
+            reason = f"expected a gray or color image, got {_n_samples(page)} samples a pixel"
+            raise UnreadableVideo(self._path, f"no readable image: {reason}")
+
     def _check_complete(self, page: Any) -> None:
         """tifffile fills what is missing with zeros."""
         ends = (
@@ -134,21 +148,86 @@ class TiffImage:
         return f"a stack of {' × '.join(found)}: each plane is a row, in the order of the file"
 
 
-def _without_copies(pages: Any) -> Iterator[tuple[int, Any]]:
-    """Pages and their numbers, without smaller copies and masks."""
-    kept = [
-        (number, page) for number, page in enumerate(pages) if not (int(page.subfiletype) & 0b101)
-    ]
-    yield from kept or [(0, pages[0])]
+class _PageHead(NamedTuple):
+    """What the survey of a stack needs of a page; tifffile takes a millisecond for all tags."""
+
+    height: int
+    width: int
+    orientation: Orientation
+    is_copy: bool  # smaller copy, or mask
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        return self.orientation.upright_size(self.height, self.width)
 
 
-def _upright_size(page: Any) -> tuple[int, int]:
-    return _orientation(page).upright_size(page.imagelength, page.imagewidth)
+def _list_pages(path: str | os.PathLike[str], size: int) -> tuple[list[_PageHead], bool]:
+    """The pages of a TIFF, and whether their list ends where it says so, not with the file.
+
+    tifffile would follow some lists in circles, and those whose pages overlap for too long.
+
+    Raises:
+        UnreadableVideo: for such a list, and when there is no page.
+    """
+    pages: list[_PageHead] = []
+    seen: set[int] = set()
+    n_bytes = 0
+    with open(path, "rb") as file:
+        layout = _Layout.of(file.read(16))
+        offset = layout.first
+        while offset:
+            if offset in seen or n_bytes > size:
+                raise UnreadableVideo(path, "no readable image: its list of pages has no end")
+            seen.add(offset)
+            try:
+                file.seek(offset)
+                (n_tags,) = layout.n_tags.unpack(file.read(layout.n_tags.size))
+                tags = file.read(n_tags * layout.tag.size)
+                (offset,) = layout.offset.unpack(file.read(layout.offset.size))
+            except (struct.error, OSError, OverflowError, ValueError):
+                break
+            pages.append(_page_head(tags, layout))
+            n_bytes += len(tags)
+    if not pages:
+        raise UnreadableVideo(path, "no readable image: it has no page, or lost them")
+    return pages, len(pages) == len(seen)
 
 
-def _orientation(page: Any) -> Orientation:
-    tag = page.tags.get(_ORIENTATION)
-    return of_exif(int(tag.value)) if tag is not None and tag.count == 1 else Orientation()
+class _Layout(NamedTuple):
+    """How numbers are stored, in a TIFF or a BigTIFF (TIFF 6.0, section 2)."""
+
+    first: int
+    order: str
+    n_tags: struct.Struct
+    tag: struct.Struct  # number, type, count, value
+    offset: struct.Struct
+
+    @classmethod
+    def of(cls, head: bytes) -> _Layout:
+        order = "<" if head[:2] == b"II" else ">"
+        is_big = head[2:4] in (b"+\0", b"\0+")
+        count, number, at = ("Q", "Q", 8) if is_big else ("H", "I", 4)
+        (first,) = struct.unpack_from(order + number, head, at)
+        tag = struct.Struct(f"{order}HH{number}{8 if is_big else 4}s")
+        return cls(first, order, struct.Struct(order + count), tag, struct.Struct(order + number))
+
+
+# Types of numbers: BYTE, SHORT, LONG, LONG8.
+_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+
+
+def _page_head(tags: bytes, layout: _Layout) -> _PageHead:
+    values = {
+        number: struct.unpack_from(layout.order + _INTEGERS[kind], value)[0]
+        for number, kind, count, value in layout.tag.iter_unpack(tags)
+        if number in (254, 256, 257, _ORIENTATION) and count == 1 and kind in _INTEGERS
+    }
+    return _PageHead(
+        height=values.get(257, 0),
+        width=values.get(256, 0),
+        orientation=of_exif(values.get(_ORIENTATION)),
+        is_copy=bool(values.get(254, 0) & 0b101),
+    )
 
 
 def _n_samples(page: Any) -> int:
@@ -184,7 +263,4 @@ def _as_image(pixels: np.ndarray, page: Any) -> np.ndarray:
         pixels = pixels[:, :, np.newaxis]
     if page.photometric == _MINISWHITE:
         pixels = np.iinfo(pixels.dtype).max - pixels
-    if pixels.shape[2] > 4:
-        reason = f"expected a gray or color image, got {pixels.shape[2]} samples a pixel"
-        raise UnreadableVideo(page.parent.filename, f"no readable image: {reason}")
     return pixels
