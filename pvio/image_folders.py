@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
+from pvio.image_names import image_files
+
+logger = logging.getLogger(__name__)
+
 
 def sorted_images(folder: Path, pattern: str | None) -> list[Path]:
-    """The files of a folder in the order of the frames; hidden files are left out.
+    """The images of a folder in the order of the frames.
+
+    Which files are images is the same rule as in the workflow, see `pvio.image_names`. The order by
+    name is that of parallel-video-io 0.1.3, character by character; a warning says when it is not
+    the workflow's natural order.
 
     Args:
         folder: holds one image a frame.
@@ -16,10 +25,18 @@ def sorted_images(folder: Path, pattern: str | None) -> list[Path]:
     Raises:
         ValueError: when the pattern does not give exactly one integer for a file name.
     """
-    files = [file for file in folder.iterdir() if file.is_file() and file.name[0] != "."]
-    if not pattern:
-        return sorted(files, key=lambda file: file.name)
-    return sorted(files, key=lambda file: frame_number(file.name, pattern))
+    files = [Path(file) for file in image_files(folder)]
+    if pattern:
+        return sorted(files, key=lambda file: frame_number(file.name, pattern))
+    by_name = sorted(files, key=lambda file: file.name)
+    if by_name != files:
+        at = next(i for i, pair in enumerate(zip(by_name, files, strict=True)) if len({*pair}) > 1)
+        logger.warning(
+            '%s: images are sorted by name, so %s comes before %s; frame_sorting=r"(\\d+)" sorts '
+            "them by the number in their names",
+            *(folder, by_name[at].name, files[at].name),
+        )
+    return by_name
 
 
 def frame_number(filename: str, pattern: str | re.Pattern[str]) -> int:

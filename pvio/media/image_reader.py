@@ -45,8 +45,8 @@ class ImageReader:
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
         """See `Reader.frames`.
 
-        An image of another size is scaled to the one that most have. Where the index knows of none,
-        the image has changed since, and is `corrupt`.
+        An image of another size is scaled to the one that most have. Where the index does not know
+        its size, the image has changed since, and is `corrupt`.
         """
         for rank in range(start, stop):
             try:
@@ -54,9 +54,10 @@ class ImageReader:
             except (UnreadableVideo, OSError):
                 yield Decoded(rank, "missing", None)
                 continue
-            if (frame.height, frame.width) == (self.index.height, self.index.width):
+            size = (frame.height, frame.width)
+            if size == (self.index.height, self.index.width):
                 yield Decoded(rank, "ok", frame)
-            elif self.index.n_scaled:
+            elif size in self.index.other_sizes:
                 yield Decoded(rank, "ok", self._scaled(frame))
             else:
                 yield Decoded(rank, "corrupt", frame)

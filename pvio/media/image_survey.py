@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class ImageSurvey:
         pages: number of pages of each file, at least 1; also of files that cannot be read.
         starts: numbers of the pages at which decoding can start.
         height, width: the size that most pages have.
-        n_scaled: pages of another size.
+        other_sizes: (height, width) of other pages.
         is_gray: whether all pages have luma alone.
         durations: milliseconds that each page is shown, of a single animated file; else empty.
         warning: what its user should know; mostly "".
@@ -40,7 +41,7 @@ class ImageSurvey:
     starts: tuple[int, ...]
     height: int
     width: int
-    n_scaled: int
+    other_sizes: tuple[tuple[int, int], ...]
     is_gray: bool
     durations: tuple[int, ...]
     warning: str
@@ -49,6 +50,13 @@ class ImageSurvey:
     @property
     def n_frames(self) -> int:
         return sum(self.pages)
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Average frames per second of an animated file; None for others."""
+        if not self.durations:
+            return None
+        return Fraction(1000 * len(self.durations), sum(self.durations))
 
 
 @dataclass(frozen=True)
@@ -89,17 +97,17 @@ def survey_images(path: str, files: Sequence[str]) -> ImageSurvey:
             reason = f"none of its {len(files)} images can be read; the first: {reason}"
         raise UnreadableVideo(path, reason)
     sizes = Counter(size for header in known for size in header.sizes)
-    (height, width), n_usual = sizes.most_common(1)[0]
-    n_scaled = sizes.total() - n_usual
+    usual = height, width = max(sizes, key=lambda size: (sizes[size], size[0] * size[1]))
+    n_scaled = sizes.total() - sizes[usual]
     return ImageSurvey(
         pages=tuple(len(header.sizes) if header else 1 for header in headers),
         starts=tuple(_starts(headers)),
         height=height,
         width=width,
-        n_scaled=n_scaled,
+        other_sizes=tuple(size for size in sizes if size != usual),
         is_gray=all(header.is_gray for header in known),
         durations=tuple(known[0].durations) if len(files) == 1 else (),
-        warning="; ".join(filter(None, _warnings(files, headers, n_scaled, (height, width)))),
+        warning="; ".join(filter(None, _warnings(files, headers, n_scaled, usual))),
         damage=_damage(files, headers),
     )
 

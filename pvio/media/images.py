@@ -41,26 +41,28 @@ def opened_image(path: str | os.PathLike[str]) -> Iterator[ImageFile]:
         image.close()
 
 
-def read_image(path: str | os.PathLike[str], page: int = 0) -> av.VideoFrame:
-    """One page of an image file as a frame, see `to_frame`.
-
-    Raises:
-        UnreadableVideo: when the file is no image that can be read.
-    """
-    return to_frame(read_pixels(path, page))
-
-
-def read_pixels(path: str | os.PathLike[str], page: int = 0) -> np.ndarray:
+def read_pixels(path: str | os.PathLike[str], page: int | None = None) -> np.ndarray:
     """The pixels of one page of an image file, upright.
+
+    Args:
+        path: of the file.
+        page: its number; None for the only one.
 
     Returns:
         uint8 or uint16, H×W×C with 1 (gray), 2, 3 or 4 (alpha) channels.
 
     Raises:
-        UnreadableVideo: when the file is no image of 8 or 16 bits that can be read.
+        UnreadableVideo: when the file is no image of 8 or 16 bits that can be read, or has several
+            pages and none is named.
     """
     with opened_image(path) as image:
-        return image.read(page)
+        if page is None and len(image.sizes) > 1:
+            raise UnreadableVideo(
+                path,
+                f"it has {len(image.sizes)} pages where one image is expected; name the file "
+                "itself as a video to read them all",
+            )
+        return image.read(page or 0)
 
 
 def to_frame(pixels: np.ndarray) -> av.VideoFrame:

@@ -67,7 +67,7 @@ class FrameIndex:
         warning: what its user should know of a video that is all right, such as a stated rate that
             is not believed; mostly "".
         pages: of images, how many each file has; empty where each has one.
-        n_scaled: images of another size than most, which are scaled to it.
+        other_sizes: (height, width) of upright frames that are scaled to the size of most frames.
         copy: of the file or folder, to be decoded in its place; mostly "".
     """
 
@@ -93,7 +93,7 @@ class FrameIndex:
     damage: str = ""
     warning: str = ""
     pages: tuple[int, ...] = ()
-    n_scaled: int = 0
+    other_sizes: tuple[tuple[int, int], ...] = ()
     copy: str = ""
 
     @property
@@ -306,6 +306,7 @@ def unpack_index(payload: bytes, facts: dict[str, Any], path: str) -> FrameIndex
         plain[name] = Fraction(plain[name])
     plain |= {"orientation": Orientation(**facts["orientation"]), "digest": facts["content"]}
     plain |= {"color": tuple(facts["color"]), "pages": tuple(facts.get("pages", ()))}
+    plain |= {"other_sizes": tuple((height, width) for height, width in facts["other_sizes"])}
     return FrameIndex(**(plain | {"path": path, "pts": pts, "keyframes": keyframes}))
 
 
@@ -391,12 +392,12 @@ def _index_images(source: Source) -> FrameIndex:
     if not files:
         raise UnreadableVideo(source.path, "the folder holds no image")
     found = survey_images(source.path, files)
-    pts, time_base = np.arange(found.n_frames, dtype=np.int64), Fraction(1, DEFAULT_RATE)
-    rate, last_duration = Fraction(DEFAULT_RATE), 0
+    pts = np.arange(found.n_frames, dtype=np.int64)
+    rate, last_duration = found.rate or Fraction(DEFAULT_RATE), 0
+    time_base = 1 / rate
     if found.durations:
         pts = np.cumsum([0, *found.durations[:-1]], dtype=np.int64)
         time_base, last_duration = Fraction(1, 1000), found.durations[-1]
-        rate = _rate_of(pts, time_base)
     return FrameIndex(
         path=source.path,
         digest=content_digest(source),
@@ -418,7 +419,7 @@ def _index_images(source: Source) -> FrameIndex:
         damage=found.damage,
         warning=found.warning,
         pages=() if found.n_frames == len(files) else found.pages,
-        n_scaled=found.n_scaled,
+        other_sizes=found.other_sizes,
     )
 
 

@@ -17,6 +17,7 @@ from pvio.media.orientation import Orientation, of_exif
 # An image of more pixels is refused: a file of a few kB could take all memory. Pillow's own limit,
 # which is only a warning there.
 MOST_PIXELS = 1024**3 // 4 // 3
+_LIMIT = f"at most {MOST_PIXELS:,} are read"
 # Formats by content, whatever the file is called. Each has a decoder of its own.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF")
 # Fewest bytes that a page of an animation takes: what files claim beyond is not believed.
@@ -101,6 +102,8 @@ class PillowImage:
         except Image.UnidentifiedImageError:
             reason = "no readable image: its content is of no known image format"
             raise UnreadableVideo(self._path, reason) from None
+        except Image.DecompressionBombError:
+            raise UnreadableVideo(self._path, f"an image of too many pixels; {_LIMIT}") from None
         except Exception as error:  # Pillow's plugins raise whatever comes to them
             raise UnreadableVideo(self._path, f"no readable image ({error})") from error
 
@@ -134,8 +137,7 @@ def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
         UnreadableVideo: naming its size and the limit.
     """
     if height * width > MOST_PIXELS:
-        reason = f"an image of {width}×{height} pixels; at most {MOST_PIXELS:,} are read"
-        raise UnreadableVideo(path, reason)
+        raise UnreadableVideo(path, f"an image of {width}×{height} pixels; {_LIMIT}")
 
 
 _GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -153,9 +155,7 @@ def pixels_of(image: Image.Image) -> np.ndarray:
         image = image.convert("RGBA").convert("RGB")
     elif mode == "1":
         image = image.convert("L")
-    elif mode == "I" and image.format == "PPM":  # scaled to 16 bits by Pillow
-        return np.asarray(image).astype(np.uint16)[:, :, np.newaxis]
-    elif mode.startswith("I;16"):
+    elif mode.startswith("I"):  # "I" of PGM alone, which Pillow scales to 16 bits
         return np.asarray(image).astype(np.uint16)[:, :, np.newaxis]
     elif mode not in ("L", "LA", "RGB", "RGBA"):
         image = image.convert("RGB")

@@ -378,7 +378,7 @@ def test_a_folder_without_images_is_unreadable(tmp_path: Path):
 def test_a_folder_none_of_whose_images_can_be_read_is_unreadable(image_folder: Path):
     for file in image_folder.iterdir():
         file.write_bytes(b"no image")
-    with pytest.raises(UnreadableVideo, match="none of its 5 images.*no readable image"):
+    with pytest.raises(UnreadableVideo, match=r"none of its 5 images.*no readable image"):
         load_index(image_folder)
 
 

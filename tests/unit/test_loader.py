@@ -676,7 +676,12 @@ class TestImageFolders:
 
     @pytest.mark.parametrize(
         ("name", "pattern"),
-        [("img_01_02.png", r"(\d+)"), ("img.png", r"(\d+)"), ("x.png", "(x)"), ("1_2", "(1)_(2)")],
+        [
+            ("img_01_02.png", r"(\d+)"),
+            ("img.png", r"(\d+)"),
+            ("x.png", "(x)"),
+            ("1_2.png", "(1)_(2)"),
+        ],
     )
     def test_a_name_without_exactly_one_number_is_an_error(self, tmp_path, name, pattern):
         with pytest.raises(ValueError, match=name):
