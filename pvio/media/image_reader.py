@@ -51,7 +51,7 @@ class ImageReader:
         for rank in range(start, stop):
             try:
                 frame = self._frame(rank)
-            except (UnreadableVideo, OSError):
+            except (UnreadableVideo, OSError, ValueError):  # FFmpeg takes not all shapes
                 yield Decoded(rank, "missing", None)
                 continue
             size = (frame.height, frame.width)

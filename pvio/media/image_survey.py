@@ -15,6 +15,7 @@ import numpy as np
 
 from pvio.errors import UnreadableVideo
 from pvio.media.images import ImageFile, opened_image, read_pixels
+from pvio.media.pillow_image import is_readable_size
 
 # 16-bit images looked at for the bits that they use.
 _SAMPLES = 5
@@ -96,7 +97,10 @@ def survey_images(path: str, files: Sequence[str]) -> ImageSurvey:
         if len(files) > 1:
             reason = f"none of its {len(files)} images can be read; the first: {reason}"
         raise UnreadableVideo(path, reason)
-    sizes = Counter(size for header in known for size in header.sizes)
+    sizes = Counter(size for header in known for size in header.sizes if is_readable_size(*size))
+    if not sizes:
+        height, width = known[0].sizes[0]
+        raise UnreadableVideo(path, f"no readable image: it is of {width}×{height} pixels")
     usual = height, width = max(sizes, key=lambda size: (sizes[size], size[0] * size[1]))
     n_scaled = sizes.total() - sizes[usual]
     return ImageSurvey(

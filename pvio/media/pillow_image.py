@@ -17,6 +17,8 @@ from pvio.media.orientation import Orientation, of_exif
 # An image of more pixels is refused: a file of a few kB could take all memory. Pillow's own limit,
 # which is only a warning there.
 MOST_PIXELS = 1024**3 // 4 // 3
+# libavutil/imgutils.c, av_image_check_size2.
+_MOST_PADDED = (2**31 - 1) // 8
 _LIMIT = f"at most {MOST_PIXELS:,} are read"
 # Formats by content, whatever the file is called. Each has a decoder of its own.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF")
@@ -88,7 +90,7 @@ class PillowImage:
             self._image.load()
             _check_type(self._path, self._image)
             pixels = pixels_of(self._image)
-        return np.ascontiguousarray(self._orientation.apply(pixels))
+        return upright(self._path, pixels, self._orientation)
 
     def close(self) -> None:
         self._image.close()
@@ -130,14 +132,34 @@ class PillowImage:
             return tuple(duration or _DEFAULT_DURATION for duration in durations[:most])
 
 
+def is_readable_size(height: int, width: int) -> bool:
+    """Whether an image has pixels, and neither too many nor a side that FFmpeg has no frames of."""
+    is_limited = height * width <= MOST_PIXELS and (height + 128) * (width + 128) < _MOST_PADDED
+    return height > 0 and width > 0 and is_limited
+
+
 def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
-    """Refuse an image of too many pixels.
+    """Refuse an image of no or too many pixels.
 
     Raises:
         UnreadableVideo: naming its size and the limit.
     """
-    if height * width > MOST_PIXELS:
+    if not is_readable_size(height, width):
         raise UnreadableVideo(path, f"an image of {width}×{height} pixels; {_LIMIT}")
+
+
+def upright(
+    path: str | os.PathLike[str], pixels: np.ndarray, orientation: Orientation
+) -> np.ndarray:
+    """Pixels turned, in an array of their own.
+
+    Raises:
+        UnreadableVideo: when they are no H×W×C, as of damaged files.
+    """
+    if pixels.ndim != 3 or not pixels.size or pixels.shape[2] > 4:
+        reason = f"expected a gray or color image, got shape {pixels.shape}"
+        raise UnreadableVideo(path, f"no readable image: {reason}")
+    return np.ascontiguousarray(orientation.apply(pixels))
 
 
 _GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,13 @@ import tifffile
 
 from pvio.errors import UnreadableVideo
 from pvio.media.orientation import Orientation, of_exif
-from pvio.media.pillow_image import PillowImage, check_size, unsupported
+from pvio.media.pillow_image import (
+    MOST_PIXELS,
+    PillowImage,
+    check_size,
+    unsupported,
+    upright,
+)
 
 _ORIENTATION = 274
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE = 0, 1, 2, 3
@@ -83,7 +90,7 @@ class TiffImage:
                 self._check_complete(found)
                 pixels = found.asarray()
             pixels = _as_image(pixels, found)
-            return np.ascontiguousarray(self._orientations[at].apply(pixels))
+            return upright(self._path, pixels, self._orientations[at])
 
     def close(self) -> None:
         self._file.close()
@@ -127,12 +134,17 @@ class TiffImage:
             raise UnreadableVideo(self._path, f"no readable image: {reason}")
 
     def _check_complete(self, page: Any) -> None:
-        """tifffile fills what is missing with zeros."""
+        """tifffile fills what is missing with zeros, in as many pieces as the file claims."""
         ends = (
             offset + count
             for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
         )
         stored = sum(page.databytecounts)
+        n_pieces, piece = math.prod(page.chunked), math.prod(page.chunks)
+        if n_pieces > self._size or piece > 4 * MOST_PIXELS:
+            raise UnreadableVideo(
+                self._path, "no readable image: its strips or tiles do not fit it"
+            )
         if max(ends, default=0) > self._size or (page.compression == 1 and stored < page.nbytes):
             raise UnreadableVideo(self._path, "no readable image: the file is truncated")
 
