@@ -14,6 +14,9 @@ from pvio.media.decoded import Decoded
 from pvio.media.images import ImageFile, open_image, to_frame
 from pvio.media.index import FrameIndex
 
+# ValueError and FFmpeg's: not every array can be a frame, or be scaled.
+_UNREADABLE = (UnreadableVideo, OSError, ValueError, av.error.FFmpegError)
+
 
 class ImageReader:
     """Reads the pages of images, the files in natural order of their names.
@@ -50,23 +53,25 @@ class ImageReader:
         """
         for rank in range(start, stop):
             try:
-                frame = self._frame(rank)
-            except (UnreadableVideo, OSError, ValueError):  # FFmpeg takes not all shapes
-                yield Decoded(rank, "missing", None)
-                continue
-            size = (frame.height, frame.width)
-            if size == (self.index.height, self.index.width):
-                yield Decoded(rank, "ok", frame)
-            elif size in self.index.other_sizes:
-                yield Decoded(rank, "ok", self._scaled(frame))
-            else:
-                yield Decoded(rank, "corrupt", frame)
+                decoded = self._decoded(rank)
+            except _UNREADABLE:
+                decoded = Decoded(rank, "missing", None)
+            yield decoded
         self.close()
 
     def close(self) -> None:
         if self._open is not None:
             self._open[1].close()
             self._open = None
+
+    def _decoded(self, rank: int) -> Decoded:
+        frame = self._frame(rank)
+        size = (frame.height, frame.width)
+        if size == (self.index.height, self.index.width):
+            return Decoded(rank, "ok", frame)
+        if size in self.index.other_sizes:
+            return Decoded(rank, "ok", self._scaled(frame))
+        return Decoded(rank, "corrupt", frame)
 
     def _frame(self, rank: int) -> av.VideoFrame:
         number = int(np.searchsorted(self._ends, rank, side="right"))
