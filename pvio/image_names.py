@@ -7,6 +7,8 @@ import glob
 import os
 import re
 
+from pvio.errors import CollectionError
+
 IMAGE_SUFFIXES = frozenset(
     {
         *(".png", ".apng", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
@@ -82,28 +84,45 @@ def asks_for_images(entry: str) -> bool:
 
 
 def expand_images(entry: str) -> list[tuple[str, bool]]:
-    """The videos that a pattern of images means, see `asks_for_images`.
+    """The videos that a pattern of images means, see `asks_for_images` and `videos_of_folder`.
 
-    The images of a folder are one sequence: the folder where the pattern matches all of them, else
-    the pattern. Files of several pages are videos of their own; the first one tells.
-
-    Returns:
-        Paths, and whether each is a sequence; nothing where no image matches.
+    Raises:
+        CollectionError: when a folder that is named, or found, cannot be listed.
     """
     above, name = os.path.split(entry)
     folders = glob.glob(above, recursive=True) if glob.has_magic(above) else [above]
-    found: list[tuple[str, bool]] = []
-    for folder in sorted(folders):
-        pattern = os.path.join(folder, name)
-        files = image_files(pattern) if os.path.isdir(folder or os.curdir) else []
+    return [found for folder in sorted(folders) for found in videos_of_folder(folder, name)]
+
+
+def videos_of_folder(folder: str, pattern: str) -> list[tuple[str, bool]]:
+    """The videos that a pattern of image names means in a folder.
+
+    The images are one sequence: the folder where the pattern matches all of them, else the pattern.
+    Files of several pages are videos of their own; the first one tells.
+
+    Args:
+        folder: where to look; "" is the working folder.
+        pattern: of names, such as `*.png` or `%05d.png`.
+
+    Returns:
+        Paths, and whether each is a sequence; nothing where no image matches.
+
+    Raises:
+        CollectionError: when the folder cannot be listed.
+    """
+    sequence = os.path.join(folder, pattern)
+    try:
+        files = image_files(sequence) if os.path.isdir(folder or os.curdir) else []
         if not files:
-            continue
+            return []
         if _has_pages(files[0]):
-            found += [(file, False) for file in files]
-        else:
-            is_whole = files == image_files(folder or os.curdir)
-            found.append((folder or os.curdir, True) if is_whole else (pattern, True))
-    return found
+            return [(file, False) for file in files]
+        is_whole = len(files) == len(image_files(folder or os.curdir))
+    except OSError as error:
+        raise CollectionError(
+            f"videos: the folder {folder!r} cannot be listed: {error.strerror or error}"
+        ) from error
+    return [(folder or os.curdir, True) if is_whole else (sequence, True)]
 
 
 def _has_pages(file: str) -> bool:

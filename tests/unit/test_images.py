@@ -320,6 +320,22 @@ class TestPatterns:
         with pytest.raises(CollectionError, match="no image matches"):
             find_sources([str(folder(a=1) / "%05d.png")])
 
+    def test_a_pattern_of_the_working_folder(self, folder, monkeypatch: pytest.MonkeyPatch):
+        place = folder(**{"1": 10, "2": 20, "b_1": 30})
+        monkeypatch.chdir(place)
+        assert [source.path for source in find_sources(["*.png"])] == [str(place)]
+        assert [source.path for source in find_sources(["b_%d.png"])] == [str(place / "b_%d.png")]
+
+    def test_a_folder_that_cannot_be_listed_is_named(self, folder, monkeypatch: pytest.MonkeyPatch):
+        place = folder(**{"1": 10})
+
+        def fail(_path: str) -> None:
+            raise OSError(116, "Stale file handle")
+
+        monkeypatch.setattr("pvio.image_names.os.scandir", fail)
+        with pytest.raises(CollectionError, match="frames' cannot be listed: Stale file handle"):
+            find_sources([str(place / "*.png")])
+
     def test_an_image_added_to_a_sequence_is_found(self, folder, tmp_path: Path):
         place = folder(a_1=10, b_1=20)
         store = Store(tmp_path / "store")
