@@ -90,7 +90,8 @@ def expand_images(entry: str) -> list[tuple[str, bool]]:
         CollectionError: when a folder that is named, or found, cannot be listed.
     """
     above, name = os.path.split(entry)
-    folders = glob.glob(above, recursive=True) if glob.has_magic(above) else [above]
+    is_pattern = glob.has_magic(above) and not os.path.isdir(above)  # it may have brackets itself
+    folders = glob.glob(above, recursive=True) if is_pattern else [above]
     return [found for folder in sorted(folders) for found in videos_of_folder(folder, name)]
 
 

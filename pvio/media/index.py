@@ -231,7 +231,11 @@ def combined_digest(source: Source, digest_of: Callable[[str], str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for file in image_files(source.path):
         name = os.path.basename(file).encode("utf-8", "surrogateescape")
-        digest.update(name + b"\0" + digest_of(file).encode() + b"\n")
+        try:
+            of_file = digest_of(file)
+        except OSError:  # costs its row alone
+            of_file = "unreadable"
+        digest.update(name + b"\0" + of_file.encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -248,12 +252,13 @@ def _identity(source: Source) -> tuple[str, int]:
     """`index_key`, and when the status of the file, or of any image, changed last, in ns."""
     try:
         if source.is_image_folder:
-            paths = image_files(source.path)
-            facts = [os.stat(path) for path in paths]
-            content: Any = [
-                [os.path.basename(path), f"{each.st_size}:{each.st_mtime_ns}"]
-                for path, each in zip(paths, facts, strict=True)
-            ]
+            facts = []
+            content: Any = []
+            for path in image_files(source.path):
+                each = _stat_or_none(path)
+                stamp = f"{each.st_size}:{each.st_mtime_ns}" if each else "absent"
+                content.append([os.path.basename(path), stamp])
+                facts += [each] if each else []
         else:
             facts = [os.stat(source.path)]
             content = [facts[0].st_size, facts[0].st_mtime_ns]
@@ -261,6 +266,14 @@ def _identity(source: Source) -> tuple[str, int]:
         raise UnreadableVideo(source.path, _reason(error)) from error
     key = make_key(index=SCHEMA, path=_real_path(source.path), content=content)
     return key, max((each.st_ctime_ns for each in facts), default=0)
+
+
+def _stat_or_none(path: str) -> os.stat_result | None:
+    """`os.stat` of an image; None for a broken link, which costs its row alone."""
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
 
 
 def _real_path(path: str) -> str:

@@ -312,6 +312,11 @@ class TestPatterns:
             ("b", False),
         ]
 
+    def test_a_folder_with_brackets_is_meant_as_it_is(self, folder):
+        place = folder(**{"1": 10})
+        place = place.rename(place.with_name("day[1]"))
+        assert [source.path for source in find_sources([str(place / "%d.png")])] == [str(place)]
+
     def test_a_file_that_is_called_like_a_pattern_is_a_file(self, folder):
         place = folder(**{"%d": 10, "1": 20})
         assert lumas(place / "%d.png") == [10]
@@ -390,6 +395,16 @@ class TestHostile:
         path.write_bytes(content)
         with pytest.raises(UnreadableVideo, match="pixels; at most 89,478,485 are read"):
             read_pixels(path)
+
+    def test_a_broken_link_costs_its_row_alone(self, folder, tmp_path: Path):
+        place = folder(**{"1": 10, "3": 30})
+        (place / "2.png").symlink_to("/absent.png")
+        assert lumas(place) == [10, -1, 30]
+        store = Store(tmp_path / "store")
+        before = load_index(place, store)
+        (place / "2.png").unlink()
+        flat(20).save(place / "2.png")
+        assert load_index(place, store).digest != before.digest
 
     def test_a_folder_that_lost_an_image_since_it_was_indexed_is_not_shifted(self, folder):
         place = folder(**{"1": 10, "2": 20, "3": 30})
