@@ -14,6 +14,7 @@ from typing import Literal
 
 from pvio.config import ENTRY_PATTERN, PROGRAM_SUFFIXES, ModelSettings
 from pvio.errors import ConfigError
+from pvio.settings_text import to_json
 from pvio.store import make_key
 
 
@@ -85,7 +86,11 @@ def model_fingerprint(settings: ModelSettings, *, quick: bool = False) -> str:
         ConfigError: when the entry or the weights do not exist.
     """
     entry = resolve_entry(settings.entry)
-    facts: dict[str, object] = {"args": settings.args, "name": entry.name, "kind": entry.kind}
+    facts: dict[str, object] = {
+        "args": to_json(settings.args),
+        "name": entry.name,
+        "kind": entry.kind,
+    }
     if entry.kind == "program":
         facts["code"] = _file_facts(entry.path, quick)
     else:
