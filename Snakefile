@@ -1,6 +1,9 @@
 import os
 
+from pvio.settings_text import read_file
+
 if os.path.exists("config.yaml"):
+    read_file("config.yaml")  # whose errors are easier to read than Snakemake's
 
     configfile: "config.yaml"
 

@@ -35,7 +35,7 @@ def prepare_environment(environment: MutableMapping[str, str], *, own: bool = Tr
         environment["PATH"] = os.pathsep.join([folder, path])
     elif own and not folder and shutil.which(COMMAND, path=path) is None:
         raise PvioError(
-            f"the command `{COMMAND}` is neither beside {sys.executable}, which runs Snakemake, nor "
+            f"the command `{COMMAND}` is neither beside Snakemake's Python, {sys.executable}, nor "
             f"on the PATH; install it there: {sys.executable} -m pip install pvio (in a clone: "
             "pip install -e .)"
         )

@@ -79,7 +79,10 @@ def read_file(path: str) -> Any:
         ) from error
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
-    return read_text(text, path)
+    try:
+        return join_text(read_text(text, path))
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("the configuration", path, 1)) from None
 
 
 def write_text(value: Any) -> str:
@@ -290,7 +293,7 @@ class _Plain:
                     "only one can count"
                 )
             seen[key.value] = line
-        return super().construct_mapping(node, deep)
+        return super().construct_mapping(node, deep)  # type: ignore[misc]
 
 
 def _integer(loader: Any, node: Any) -> int:
@@ -301,7 +304,7 @@ def _real(loader: Any, node: Any) -> float:
     return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-class _Loader(_Plain, yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(_Plain, yaml.SafeLoader):
     pass
 
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,11 +14,14 @@ from typing import Any
 from pvio.collection import Source
 from pvio.config import Settings
 from pvio.errors import (
+    ConfigError,
     FailedSegments,
     LostEntry,
+    ModelError,
     NoSpaceLeft,
     PvioError,
     UnreadableVideo,
+    UnusableModel,
     memory_advice,
     no_space,
 )
@@ -92,6 +95,7 @@ def work_through(
     Raises:
         FailedSegments: at the end, when segments failed, naming them.
         NoSpaceLeft: as soon as the disk is full.
+        UnusableModel: as soon as the model cannot be loaded, which no segment would change.
         LostEntry: when an entry of an earlier stage is lost.
     """
     began, patience = time.perf_counter(), settings.decoder_timeout
@@ -124,6 +128,8 @@ def work_through(
                 log.info("%s: done in %.1f s", name, outcome.value[-1]["seconds"]["total"])
             elif outcome.kind == "full":
                 raise NoSpaceLeft(outcome.value)
+            elif outcome.kind == "model":
+                raise UnusableModel(outcome.value)
             elif outcome.kind == "lost":
                 raise LostEntry(*outcome.value)
             elif outcome.kind == "failed":
@@ -240,7 +246,21 @@ class _Work:
             if advice and not careful:  # a new process begins with all of it
                 logging.shutdown()
                 os._exit(OUT_OF_MEMORY)
-            return Outcome(task, "failed", text + advice)
+            no_model = isinstance(error, UnusableModel) and not advice
+            return Outcome(task, "model" if no_model else "failed", text + advice)
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """A context in which the model is loaded: when that fails, so it would for each segment.
+
+    Raises:
+        UnusableModel: with the text of the error.
+    """
+    try:
+        yield
+    except (ModelError, ConfigError) as error:
+        raise UnusableModel(str(error)) from error.__cause__
 
 
 def read_entry(store: Store, kind: Kind, key: str) -> tuple[bytes, Facts]:

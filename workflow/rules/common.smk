@@ -13,6 +13,7 @@ from pvio.config import parse_settings, save_settings, with_types
 from pvio.errors import PvioError
 from pvio.job_environment import prepare_environment
 from pvio.models.entry import model_fingerprint
+from pvio.models.signature import check_arguments
 from pvio.signals import end_jobs_on_sigterm
 from pvio.stages.again import forget_what_is_out_of_date
 from pvio.stages.loads import advice, load_of, planned_shards
@@ -31,7 +32,9 @@ COLLECTION, MODEL, N_VIDEOS = "", "", 0
 given = workflow.config_settings
 files = [str(path) for path in given.configfiles]
 if not given.replace_workflow_config:
-    files = [str(path) for path in workflow.configfiles if str(path) not in files] + files
+    files = [
+        str(path) for path in workflow.configfiles if str(path) not in files
+    ] + files
 try:
     prepare_environment(
         os.environ, own=not workflow.deployment_settings.deployment_method
@@ -41,6 +44,11 @@ try:
         sources = find_sources(SETTINGS.videos)
         COLLECTION, N_VIDEOS = fingerprint(sources), len(sources)
         MODEL = model_fingerprint(SETTINGS.model, quick=True)
+        check_arguments(SETTINGS.model)
+        if SETTINGS.output.video != "none" and SETTINGS.output.options:
+            from pvio.media.encoder_check import check_encoder
+
+            check_encoder(SETTINGS.output)
 except PvioError as error:
     raise WorkflowError(str(error))
 
