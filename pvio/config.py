@@ -368,16 +368,32 @@ def _known_of(section: type[Section], data: dict[str, Any]) -> tuple[dict[str, A
     return known, unknown
 
 
-def load_merged(base: str, text_or_path: str) -> Settings:
+def load_merged(base: str, given: Iterable[str]) -> Settings:
     """Read settings as Snakemake does: `base`, where it exists, and above it what was given.
+
+    Args:
+        base: a file.
+        given: files, texts that start with '{', or `key=value`; the last one counts most.
 
     Raises:
         ConfigError: see `load_settings`.
     """
-    data, source = _read(text_or_path)
-    if os.path.exists(base) and text_or_path != base:
-        data, source = overlay(_read(base)[0], data), f"{source}, with {base}"
-    return parse_settings(data, source=source)
+    data, sources = (_read(base)[0], [base]) if os.path.exists(base) else ({}, [])
+    arguments = []
+    for text in given:
+        if re.match(r"[a-zA-Z_]\w*=", text) and not os.path.exists(text):
+            arguments.append(text)
+        elif text != base:
+            above, source = _read(text)
+            data = overlay(data, above)
+            sources.append(source)
+    for text in arguments:
+        key, _, value = text.partition("=")
+        quoted = value[:1] in ("'", '"')
+        as_text = key in _TEXT_KEYS and value[:1] not in ("[", "{") and not is_null(value)
+        data = overlay(data, {key: value if as_text and not quoted else read_argument(value)})
+        sources.append(text)
+    return parse_settings(data, source=" with ".join(sources) or "config")
 
 
 def _read(text_or_path: str) -> tuple[dict[str, Any], str]:
@@ -443,11 +459,19 @@ def _explain(fault: Any) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if not keys:  # it concerns several keys, and names them
         return message
-    shown = "" if isinstance(value, dict) and not field else f", got {value!r}"
+    told = isinstance(value, dict) and (not field or kind == "value_error")
+    shown = "" if told else f", got {_shown(value)}"
     if kind == "string_type" and isinstance(value, (int, float, datetime.date)):
         shown += "; text that looks like something else needs quotes"
     meaning = f" ({field.description})" if field is not None and field.description else ""
     return f"{key}: {message[0].lower() + message[1:]}{shown}{meaning}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no number of so many digits
+        return "a number of thousands of digits"
 
 
 def _section_at(path: list[Any]) -> tuple[type[Section], list[Any]]:

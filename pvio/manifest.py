@@ -176,8 +176,11 @@ class Receipt:
 
 def read_probe(path: str | os.PathLike[str]) -> list[ProbedVideo]:
     """Read what `pvio probe` wrote."""
+    data = _read(path)
     with _of_this_version(path):
-        return [from_json(ProbedVideo, row) for row in _read(path)]
+        if not isinstance(data, list):
+            raise PvioError("expected a list of videos")
+        return [from_json(ProbedVideo, row) for row in data]
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:

@@ -8,6 +8,7 @@ import datetime
 import json
 import math
 import re
+import warnings
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -191,7 +192,9 @@ def read_argument(text: str) -> Any:
     if text[:1] in ("[", "{"):
         with contextlib.suppress(ValueError):
             return _from_json(json.loads(text, object_pairs_hook=_unique))
-        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        no_python = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
+        with contextlib.suppress(*no_python), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python does not know
             value = _from_python(ast.parse(text, mode="eval").body)
             if repr(value) == text:
                 return value

@@ -65,9 +65,11 @@ def _end_jobs(ended: set[psutil.Process]) -> set[psutil.Process]:
     """
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error, OSError):
-            if process not in ended and _is_job(process) and not _is_job(process.parent()):
-                process.terminate()
-                ended.add(process)
+            parent = process.parent()
+            if {process, parent} & ended or not _is_job(process) or _is_job(parent):
+                continue
+            process.terminate()
+            ended.add(process)
     return ended
 
 

@@ -207,10 +207,13 @@ class _Work:
     ):
         self._part, self._wanted, self._store = part, wanted, store
         self._patience, self._staging, self._compute = patience, staging, compute
+        self._unusable = ""
 
     def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
         segment, wanted = self._part.segments[task], self._wanted[task]
         video, name = self._part.videos[segment.video], _name_of(self._part, task)
+        if self._unusable:  # told already; the job is about to end
+            return Outcome(task, "model", self._unusable)
         try:
             # Another run that shares the store may have been here since this job began.
             found = finished_entries(self._store, wanted, self._patience)
@@ -246,8 +249,10 @@ class _Work:
             if advice and not careful:  # a new process begins with all of it
                 logging.shutdown()
                 os._exit(OUT_OF_MEMORY)
-            no_model = isinstance(error, UnusableModel) and not advice
-            return Outcome(task, "model" if no_model else "failed", text + advice)
+            if isinstance(error, UnusableModel) and not advice:
+                self._unusable = text
+                return Outcome(task, "model", text)
+            return Outcome(task, "failed", text + advice)
 
 
 @contextlib.contextmanager
