@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import difflib
 import hashlib
@@ -263,6 +264,8 @@ class Settings(Section):
 
 # Settings that are text, whatever they look like.
 _TEXT_KEYS = ("videos", "cache", "stage", "on_damaged", "decoder")
+# Settings that may be mappings or lists.
+_CONTAINERS = ("videos", "model", "output")
 
 
 def parse_settings(data: dict[str, Any], *, source: str = "config") -> Settings:
@@ -324,6 +327,9 @@ def _typed(key: str, text: str, value: Any) -> Any:
         return None
     if isinstance(value, (Mapping, list)):
         return read_argument(bare)
+    if key in _CONTAINERS and bare[:1] in ("{", "["):  # Snakemake gave it up
+        with contextlib.suppress(ConfigError):
+            return read_argument(bare)
     # A number may have been `2024_01` before a profile was read: an error is better than a guess.
     return bare if key in _TEXT_KEYS and str(value) != text else value
 

@@ -63,11 +63,15 @@ def _end_jobs(ended: set[psutil.Process]) -> set[psutil.Process]:
     Args:
         ended: those that got it; the others are added.
     """
+    found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error, OSError):
             parent = process.parent()
-            if {process, parent} & ended or not _is_job(process) or _is_job(parent):
-                continue
+            if _is_job(process) and not _is_job(parent) and not {process, parent} & ended:
+                found.append(process)
+    # Only now: what a job leaves behind when it ends would look like a job.
+    for process in found:
+        with contextlib.suppress(psutil.Error, OSError):
             process.terminate()
             ended.add(process)
     return ended

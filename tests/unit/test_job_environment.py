@@ -44,7 +44,11 @@ def test_a_python_without_the_command_is_told_of(tmp_path: Path, monkeypatch: py
 
 
 # A stand-in for Snakemake, with two jobs: a shell around each, and a child of the job's own.
-JOB = "import subprocess, time; subprocess.Popen(['sleep', '60']); time.sleep(60)"
+JOB = """
+import subprocess, time
+subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+time.sleep(60)
+"""
 WORKFLOW = """
 import signal, subprocess, sys, time
 from pvio.signals import end_jobs_on_sigterm

@@ -156,6 +156,8 @@ def test_an_argument_is_read_as_it_was_written(text: str, value: Any):
         ("decoder_timeout=1e3", 1000.0, 1000.0),
         ('videos="[a.mp4]"', ["a.mp4"], ["a.mp4"]),
         ("model=entry: a.py:M", {"entry": "a.py:M"}, {"entry": "a.py:M"}),
+        # Of a profile; no YAML, and so text to Snakemake.
+        ("""videos=['it\\'s "a"']""", """['it\\'s "a"']""", ['it\'s "a"']),
     ],
 )
 def test_an_argument_of_a_single_value(argument: str, taken_for: Any, value: Any):
