@@ -3,7 +3,10 @@ import os
 from pvio.settings_text import read_file
 
 if os.path.exists("config.yaml"):
-    read_file("config.yaml")  # whose errors are easier to read than Snakemake's
+    if (
+        not workflow.modifier.skip_configfile
+    ):  # as when a `module` statement gives the settings
+        read_file("config.yaml")  # whose errors are easier to read than Snakemake's
 
     configfile: "config.yaml"
 

@@ -378,13 +378,20 @@ def load_merged(base: str, given: Iterable[str]) -> Settings:
     """Read settings as Snakemake does: `base`, where it exists, and above it what was given.
 
     Args:
-        base: a file.
-        given: files, texts that start with '{', or `key=value`; the last one counts most.
+        base: a file; without a key of pvio's it is another workflow's, and not read.
+        given: files, or `key=value`, which count more than files. Text that starts with '{' says
+            all, so that `base` is not read.
 
     Raises:
         ConfigError: see `load_settings`.
     """
-    data, sources = (_read(base)[0], [base]) if os.path.exists(base) else ({}, [])
+    given = list(given)
+    data: dict[str, Any] = {}
+    sources: list[str] = []
+    if os.path.exists(base) and not any(text.lstrip().startswith("{") for text in given):
+        found = _read(base)[0]
+        if not found.keys().isdisjoint(Settings.model_fields) or not given:
+            data, sources = found, [base]
     arguments = []
     for text in given:
         if re.match(r"[a-zA-Z_]\w*=", text) and not os.path.exists(text):

@@ -40,8 +40,8 @@ run_config_option = click.option(
     "config",
     multiple=True,
     metavar="FILE_OR_TEXT",
-    help="What Snakemake was given beside config.yaml: a file, KEY=VALUE, or YAML or JSON text "
-    "that starts with '{'. May be repeated.",
+    help="What Snakemake was given beside config.yaml: a file or KEY=VALUE; may be repeated. Or "
+    "all settings as YAML or JSON text that starts with '{'.",
 )
 plan_option = click.option(
     "--plan",

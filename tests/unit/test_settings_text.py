@@ -290,13 +290,16 @@ def test_what_was_given_to_snakemake_goes_above_config_yaml(tmp_path: Path):
     base.write_text("segment_frames: 7\noutput: {crf: 3}\n")
     lab.write_text("output: {video: none}\n")
     found = load_merged(
-        str(base), [str(lab), "cache=2024_01", "stage=null", 'videos=["a"]', "{shards: 3}"]
+        str(base), [str(lab), "cache=2024_01", "stage=null", 'videos=["a"]', "shards=3"]
     )
+    above = {"cache": "2024_01", "videos": ["a"], "shards": 3}
     assert found == parse_settings(
-        {
-            "segment_frames": 7,
-            "output": {"crf": 3, "video": "none"},
-            **{"cache": "2024_01", "videos": ["a"], "shards": 3},
-        }
+        {"segment_frames": 7, "output": {"crf": 3, "video": "none"}, **above}
     )
+    # Text is all there is, and another workflow's file is none of pvio's.
+    assert load_merged(str(base), ["{shards: 3}"]) == parse_settings({"shards": 3})
+    base.write_text("pvio: {shards: 2}\n")
+    assert load_merged(str(base), [str(lab)]) == load_settings(str(lab))
+    with pytest.raises(ConfigError, match="pvio: unknown key"):
+        load_merged(str(base), [])
     assert load_merged(str(tmp_path / "absent.yaml"), []) == Settings()

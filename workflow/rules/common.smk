@@ -29,12 +29,15 @@ except WorkflowError:  # `snakemake --unlock` needs none
 # On a cluster every job reads this file again. What tells whether rules are to rerun is the main
 # process's business: many jobs shall not look at all videos each.
 COLLECTION, MODEL, N_VIDEOS = "", "", 0
+# The files that Snakemake has merged; none where a `module` statement gives the settings.
 given = workflow.config_settings
 files = [str(path) for path in given.configfiles]
 if not given.replace_workflow_config:
     files = [
         str(path) for path in workflow.configfiles if str(path) not in files
     ] + files
+if workflow.modifier.skip_configfile:
+    files = []
 try:
     prepare_environment(
         os.environ, own=not workflow.deployment_settings.deployment_method
