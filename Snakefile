@@ -3,10 +3,9 @@ import os
 from pvio.settings_text import read_file
 
 if os.path.exists("config.yaml"):
-    if (
-        not workflow.modifier.skip_configfile
-    ):  # as when a `module` statement gives the settings
-        read_file("config.yaml")  # whose errors are easier to read than Snakemake's
+    # Errors that are easier to read than Snakemake's. A `module` statement gives other settings.
+    if not workflow.modifier.skip_configfile:
+        read_file("config.yaml")
 
     configfile: "config.yaml"
 
