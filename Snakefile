@@ -1,6 +1,11 @@
 import os
 
+from pvio.settings_text import read_file
+
 if os.path.exists("config.yaml"):
+    # Errors that are easier to read than Snakemake's. A `module` statement gives other settings.
+    if not workflow.modifier.skip_configfile:
+        read_file("config.yaml")
 
     configfile: "config.yaml"
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
+import datetime
 import difflib
 import hashlib
-import json
+import math
 import os
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -27,16 +27,29 @@ from pydantic import (
 
 from pvio.codecs import CODECS, CodecName
 from pvio.errors import ConfigError
+from pvio.settings_text import (
+    differ_in_types_only,
+    is_null,
+    join_text,
+    overlay,
+    plain,
+    read_argument,
+    read_file,
+    read_text,
+    write_text,
+)
 
 ENTRY_PATTERN = re.compile(r"^(?P<where>.+?):(?P<name>[A-Za-z_][A-Za-z0-9_.]*)$")
 PROGRAM_SUFFIXES = (".pt", ".pt2", ".pth", ".ts", ".torchscript")
 
-# For the sides of a picture and numbers of frames: 1 or more.
-Positive = Annotated[int, Field(ge=1)]
+# For the sides of a picture and numbers of frames: 1 or more, and no more than 32 bits hold.
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
+# What no process lives through; the clocks of locks and threads end not far above.
+_LONGEST_SECONDS = 1e9
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelSettings(Section):
@@ -74,6 +87,21 @@ class ModelSettings(Section):
     @classmethod
     def _size_from_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("args", mode="before")
+    @classmethod
+    def _plain_arguments(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        faults = []
+        for name, each in value.items():
+            try:
+                plain(each, str(name))
+            except ConfigError as error:
+                faults.append(str(error))
+        if faults:
+            raise ValueError("; ".join(faults))
+        return plain(value)
 
     @field_validator("entry")
     @classmethod
@@ -149,7 +177,8 @@ class OutputSettings(Section):
     def _plain_options(cls, value: Any) -> Any:
         if isinstance(value, dict):
             for name, option in value.items():
-                if isinstance(option, bool) or not isinstance(option, str | int | float):
+                is_number = isinstance(option, int | float) and not isinstance(option, bool)
+                if not isinstance(option, str) and not (is_number and math.isfinite(option)):
                     raise ValueError(f"expected text or a number for '{name}'")
                 if name in ("crf", "preset", "pix_fmt"):
                     raise ValueError(f"'{name}' has a key of its own, output.{name}")
@@ -189,6 +218,7 @@ class Settings(Section):
     decoder_timeout: float = Field(
         default=120,
         gt=0,
+        le=_LONGEST_SECONDS,
         description="seconds to wait for a frame before the decoder counts as hanging",
     )
     model: ModelSettings = Field(default_factory=ModelSettings)
@@ -232,6 +262,12 @@ class Settings(Section):
         return self
 
 
+# Settings that are text, whatever they look like.
+_TEXT_KEYS = ("videos", "cache", "stage", "on_damaged", "decoder")
+# Settings that may be mappings or lists.
+_CONTAINERS = ("videos", "model", "output")
+
+
 def parse_settings(data: dict[str, Any], *, source: str = "config") -> Settings:
     """Validate a configuration dictionary.
 
@@ -243,7 +279,7 @@ def parse_settings(data: dict[str, Any], *, source: str = "config") -> Settings:
         ConfigError: with one line per fault, each naming the key, the value and what is allowed.
     """
     try:
-        return Settings.model_validate(data)
+        return Settings.model_validate(join_text(data))
     except ValidationError as error:
         lines = [_explain(fault) for fault in error.errors()]
         unique = list(dict.fromkeys(lines))
@@ -252,50 +288,144 @@ def parse_settings(data: dict[str, Any], *, source: str = "config") -> Settings:
         ) from None
 
 
-def with_types(config: dict[str, Any], arguments: Iterable[str]) -> dict[str, Any]:
-    """The configuration with the types that the command line wrote.
+def with_types(
+    config: Mapping[str, Any],
+    arguments: Iterable[str],
+    files: Iterable[str | os.PathLike[str]] = (),
+) -> dict[str, Any]:
+    """The configuration with the types that files and command line wrote.
 
-    Snakemake reads the inside of `--config 'output={"crf": 20}'` as strings; here it is YAML, as in
-    the file.
+    Snakemake reads files as YAML 1.1 does, `2024_01` as a number and `1e-5` as text, and the inside
+    of `--config 'output={"crf": 20}'` as text; here all of it is read by `read_text`.
 
     Args:
         config: merged by Snakemake; not changed.
-        arguments: the `key=value` arguments of `--config`.
+        arguments: the `key=value` arguments of `--config`, on the command line or of a profile.
+        files: that Snakemake has merged, in this order. Where it was given something else instead,
+            as by a `module` statement, that counts.
+
+    Raises:
+        ConfigError: when a file or an argument cannot be understood.
     """
-    typed = copy.deepcopy(dict(config))
+    merged: Any = {}
+    for path in files:
+        merged = overlay(merged, read_file(os.fspath(path)) or {})
+    by_files, by_config = merged, dict(config)
     for argument in arguments:
         key, _, text = argument.partition("=")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            continue
-        if isinstance(value, (dict, list)) and key in typed:
-            typed[key] = _overlay(typed[key], value)
-    return typed
+        if key in config:
+            value = _typed(key, text, config[key])
+            by_files = overlay(by_files, {key: value})
+            by_config = overlay(by_config, {key: value})
+    return by_files if differ_in_types_only(by_files, by_config) else by_config
+
+
+def _typed(key: str, text: str, value: Any) -> Any:
+    """What an argument of `--config` says, where Snakemake took it for `value`."""
+    bare = text.strip("'\"")
+    if is_null(text):
+        return None
+    if isinstance(value, (Mapping, list)):
+        return read_argument(bare)
+    if key in _CONTAINERS and bare[:1] in ("{", "["):  # Snakemake gave it up
+        with contextlib.suppress(ConfigError):
+            return read_argument(bare)
+    # A number may have been `2024_01` before a profile was read: an error is better than a guess.
+    return bare if key in _TEXT_KEYS and str(value) != text else value
 
 
 def load_settings(text_or_path: str) -> Settings:
-    """Read settings from a YAML file, or from YAML/JSON text that starts with '{'."""
+    """Read settings from a YAML file, or from YAML/JSON text that starts with '{'.
+
+    Raises:
+        ConfigError: when they cannot be read, or are not allowed.
+    """
+    data, source = _read(text_or_path)
+    return parse_settings(data, source=source)
+
+
+def load_stored(text: str) -> tuple[Settings, list[str]]:
+    """Read settings that `dump_settings` wrote, maybe in another version of pvio.
+
+    Returns:
+        The settings, and the keys that this version does not know, which are left out.
+
+    Raises:
+        ConfigError: when the rest is not allowed.
+    """
+    data, source = _read(text)
+    known, unknown = _known_of(Settings, data)
+    return parse_settings(known, source=source), unknown
+
+
+def _known_of(section: type[Section], data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    known: dict[str, Any] = {}
+    unknown = []
+    for key, value in data.items():
+        field = section.model_fields.get(key)
+        kind = field.annotation if field else None
+        if field is None:
+            unknown.append(key)
+        elif isinstance(kind, type) and issubclass(kind, Section) and isinstance(value, dict):
+            known[key], inner = _known_of(kind, value)
+            unknown += [f"{key}.{name}" for name in inner]
+        else:
+            known[key] = value
+    return known, unknown
+
+
+def load_merged(base: str, given: Iterable[str]) -> Settings:
+    """Read settings as Snakemake does: `base`, where it exists, and above it what was given.
+
+    Args:
+        base: a file; without a key of pvio's it is another workflow's, and not read.
+        given: files, or `key=value`, which count more than files. Text that starts with '{' says
+            all, so that `base` is not read.
+
+    Raises:
+        ConfigError: see `load_settings`.
+    """
+    given = list(given)
+    data: dict[str, Any] = {}
+    sources: list[str] = []
+    if os.path.exists(base) and not any(text.lstrip().startswith("{") for text in given):
+        found = _read(base)[0]
+        if not found.keys().isdisjoint(Settings.model_fields) or not given:
+            data, sources = found, [base]
+    arguments = []
+    for text in given:
+        if re.match(r"[a-zA-Z_]\w*=", text) and not os.path.exists(text):
+            arguments.append(text)
+        elif text != base:
+            above, source = _read(text)
+            data = overlay(data, above)
+            sources.append(source)
+    for text in arguments:
+        key, _, value = text.partition("=")
+        quoted = value[:1] in ("'", '"')
+        as_text = key in _TEXT_KEYS and value[:1] not in ("[", "{") and not is_null(value)
+        data = overlay(data, {key: value if as_text and not quoted else read_argument(value)})
+        sources.append(text)
+    return parse_settings(data, source=" with ".join(sources) or "config")
+
+
+def _read(text_or_path: str) -> tuple[dict[str, Any], str]:
+    """The content of a file or text, and what errors call it."""
     if text_or_path.lstrip().startswith("{"):
-        text, source = text_or_path, "the configuration given"
+        source = "the configuration given"
+        data = read_text(text_or_path, source)
     else:
-        try:
-            text, source = Path(text_or_path).read_text(encoding="utf-8"), text_or_path
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the configuration {text_or_path}: {error}") from error
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not valid YAML: {error}") from error
+        source = text_or_path
+        data = read_file(text_or_path)
     if data is None:
         data = {}
     if not isinstance(data, dict):
         raise ConfigError(f"{source} must hold 'key: value' lines, not a {type(data).__name__}")
-    return parse_settings(data, source=source)
+    return data, source
 
 
 def dump_settings(settings: Settings, *keys: str) -> str:
-    """Settings that differ from the defaults, as JSON text that `load_settings` takes.
+    """Settings that differ from the defaults, as text of which `load_settings` makes the same.
 
     Args:
         keys: which of them; `section.key` picks one key of a section.
@@ -304,15 +434,8 @@ def dump_settings(settings: Settings, *keys: str) -> str:
     for key in keys:
         section, _, inner = key.partition(".")
         include[section] = {inner} if inner else True
-    chosen = settings.model_dump(mode="json", include=include or None, exclude_defaults=True)
-    return json.dumps({key: value for key, value in chosen.items() if value != {}}, sort_keys=True)
-
-
-def _overlay(below: Any, above: Any) -> Any:
-    """`above`, and what only `below` has, dictionary by dictionary."""
-    if not isinstance(below, dict) or not isinstance(above, dict):
-        return above
-    return {**below, **{key: _overlay(below.get(key), value) for key, value in above.items()}}
+    chosen = settings.model_dump(include=include or None, exclude_defaults=True)
+    return write_text({key: value for key, value in chosen.items() if value != {}})
 
 
 def save_settings(settings: Settings, *keys: str, folder: str = "work/settings") -> str:
@@ -349,9 +472,19 @@ def _explain(fault: Any) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if not keys:  # it concerns several keys, and names them
         return message
-    shown = "" if isinstance(value, dict) and not field else f", got {value!r}"
+    told = isinstance(value, dict) and (not field or kind == "value_error")
+    shown = "" if told else f", got {_shown(value)}"
+    if kind == "string_type" and isinstance(value, (int, float, datetime.date)):
+        shown += "; text that looks like something else needs quotes"
     meaning = f" ({field.description})" if field is not None and field.description else ""
     return f"{key}: {message[0].lower() + message[1:]}{shown}{meaning}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no number of so many digits
+        return "a number of thousands of digits"
 
 
 def _section_at(path: list[Any]) -> tuple[type[Section], list[Any]]:

@@ -32,6 +32,10 @@ class ModelError(PvioError):
     """A model cannot be loaded, or breaks the contract of docs/models.md."""
 
 
+class UnusableModel(ModelError):
+    """A model cannot be loaded at all, whatever the video."""
+
+
 class StoreError(PvioError):
     """An entry of the cache is absent or damaged."""
 

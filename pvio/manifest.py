@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 from pvio.errors import PvioError
 
 Stage = Literal["infer", "encode"]
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -174,18 +176,20 @@ class Receipt:
 
 def read_probe(path: str | os.PathLike[str]) -> list[ProbedVideo]:
     """Read what `pvio probe` wrote."""
-    return [ProbedVideo(**row) for row in _read(path)]
+    data = _read(path)
+    with _of_this_version(path):
+        if not isinstance(data, list):
+            raise PvioError("expected a list of videos")
+        return [from_json(ProbedVideo, row) for row in data]
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
     """Read what `pvio plan` wrote."""
     data = _read(path)
-    return Plan(
-        videos=[ProbedVideo(**row) for row in data["videos"]],
-        segments=[PlannedSegment(**row) for row in data["segments"]],
-        infer=data["infer"],
-        encode=data["encode"],
-    )
+    with _of_this_version(path):
+        videos = [from_json(ProbedVideo, row) for row in data["videos"]]
+        segments = [from_json(PlannedSegment, row) for row in data["segments"]]
+        return from_json(Plan, data | {"videos": videos, "segments": segments})
 
 
 def read_part(path: str | os.PathLike[str], stage: Stage, shard: str) -> Part:
@@ -199,33 +203,56 @@ def read_part(path: str | os.PathLike[str], stage: Stage, shard: str) -> Part:
         PvioError: when there is no such shard, or the file is the part of another one.
     """
     data = _read(path)
-    if "shard" not in data:
+    if isinstance(data, dict) and "shard" not in data:
         parts = {part.shard: part for part in read_plan(path).parts(stage)}
         if shard not in parts:
             raise PvioError(
                 f"--shard {shard}: expected k-of-{len(parts)}, the plan has {len(parts)} shard(s)"
             )
         return parts[shard]
-    if (data["stage"], data["shard"]) != (stage, shard):
-        raise PvioError(f"{path} is the part of {data['stage']} {data['shard']}, not {shard}")
-    return Part(
-        data["stage"],
-        data["shard"],
-        data["numbers"],
-        {int(number): ProbedVideo(**row) for number, row in data["videos"].items()},
-        {int(number): PlannedSegment(**row) for number, row in data["segments"].items()},
-    )
+    with _of_this_version(path):
+        found = data["stage"], data["shard"]
+        videos = {int(n): from_json(ProbedVideo, row) for n, row in data["videos"].items()}
+        segments = {int(n): from_json(PlannedSegment, row) for n, row in data["segments"].items()}
+        part = from_json(Part, data | {"videos": videos, "segments": segments})
+    if found != (stage, shard):
+        raise PvioError(f"{path} is the part of {found[0]} {found[1]}, not {shard}")
+    return part
 
 
 def read_receipt(path: str | os.PathLike[str]) -> Receipt:
     """Read what a shard job wrote."""
     data = _read(path)
+    with _of_this_version(path):
+        segments = [from_json(SegmentReceipt, row) for row in data["segments"]]
+        return from_json(Receipt, data | {"segments": segments})
+
+
+def from_json(kind: type[Row], data: Any) -> Row:
+    """A dataclass of the fields of a JSON object.
+
+    What another version of pvio added is ignored; what it did not write has its default.
+
+    Raises:
+        PvioError: when the object lacks a field without a default, or is none.
+    """
+    if not isinstance(data, dict):
+        raise PvioError(f"expected an object with the fields of {kind.__name__}, got {data!r:.80}")
+    known = fields(cast(Any, kind))
+    required = [each.name for each in known if each.default is each.default_factory is MISSING]
+    if lacking := [name for name in required if name not in data]:
+        raise PvioError(f"{kind.__name__} lacks {', '.join(lacking)}")
+    return kind(**{each.name: data[each.name] for each in known if each.name in data})
+
+
+@contextlib.contextmanager
+def _of_this_version(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
-        return Receipt(**{**data, "segments": [SegmentReceipt(**row) for row in data["segments"]]})
-    except (KeyError, TypeError) as error:
+        yield
+    except (PvioError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise PvioError(
-            f"{path} was written by another version of pvio; run again with --forcerun plan: "
-            "what is in the cache is not computed again"
+            f"{path} was written by another version of pvio ({error}); run the workflow again with "
+            "`snakemake --forcerun probe`: what is in the cache is not computed again"
         ) from error
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
+import time
 from types import FrameType
 
 import psutil
+
+# The workflow sets it for the command of each job, and so for all processes that this one starts.
+JOB_VARIABLE = "PVIO_JOB"
+# Between two looks for jobs that were just about to start.
+_SECONDS_BETWEEN = 0.2
 
 
 def end_on_sigterm() -> None:
@@ -29,13 +36,52 @@ def end_jobs_on_sigterm() -> None:
     owner = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == owner:  # and no fork of it
-            for child in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    # The shell around a job ends with it, and what it started it ends itself.
-                    if child.name() == "pvio" != child.parent().name():
-                        child.terminate()
-        if callable(before):
-            before(number, frame)
+        try:
+            if os.getpid() == owner:  # and no fork of it
+                ended = _end_jobs(set())
+                threading.Thread(target=_end_late_jobs, args=(ended,), daemon=True).start()
+        finally:
+            if callable(before):
+                before(number, frame)
 
     signal.signal(signal.SIGTERM, end)
+
+
+def _end_late_jobs(ended: set[psutil.Process]) -> None:
+    """End the jobs of which only the shell was there when the signal came."""
+    while True:
+        time.sleep(_SECONDS_BETWEEN)
+        with contextlib.suppress(psutil.Error, OSError):
+            _end_jobs(ended)
+
+
+def _end_jobs(ended: set[psutil.Process]) -> set[psutil.Process]:
+    """Send SIGTERM to the jobs that are below this process and did not get it yet.
+
+    A job ends what it started by itself, and the shell around it ends with it.
+
+    Args:
+        ended: those that got it; the others are added.
+    """
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error, OSError):
+            parent = process.parent()
+            if _is_job(process) and not _is_job(parent) and not {process, parent} & ended:
+                found.append(process)
+    # Only now: what a job leaves behind when it ends would look like a job.
+    for process in found:
+        with contextlib.suppress(psutil.Error, OSError):
+            process.terminate()
+            ended.add(process)
+    return ended
+
+
+def _is_job(process: psutil.Process | None) -> bool:
+    """Whether a process is that of a job, or one that a job started."""
+    if process is None:
+        return False
+    try:
+        return JOB_VARIABLE in process.environ()
+    except (psutil.Error, OSError):
+        return False

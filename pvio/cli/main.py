@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 import pvio
-from pvio.config import Settings, load_settings
+from pvio.config import Settings, load_merged, load_settings
 from pvio.errors import PvioError, no_space
 from pvio.progress import log_to_stderr
 from pvio.signals import end_on_sigterm
@@ -23,14 +23,25 @@ from pvio.threads import limit_libraries
 if TYPE_CHECKING:
     from pvio.manifest import Receipt
 
+CONFIG_FILE = "config.yaml"
+
 config_option = click.option(
     "--config",
     "--configfile",  # as Snakemake calls it
     "config",
-    default="config.yaml",
+    default=CONFIG_FILE,
     show_default=True,
     metavar="FILE_OR_TEXT",
     help="A config.yaml, or its content as YAML or JSON text that starts with '{'.",
+)
+run_config_option = click.option(
+    "--config",
+    "--configfile",
+    "config",
+    multiple=True,
+    metavar="FILE_OR_TEXT",
+    help="What Snakemake was given beside config.yaml: a file or KEY=VALUE; may be repeated. Or "
+    "all settings as YAML or JSON text that starts with '{'.",
 )
 plan_option = click.option(
     "--plan",
@@ -251,11 +262,11 @@ def verify(results: str) -> None:
 
 
 @main.command()
-@config_option
+@run_config_option
 @click.option("--results", default="results", show_default=True, help="Folder of the products.")
 @click.option("--cores", type=click.IntRange(1), help="For the time left; all of this machine.")
 @click.option("--json", "as_text", is_flag=True, help="As JSON, for programs.")
-def status(config: str, results: str, cores: int | None, as_text: bool) -> None:
+def status(config: tuple[str, ...], results: str, cores: int | None, as_text: bool) -> None:
     """Tell what is done, what is to do and why, and how long it will take.
 
     Also while the workflow runs, on this machine or on a cluster: frames a second of all jobs
@@ -265,12 +276,7 @@ def status(config: str, results: str, cores: int | None, as_text: bool) -> None:
     from pvio.stages.status import as_json
     from pvio.stages.status import status as find
 
-    if config == "config.yaml" and not Path(config).exists():
-        raise PvioError(
-            "there is no config.yaml here: give --config FILE, or --config '{...}' with the "
-            "settings that the run was given"
-        )
-    found = find(_settings(config), Path.cwd(), results)
+    found = find(_settings_of_run(config), Path.cwd(), results)
     if as_text:
         click.echo(json.dumps(as_json(found), indent=1))
     else:
@@ -278,13 +284,13 @@ def status(config: str, results: str, cores: int | None, as_text: bool) -> None:
 
 
 @main.command()
-@config_option
+@run_config_option
 @click.option("--unused", is_flag=True, required=True, help="What no run refers to any more.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--forget", multiple=True, metavar="FOLDER", help="A working folder whose runs need nothing."
 )
-def clean(config: str, unused: bool, yes: bool, forget: tuple[str, ...]) -> None:
+def clean(config: tuple[str, ...], unused: bool, yes: bool, forget: tuple[str, ...]) -> None:
     """Remove from the cache what no run needs any more.
 
     Kept is what the settings refer to, and the last plan of every working folder that shares the
@@ -294,7 +300,7 @@ def clean(config: str, unused: bool, yes: bool, forget: tuple[str, ...]) -> None
     from pvio.stages.clean import SECONDS_OF_GRACE, find_unused, remove
     from pvio.stages.runs import forget_runs
 
-    settings = _settings(config)
+    settings = _settings_of_run(config)
     forget_runs(settings.cache, forget)
     found = find_unused(settings, logging.warning)
     for run in found.runs:
@@ -345,6 +351,16 @@ def doctor() -> None:
 
 def _settings(config: str) -> Settings:
     return load_settings(config)
+
+
+def _settings_of_run(config: tuple[str, ...]) -> Settings:
+    """The settings that Snakemake takes in this folder, when it is given the same files or keys."""
+    if not config and not Path(CONFIG_FILE).exists():
+        raise PvioError(
+            f"there is no {CONFIG_FILE} here: give --config FILE, or --config '{{...}}' or "
+            "--config KEY=VALUE with the settings that the run was given"
+        )
+    return load_merged(CONFIG_FILE, config)
 
 
 def _receipts(paths: tuple[str, ...]) -> list[Receipt]:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from pvio.config import ENTRY_PATTERN, PROGRAM_SUFFIXES, ModelSettings
 from pvio.errors import ConfigError
+from pvio.settings_text import to_json
 from pvio.store import make_key
 
 
@@ -60,7 +61,7 @@ def resolve_entry(entry: str) -> Entry:
             raise ConfigError(f"model.entry: there is no file {where} (seen from {os.getcwd()})")
         _check_defined(path, name)
         return Entry("file", path, name=name)
-    origin = _find_module(where)
+    origin = find_module(where)
     if origin is None:
         raise ConfigError(
             f"model.entry: there is no module {where!r}; looked in the working directory "
@@ -85,7 +86,11 @@ def model_fingerprint(settings: ModelSettings, *, quick: bool = False) -> str:
         ConfigError: when the entry or the weights do not exist.
     """
     entry = resolve_entry(settings.entry)
-    facts: dict[str, object] = {"args": settings.args, "name": entry.name, "kind": entry.kind}
+    facts: dict[str, object] = {
+        "args": to_json(settings.args),
+        "name": entry.name,
+        "kind": entry.kind,
+    }
     if entry.kind == "program":
         facts["code"] = _file_facts(entry.path, quick)
     else:
@@ -105,7 +110,7 @@ def model_fingerprint(settings: ModelSettings, *, quick: bool = False) -> str:
 def local_imports(path: Path) -> list[Path]:
     """The file and all files of its package, or of its folder, that it imports, sorted."""
     path = path.resolve()
-    root, own = _import_root(path), _own_folder(path)
+    root, own = import_root(path), _own_folder(path)
     seen: set[Path] = set()
     pending = [path]
     while pending:
@@ -119,7 +124,7 @@ def local_imports(path: Path) -> list[Path]:
             continue  # reported when the model is loaded
         for node in ast.walk(tree):
             for dotted, base in _imported_names(node, current.parent, root):
-                files = _module_files(dotted, base)
+                files = module_files(dotted, base)
                 pending.extend(file for file in files if own and file.is_relative_to(own))
     return sorted(seen)
 
@@ -139,7 +144,7 @@ def _imported_names(node: ast.AST, folder: Path, root: Path) -> list[tuple[str, 
     return [(name, base) for name in names]
 
 
-def _module_files(dotted: str, base: Path) -> list[Path]:
+def module_files(dotted: str, base: Path) -> list[Path]:
     """The files that importing a dotted name below `base` runs; none if it is not there."""
     files: list[Path] = []
     for part in dotted.split("."):
@@ -154,7 +159,7 @@ def _module_files(dotted: str, base: Path) -> list[Path]:
     return files
 
 
-def _import_root(path: Path) -> Path:
+def import_root(path: Path) -> Path:
     """The folder from which the file's package, or the file itself, is imported."""
     folder = path.resolve().parent
     while (folder / "__init__.py").is_file():
@@ -168,7 +173,7 @@ def _own_folder(path: Path) -> Path | None:
     None for a single file among installed libraries. Of pvio itself only `pvio.models` counts:
     what the rest of it changes in results is said by the schema numbers in `pvio.keys`.
     """
-    root = _import_root(path)
+    root = import_root(path)
     if path.is_relative_to(Path(__file__).resolve().parent):
         return Path(__file__).resolve().parent
     if path.parent != root:
@@ -206,7 +211,7 @@ def _file_facts(path: Path, quick: bool) -> object:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
-def _find_module(dotted: str) -> Path | None:
+def find_module(dotted: str) -> Path | None:
     """The file of a module, found without running any package's `__init__`."""
     path: list[str] | None = search_path()
     parts = dotted.split(".")

@@ -36,9 +36,10 @@ def forget_what_is_out_of_date(results: str = "results") -> None:
     Called when the workflow is read, in its working folder.
     """
     try:
-        shards = json.loads(Path(AGAIN).read_text(encoding="utf-8"))
+        found = json.loads(Path(AGAIN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        shards = []
+        found = []
+    shards = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
     for shard in shards:
         Path(shard).unlink(missing_ok=True)
     if shards or not Path(results, PRODUCTS_FILE).exists():

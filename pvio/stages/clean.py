@@ -54,6 +54,12 @@ def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
     used: set[tuple[Kind, str]] = set()
     runs = registered(settings.cache)
     for run in runs:
+        if run.unknown:
+            warn(
+                f"the run in {run.folder} was planned by another version of pvio, with settings "
+                f"that this one does not know ({', '.join(run.unknown)}): what depends on them is "
+                "not kept"
+            )
         plan = run.plan()
         segments = ((segment.video, segment) for segment in plan.segments)
         used.update(entries_of(plan.videos, segments, run.settings, run.model))

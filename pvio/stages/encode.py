@@ -16,7 +16,7 @@ from pvio.keys import predictions_key, video_key
 from pvio.manifest import Part, PlannedSegment, Receipt
 from pvio.media.index import FrameIndex
 from pvio.models.entry import model_fingerprint
-from pvio.stages.shard import Entry, Task, read_entry, work_through
+from pvio.stages.shard import Entry, Task, loading, read_entry, work_through
 from pvio.store import Store
 from pvio.threads import limit_torch
 
@@ -63,7 +63,8 @@ class Encoding:
     def __call__(self, task: Task) -> None:
         """See `Compute`."""
         if self._painter is None:
-            self._painter = Painter(self._settings)
+            with loading():
+                self._painter = Painter(self._settings)
         painter = self._painter
         began, spent = time.perf_counter(), time.process_time()
         facts: dict[str, Any] = {"patience": self._settings.decoder_timeout, "rows": {}}

@@ -9,7 +9,7 @@ from pvio.config import Settings
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import Part, Receipt
 from pvio.models.entry import model_fingerprint
-from pvio.stages.shard import Entry, Task, work_through
+from pvio.stages.shard import Entry, Task, loading, work_through
 from pvio.store import Store
 from pvio.threads import limit_torch
 
@@ -86,4 +86,5 @@ class Inference:
         from pvio.engine import Engine
 
         limit_torch(self._threads)
-        return Engine(self._settings)
+        with loading():
+            return Engine(self._settings)

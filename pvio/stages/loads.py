@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import get_args
 
 from pvio.config import Settings
-from pvio.manifest import Plan, ProbedVideo, Stage
+from pvio.errors import PvioError
+from pvio.manifest import Plan, ProbedVideo, Stage, from_json
 from pvio.store import write_json
 
 LOADS_FILE = "loads.json"
@@ -120,15 +122,24 @@ def planned_shards(folder: str) -> int:
     """Into how many shards the present plan is spread; 0 without a plan."""
     path = Path(folder, LOADS_FILE)
     try:
-        return len(_read(path, path.stat().st_mtime_ns)["infer"])
+        return len(_read(path, path.stat().st_mtime_ns).get("infer", []))
     except FileNotFoundError:
         return 0
 
 
 @lru_cache(maxsize=1)
 def _read(path: Path, changed: int) -> Loads:
-    data = json.loads(path.read_text(encoding="utf-8"))
-    return {stage: [Load(**each) for each in loads] for stage, loads in data.items()}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            stage: [from_json(Load, each) for each in data[stage]]
+            for stage in get_args(Stage)
+            if stage in data
+        }
+    except (ValueError, TypeError, PvioError) as error:
+        # Of another version of pvio, or cut off: as long as there is no plan of this one.
+        text = f"no plan of this version of pvio ({error})"
+        raise FileNotFoundError(2, text, str(path)) from error
 
 
 def advice(folder: str, since: float) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pvio.config import Settings, dump_settings, load_settings
+from pvio.config import Settings, dump_settings, load_stored
 from pvio.errors import PvioError
 from pvio.keys import Frames, predictions_key, video_key
 from pvio.manifest import Plan, ProbedVideo, read_plan
@@ -29,6 +29,7 @@ class Run:
         settings: it was made with; `videos` is not among them.
         model: `model_fingerprint` of the settings.
         plan_path: of a copy of the plan, beside the entries.
+        unknown: keys of its settings that only another version of pvio knows.
     """
 
     folder: str
@@ -36,6 +37,7 @@ class Run:
     settings: Settings
     model: str
     plan_path: Path
+    unknown: tuple[str, ...] = ()
 
     def plan(self) -> Plan:
         """The plan.
@@ -75,15 +77,20 @@ def registered(cache: str | os.PathLike[str]) -> list[Run]:
         PvioError: when what a run needs cannot be told.
     """
     found = []
-    for file in sorted((Path(cache) / _FOLDER).glob("*.json")):
+    for file in _files(cache):
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))["run"]
-            settings = load_settings(facts["settings"])
-            found.append(Run(facts["folder"], facts["host"], settings, facts["model"], file))
-        except (OSError, ValueError, KeyError, PvioError) as error:
+            settings, unknown = load_stored(facts["settings"])
+            run = Run(
+                *(facts["folder"], facts["host"], settings, facts["model"], file, tuple(unknown))
+            )
+            found.append(run)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, PvioError) as error:
             raise PvioError(
-                f"{file} cannot be understood ({error}), so that it cannot be told what this run "
-                "needs. Remove the file when nobody needs the run any more"
+                f"{file} cannot be understood ({error!r}), so that it cannot be told what "
+                f"{_folder_of(file) or 'this run'} needs; another version of pvio may have written "
+                "it. Run the workflow there again, or, when nobody needs that run any more, remove "
+                "the file"
             ) from error
     return found
 
@@ -95,11 +102,24 @@ def forget_runs(cache: str | os.PathLike[str], folders: Iterable[str]) -> None:
         PvioError: when no run of a folder is known.
     """
     for folder in folders:
-        runs = [run for run in registered(cache) if run.folder == os.path.abspath(folder)]
-        if not runs:
-            raise PvioError(f"no run in {os.path.abspath(folder)} uses {cache}")
-        for run in runs:
-            run.plan_path.unlink(missing_ok=True)
+        path = os.path.abspath(folder)
+        files = [file for file in _files(cache) if _folder_of(file) == path]
+        if not files:
+            raise PvioError(f"no run in {path} uses {cache}")
+        for file in files:
+            file.unlink(missing_ok=True)
+
+
+def _files(cache: str | os.PathLike[str]) -> list[Path]:
+    return sorted((Path(cache) / _FOLDER).glob("*.json"))
+
+
+def _folder_of(file: Path) -> str:
+    """The working folder that a file of any version is about; "" if it does not tell."""
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["run"]["folder"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def entries_of(

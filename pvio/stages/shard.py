@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,11 +14,14 @@ from typing import Any
 from pvio.collection import Source
 from pvio.config import Settings
 from pvio.errors import (
+    ConfigError,
     FailedSegments,
     LostEntry,
+    ModelError,
     NoSpaceLeft,
     PvioError,
     UnreadableVideo,
+    UnusableModel,
     memory_advice,
     no_space,
 )
@@ -93,6 +96,7 @@ def work_through(
     Raises:
         FailedSegments: at the end, when segments failed, naming them.
         NoSpaceLeft: as soon as the disk is full.
+        UnusableModel: as soon as the model cannot be loaded, which no segment would change.
         LostEntry: when an entry of an earlier stage is lost.
     """
     began, patience = time.perf_counter(), settings.decoder_timeout
@@ -125,6 +129,8 @@ def work_through(
                 log.info("%s: done in %.1f s", name, outcome.value[-1]["seconds"]["total"])
             elif outcome.kind == "full":
                 raise NoSpaceLeft(outcome.value)
+            elif outcome.kind == "model":
+                raise UnusableModel(outcome.value)
             elif outcome.kind == "lost":
                 raise LostEntry(*outcome.value)
             elif outcome.kind == "failed":
@@ -206,10 +212,13 @@ class _Work:
     ):
         self._part, self._wanted, self._store = part, wanted, store
         self._patience, self._staging, self._compute = patience, staging, compute
+        self._unusable = ""
 
     def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
         segment, wanted = self._part.segments[task], self._wanted[task]
         video, name = self._part.videos[segment.video], _name_of(self._part, task)
+        if self._unusable:  # told already; the job is about to end
+            return Outcome(task, "model", self._unusable)
         try:
             # Another run that shares the store may have been here since this job began.
             found = finished_entries(self._store, wanted, self._patience)
@@ -245,7 +254,23 @@ class _Work:
             if advice and not careful:  # a new process begins with all of it
                 logging.shutdown()
                 os._exit(OUT_OF_MEMORY)
+            if isinstance(error, UnusableModel) and not advice:
+                self._unusable = text
+                return Outcome(task, "model", text)
             return Outcome(task, "failed", text + advice)
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """A context in which the model is loaded: when that fails, so it would for each segment.
+
+    Raises:
+        UnusableModel: with the text of the error.
+    """
+    try:
+        yield
+    except (ModelError, ConfigError) as error:
+        raise UnusableModel(str(error)) from error.__cause__
 
 
 def read_entry(store: Store, kind: Kind, key: str) -> tuple[bytes, Facts]:

@@ -26,9 +26,12 @@ _AT_FDCWD = -100
 def read_products(results: Path) -> dict[str, dict[str, Any]]:
     """What the last run has written to a results folder: facts on every product, by name."""
     try:
-        return json.loads((results / PRODUCTS_FILE).read_text(encoding="utf-8"))
+        products = json.loads((results / PRODUCTS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    if not isinstance(products, dict):
+        return {}
+    return {name: facts for name, facts in products.items() if isinstance(facts, dict)}
 
 
 class Snapshot:

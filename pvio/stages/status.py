@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pvio.config import Settings, load_settings
+from pvio.config import Settings, load_stored
 from pvio.cost import load_costs, works
 from pvio.errors import PvioError
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import ProbedVideo, Stage, read_plan
 from pvio.plan import Segment
+from pvio.settings_text import same
 from pvio.stages.snapshot import RUN_FILE, read_products
 from pvio.stages.state import State, current_state
 from pvio.store import Kind, Store, look_up
@@ -141,8 +142,8 @@ class _LastRun:
         try:
             facts = json.loads((results / RUN_FILE).read_text(encoding="utf-8"))
             videos = read_plan(results / "plan.json").videos
-            return cls(load_settings(facts["settings"]), facts["model"], videos)
-        except (OSError, ValueError, KeyError, PvioError):
+            return cls(load_stored(facts["settings"])[0], facts["model"], videos)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, PvioError):
             return None
 
     def changes(self, settings: Settings, model: str) -> list[str]:
@@ -151,7 +152,7 @@ class _LastRun:
         changed = [
             f"model.{name} changed"
             for name in type(new.model).model_fields
-            if getattr(old.model, name) != getattr(new.model, name) and name != "device"
+            if not same(getattr(old.model, name), getattr(new.model, name)) and name != "device"
         ]
         if not changed and self.model != model:
             changed = ["the model's code or weights changed"]

@@ -45,12 +45,12 @@ class Outcome:
     Attributes:
         task: its number.
         kind: "done"; "found", done by another job; "failed"; "unreadable", its video; "full", the
-            disk; "lost", what it needs.
+            disk; "lost", what it needs; "model", which cannot be loaded.
         value: what was done, or why it failed, as words.
     """
 
     task: int
-    kind: Literal["done", "found", "failed", "unreadable", "full", "lost"]
+    kind: Literal["done", "found", "failed", "unreadable", "full", "lost", "model"]
     value: Any
 
 

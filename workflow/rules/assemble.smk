@@ -29,6 +29,6 @@ rule assemble:
     message:
         "Joining segments into predictions, videos and a report"
     shell:
-        "pvio assemble --config {params.settings:q} --plan {input.plan} --results results"
+        "PVIO_JOB=1 pvio assemble --config {params.settings:q} --plan {input.plan} --results results"
         " --threads {threads} {input.infer} {input.encode} > {log} 2>&1"
         " && cp results/report.html {output.report}"

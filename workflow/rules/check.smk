@@ -17,4 +17,4 @@ rule check:
     message:
         "Checking that no video is damaged"
     shell:
-        "pvio check results/summary.tsv > {log} 2>&1"
+        "PVIO_JOB=1 pvio check results/summary.tsv > {log} 2>&1"

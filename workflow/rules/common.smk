@@ -1,3 +1,4 @@
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,9 @@ from pvio import __version__ as PVIO_VERSION
 from pvio.collection import find_sources, fingerprint
 from pvio.config import parse_settings, save_settings, with_types
 from pvio.errors import PvioError
+from pvio.job_environment import prepare_environment
 from pvio.models.entry import model_fingerprint
+from pvio.models.signature import check_arguments
 from pvio.signals import end_jobs_on_sigterm
 from pvio.stages.again import forget_what_is_out_of_date
 from pvio.stages.loads import advice, load_of, planned_shards
@@ -26,12 +29,29 @@ except WorkflowError:  # `snakemake --unlock` needs none
 # On a cluster every job reads this file again. What tells whether rules are to rerun is the main
 # process's business: many jobs shall not look at all videos each.
 COLLECTION, MODEL, N_VIDEOS = "", "", 0
+# The files that Snakemake has merged; none where a `module` statement gives the settings.
+given = workflow.config_settings
+files = [str(path) for path in given.configfiles]
+if not given.replace_workflow_config:
+    files = [
+        str(path) for path in workflow.configfiles if str(path) not in files
+    ] + files
+if workflow.modifier.skip_configfile:
+    files = []
 try:
-    SETTINGS = parse_settings(with_types(config, workflow.config_settings.config_args))
+    prepare_environment(
+        os.environ, own=not workflow.deployment_settings.deployment_method
+    )
+    SETTINGS = parse_settings(with_types(config, given.config_args, files))
     if workflow.is_main_process:
         sources = find_sources(SETTINGS.videos)
         COLLECTION, N_VIDEOS = fingerprint(sources), len(sources)
         MODEL = model_fingerprint(SETTINGS.model, quick=True)
+        check_arguments(SETTINGS.model)
+        if SETTINGS.output.video != "none" and SETTINGS.output.options:
+            from pvio.media.encoder_check import check_encoder
+
+            check_encoder(SETTINGS.output)
 except PvioError as error:
     raise WorkflowError(str(error))
 

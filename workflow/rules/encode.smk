@@ -39,6 +39,6 @@ rule encode:
     message:
         "Encoding the overlay video of shard {wildcards.scatteritem}"
     shell:
-        "pvio encode --config {params.settings:q}"
+        "PVIO_JOB=1 pvio encode --config {params.settings:q}"
         " --plan {input.parts}/encode/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"
         " --out {output} > {log} 2>&1"

@@ -26,6 +26,6 @@ rule infer:
     message:
         "Running the model over shard {wildcards.scatteritem}"
     shell:
-        "pvio infer --config {params.settings:q}"
+        "PVIO_JOB=1 pvio infer --config {params.settings:q}"
         " --plan {input.parts}/infer/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"
         " --threads {threads} --out {output} > {log} 2>&1"

@@ -24,5 +24,5 @@ rule plan:
     message:
         "Spreading segments over {params.shards} shards, longest first"
     shell:
-        "pvio plan --config {params.settings:q} --probe {input} --shards {params.shards}"
+        "PVIO_JOB=1 pvio plan --config {params.settings:q} --probe {input} --shards {params.shards}"
         " --parts {output.parts} --out {output.plan} > {log} 2>&1"

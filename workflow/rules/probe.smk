@@ -18,4 +18,4 @@ rule probe:
     message:
         "Indexing the frames of the collection"
     shell:
-        "pvio probe --config {params.settings:q} --threads {threads} --out {output} > {log} 2>&1"
+        "PVIO_JOB=1 pvio probe --config {params.settings:q} --threads {threads} --out {output} > {log} 2>&1"

@@ -1,0 +1,139 @@
+"""Tables between stages, also those of another version of pvio."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pvio.config import parse_settings
+from pvio.errors import PvioError
+from pvio.manifest import (
+    Plan,
+    PlannedSegment,
+    ProbedVideo,
+    Receipt,
+    SegmentReceipt,
+    from_json,
+    read_part,
+    read_plan,
+    read_probe,
+    read_receipt,
+)
+from pvio.stages.loads import Load, load_of, planned_shards, write_parts
+from pvio.stages.runs import forget_runs, register, registered
+from pvio.stages.snapshot import read_products
+from pvio.stages.status import _LastRun
+from pvio.store import write_json
+
+PLAN = Plan([ProbedVideo("a", "/a.mp4")], [PlannedSegment(0, 0, 9, 1.0, 2.0)], [[0]], [[0]])
+RECEIPT = Receipt("infer", "1-of-1", 1.0, [SegmentReceipt(0, {"predictions": "x"}, True)])
+TABLES: dict[str, tuple[Any, Callable[[Path], Any], str]] = {
+    "probe": (PLAN.videos, read_probe, "path"),
+    "plan": (PLAN, read_plan, "start"),
+    "part": (next(PLAN.parts("infer")), lambda p: read_part(p, "infer", "1-of-1"), "stop"),
+    "receipt": (RECEIPT, read_receipt, "digests"),
+}
+
+
+def changed(data: Any, change: Callable[[dict[str, Any]], None]) -> Any:
+    """JSON in which every object of fields was changed."""
+    if isinstance(data, list):
+        return [changed(each, change) for each in data]
+    if not isinstance(data, dict):
+        return data
+    data = {key: changed(value, change) for key, value in data.items()}
+    if data and not all(key.isdigit() for key in data):  # no table by number
+        change(data)
+    return data
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_fields_that_another_version_added_are_ignored(tmp_path: Path, name: str):
+    table, read, _ = TABLES[name]
+    write_json(tmp_path / "table.json", table)
+    data = json.loads((tmp_path / "table.json").read_text())
+    (tmp_path / "table.json").write_text(json.dumps(changed(data, lambda row: row.update(new=1))))
+    if name == "receipt":  # digests by kind are a table, not fields
+        assert read(tmp_path / "table.json").segments[0].segment == 0
+    else:
+        assert read(tmp_path / "table.json") == table
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_fields_that_it_did_not_write_are_an_error_that_says_so(tmp_path: Path, name: str):
+    table, read, field = TABLES[name]
+    write_json(tmp_path / "table.json", table)
+    data = json.loads((tmp_path / "table.json").read_text())
+    text = json.dumps(changed(data, lambda row: row.pop(field, None) and None))
+    (tmp_path / "table.json").write_text(text)
+    with pytest.raises(PvioError, match=rf"another version of pvio .*lacks {field}"):
+        read(tmp_path / "table.json")
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("text", ["[]", "{}", "3", "null", "[3]", '{"videos": 1, "segments": [2]}'])
+def test_something_else_is_an_error_that_says_so(tmp_path: Path, name: str, text: str):
+    (tmp_path / "table.json").write_text(text)
+    if (name, text) == ("probe", "[]"):
+        assert read_probe(tmp_path / "table.json") == []
+        return
+    with pytest.raises(PvioError):
+        TABLES[name][1](tmp_path / "table.json")
+
+
+def test_fields_with_a_default_may_be_absent():
+    assert from_json(ProbedVideo, {"name": "a", "path": "/a.mp4", "new": 1}) == PLAN.videos[0]
+
+
+def test_loads_of_another_version_are_no_plan(tmp_path: Path):
+    write_parts(tmp_path, PLAN, {"infer": [Load(1.0, 100)]})
+    file = tmp_path / "loads.json"
+    good = json.loads(file.read_text())
+    file.write_text(json.dumps({"infer": [{**good["infer"][0], "new": 1}], "link": [{"x": 1}]}))
+    assert load_of(str(tmp_path), "infer", "1-of-1") == Load(1.0, 100)
+    assert planned_shards(str(tmp_path)) == 1
+    for text in ('{"infer": [{"seconds": 1}]}', "[]", "{", "{}", '{"infer": 3}'):
+        file.write_text(text + " " * len(text))
+        assert planned_shards(str(tmp_path)) == 0
+        with pytest.raises(FileNotFoundError):
+            load_of(str(tmp_path), "infer", "1-of-1")
+
+
+@pytest.mark.parametrize("added", [True, False])
+def test_runs_of_another_version_are_still_known(tmp_path: Path, added: bool):
+    settings = parse_settings({"cache": str(tmp_path)})
+    register(tmp_path / "plan.json", PLAN, settings, "model")
+    (file,) = (tmp_path / "runs").glob("*.json")
+    data = json.loads(file.read_text())
+    if added:
+        data["run"] |= {"new": 1, "settings": '{"gone": 1, "model": {"old": 2}}'}
+        data["videos"][0]["new"] = 1
+        file.write_text(json.dumps(data))
+        (run,) = registered(tmp_path)
+        assert run.unknown == ("gone", "model.old")
+        assert run.plan() == PLAN
+        return
+    del data["run"]["model"]
+    file.write_text(json.dumps(data))
+    with pytest.raises(PvioError, match="another version of pvio"):
+        registered(tmp_path)
+    forget_runs(tmp_path, [str(Path.cwd())])
+    assert registered(tmp_path) == []
+
+
+def test_results_of_another_version_are_compared_as_far_as_they_can_be(tmp_path: Path):
+    write_json(tmp_path / "plan.json", PLAN)
+    (tmp_path / ".run.json").write_text('{"settings": "{\\"gone\\": 1}", "model": "m", "new": 1}')
+    last = _LastRun.read(tmp_path)
+    assert last is not None
+    assert last.changes(parse_settings({}), "m") == []
+    for text in ('{"settings": 3, "model": "m"}', "[]", '{"model": "m"}', "3"):
+        (tmp_path / ".run.json").write_text(text)
+        assert _LastRun.read(tmp_path) is None
+    for text in ("[]", "3", '{"a": 1}', "{"):
+        (tmp_path / ".products.json").write_text(text)
+        assert read_products(tmp_path) == {}
