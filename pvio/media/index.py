@@ -350,7 +350,9 @@ def _index_video(path: str) -> FrameIndex:
             if rate is None:
                 rate = average_rate(stream, pts, last_duration)
                 if not is_believable(rate):
-                    warning = f"its times are of {float(rate):.8g} frames per second"
+                    warning = (
+                        f"its times are of {float(rate):.8g} frames per second; no camera has that"
+                    )
             return FrameIndex(
                 path=path,
                 digest=content_digest(Source(path, "")),

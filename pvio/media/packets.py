@@ -93,7 +93,9 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
         timed = False
         damage = damage or f"its times start again at packet {restarts[0]}; they are continued"
         table["pts"] = _continued(table["pts"], restarts, step)
-    timed = timed and not _is_ambiguous(table["pts"]) and not _are_of_decoding(path, stream, table)
+    timed = timed and not _is_ambiguous(table["pts"])
+    if _are_of_decoding(path, stream, table):
+        timed, table["pts"] = False, _distinct(table["pts"], table["dts"], step)
     return Packets(table, timed, damage, first)
 
 
@@ -115,7 +117,10 @@ def _without_times(path: str, container: Any, stream: Any, table: np.ndarray) ->
     rate, warning = stated_rate(stream, own=raw or nothing_timed)
     if len(table) < 2:
         warning = ""
-    if counts_wrongly and not reorders:  # numbers of frames, dropped ones included
+    if is_counting(form) and not (table["pts"] == _NO_TIME).any():
+        # Numbers of frames, dropped ones included: those of the decoding order are as good.
+        if not counts_wrongly:
+            return Packets(table, False, "", [])
         pts = [round(int(number) * stated / rate) for number in table["pts"]]
     else:
         pts = [round(number / (rate * unit)) for number in range(len(table))]
@@ -141,6 +146,21 @@ def _are_of_decoding(path: str, stream: Any, table: np.ndarray) -> bool:
     with contextlib.suppress(Stalled):  # the first picture is waited for as well, and tells it
         return within(_PATIENCE, partial(decodes_out_of_order, path, stream.index))
     return False
+
+
+def _distinct(pts: np.ndarray, dts: np.ndarray, step: float | Fraction) -> np.ndarray:
+    """Times of frames that are counted, in any order.
+
+    Where presentation times are not right, some may be guesses that repeat others. Decoding times
+    take their place then, or else steady ones if the others are steady but for that.
+    """
+    for times in (pts, dts):
+        if len(np.unique(times)) == len(times) and not (times == _NO_TIME).any():
+            return times
+    last = round((len(pts) - 1) * step)
+    if abs(int(pts.max() - pts.min()) - last) > 2 * step:
+        return pts
+    return int(pts.min()) + np.array([round(n * step) for n in range(len(pts))], np.int64)
 
 
 def avi_positions(stream: Any) -> dict[int, int]:
