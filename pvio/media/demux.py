@@ -7,6 +7,9 @@ from typing import Any
 
 import av
 
+# Packets in a file for which there may be no memory.
+_MOST_FAILED = 10
+
 
 def demux(container: Any, *streams: Any) -> Iterator[av.Packet]:
     """Packets of some streams in the order of the file, then an empty one for each stream.
@@ -15,6 +18,8 @@ def demux(container: Any, *streams: Any) -> Iterator[av.Packet]:
     PyAV leaves their packets out, but may then raise IndexError at the end, where it looks for such
     a stream among those that it knows (PyAV 18.1, `InputContainer.demux`).
 
+    A packet of a size that is no true one, for which there is no memory, is passed over.
+
     Args:
         container: just opened, or after a seek.
         streams: of the container.
@@ -22,12 +27,18 @@ def demux(container: Any, *streams: Any) -> Iterator[av.Packet]:
     Raises:
         av.error.FFmpegError: when reading fails.
     """
-    packets = container.demux(*streams)
+    packets, n_failed = container.demux(*streams), 0
     while True:
         try:
             packet = next(packets, None)
         except IndexError:  # of a later stream: those that were asked for have all been read
             return
+        except MemoryError:
+            n_failed += 1
+            if n_failed > _MOST_FAILED:
+                raise
+            packets = container.demux(*streams)
+            continue
         if packet is None:
             return
         yield packet

@@ -383,6 +383,8 @@ def _index_video(path: str) -> FrameIndex:
             )
     except MemoryError as error:
         raise UnreadableVideo(path, "its index takes more memory than there is") from error
+    except OverflowError as error:
+        raise UnreadableVideo(path, "its times are damaged: no clock counts so far") from error
     except (OSError, av.error.FFmpegError) as error:
         raise UnreadableVideo(path, _reason(error, path)) from error
 

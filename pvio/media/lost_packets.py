@@ -7,19 +7,25 @@ from typing import Any
 
 import numpy as np
 
+from pvio.media.mp4_tables import composition_offsets
+
 # As many frames at most are decoded before one that is shown before them.
 _MOST_REORDERED = 16
 
 
-def with_lost_packets(stream: Any, found: np.ndarray) -> np.ndarray:
+def with_lost_packets(path: str, stream: Any, found: np.ndarray) -> tuple[np.ndarray, bool]:
     """All packets that the file's own list names, in decoding order; the lost are no keyframes.
 
-    The list has decoding times. Presentation times of lost packets are those that complete the
-    others', see `_all_times`.
+    The list has decoding times. Presentation times of lost packets come from the file's table of
+    their offsets, or else complete those of the others, see `_all_times`.
 
     Args:
+        path: the file.
         stream: with index entries.
         found: rows of the packets that could be read, see `Packets.table`.
+
+    Returns:
+        The rows, and whether any that is shown is lost.
     """
     entries = stream.index_entries
     table = np.zeros(len(entries), found.dtype)
@@ -35,13 +41,19 @@ def with_lost_packets(stream: Any, found: np.ndarray) -> np.ndarray:
             table[number]["dts"], table[number]["pos"] = entry.timestamp, entry.pos
             table[number]["discard"] = entry.is_discard
     known = table["pts"][~lost]
-    times = _all_times(np.sort(table["dts"]), known)
-    if times is None:
-        late = known - table["dts"][~lost]
-        table["pts"][lost] = table["dts"][lost] + (int(np.median(late)) if len(late) else 0)
+    late = known - table["dts"][~lost]
+    for offsets in composition_offsets(path, len(table)):
+        more = np.unique(late - offsets[~lost])
+        if len(more) == 1:
+            table["pts"][lost] = (table["dts"] + offsets + more[0])[lost]
+            break
     else:
-        table["pts"][lost] = np.setdiff1d(times, known)
-    return table
+        times = _all_times(np.sort(table["dts"]), known)
+        if times is None:
+            table["pts"][lost] = table["dts"][lost] + (int(np.median(late)) if len(late) else 0)
+        else:
+            table["pts"][lost] = np.setdiff1d(times, known)
+    return table, bool((lost & ~table["discard"]).any())
 
 
 def _all_times(dts: np.ndarray, known: np.ndarray) -> np.ndarray | None:

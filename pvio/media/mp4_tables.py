@@ -87,6 +87,29 @@ def n_declared_frames(path: str) -> int:
     return max([n_in_fragments, *(track.n_entries() for track in tracks)])
 
 
+def composition_offsets(path: str, n_frames: int) -> Iterator[np.ndarray]:
+    """How much later than decoded each frame is shown, of every track with so many frames.
+
+    Args:
+        path: an MP4 or MOV file whose tables declare no more than it can hold.
+        n_frames: of the track.
+
+    Yields:
+        int64, in the track's units of time, up to a number that is the same for all frames.
+    """
+    with Path(path).open("rb") as file:
+        for kind, source, at, end in _boxes(file, 0, os.fstat(file.fileno()).st_size):
+            if kind == b"ctts":
+                source.seek(at)
+                runs = list(_runs(source, end))
+                counts = np.concatenate([run[0] for run in runs]) if runs else np.empty(0, np.int64)
+                if counts.sum() == n_frames:
+                    values = np.concatenate([run[1] for run in runs])
+                    yield np.repeat(
+                        values.astype(np.uint32).view(np.int32).astype(np.int64), counts
+                    )
+
+
 def _note(track: _Track, kind: bytes, file: BinaryIO, end: int) -> None:
     """Read a box of a track, whose content begins here."""
     if kind == b"hdlr":

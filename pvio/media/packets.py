@@ -80,9 +80,9 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
         # What was lost has its frames all the same.
         table = _avi_table(stream, table)
         damage = "packets that its index lists are lost"
-    elif len(table) < n_listed and form.startswith("mov,"):
-        table = with_lost_packets(stream, table)
-        damage = "it ends before the last frames that it lists"
+    elif len(table) < len(stream.index_entries) and form.startswith("mov,"):
+        table, is_short = with_lost_packets(path, stream, table)
+        damage = "it ends before the last frames that it lists" if is_short else ""
     if (made_up := _without_times(path, container, stream, table)) is not None:
         return made_up._replace(damage=damage, first=first)
     step = 1 / (_rate_of_steps(stream) * stream.time_base)

@@ -95,10 +95,10 @@ def average_rate(stream: Any, pts: np.ndarray, last_duration: int) -> Fraction:
             return Fraction(stated)
         alone = 1 / (last_duration * time_base) if last_duration else None
         return alone if alone and is_believable(alone) else Fraction(DEFAULT_RATE)
-    span = int(pts[-1] - pts[0])
+    span = int(pts[-1]) - int(pts[0])
     mean = (len(pts) - 1) / (span * time_base)
-    steps = np.diff(pts)
-    median = float(np.median(steps))
+    steps = np.diff(pts.astype(np.float64))
+    median = np.median(steps)
     usual = steps[(steps <= _GAP * median) & (steps >= median / _GAP)] if median else steps
     without_gaps = len(usual) / (int(usual.sum()) * time_base)
     # Times are rounded to the time base.
