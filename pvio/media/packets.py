@@ -201,7 +201,7 @@ def fill_times(pts: np.ndarray, step: float | Fraction) -> np.ndarray:
         return filled
     taken = sorted(pts[known].tolist())
     for number in np.flatnonzero(pts == _NO_TIME).tolist():
-        near = int(known[max(0, np.searchsorted(known, number) - 1)])
+        near = int(known[max(0, int(np.searchsorted(known, number)) - 1)])
         wanted = number - near
         for away in range(len(pts) + 1):
             options = [int(pts[near]) + round((wanted + k) * step) for k in {away, -away}]
