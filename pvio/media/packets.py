@@ -140,7 +140,8 @@ def _are_of_decoding(path: str, stream: Any, table: np.ndarray) -> bool:
     """Whether the times are not those at which the frames are shown, see `picture_order`."""
     reorders = bool(stream.codec_context.has_b_frames)
     if table["step"].any():
-        return times_contradict(table["pts"], table["step"], _NO_TIME, reorders)
+        columns = (table["pts"], table["step"], table["key"])
+        return times_contradict(*columns, _NO_TIME, reorders)
     if not reorders or len(table) < 2 or (np.diff(table["pts"]) <= 0).any():
         return False
     with contextlib.suppress(Stalled):  # the first picture is waited for as well, and tells it

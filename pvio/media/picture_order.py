@@ -27,6 +27,8 @@ from pvio.media.nal import is_damaged, length_size
 _SLICE_BYTES = 48
 # Share of the packets, and of those shown before the one before them, that damage may explain.
 _STRAY_PACKETS, _STRAY_EARLIER = 0.05, 0.1
+# As many packets of a GOP, and no others, are shown before the one before them: no chance.
+_CERTAIN = 2
 # Packets at the start, and behind risen times, of which all headers are read.
 _ALL_READ, _LONG_RISE = 500, 8
 # Packets that are decoded at most to see the order of a codec whose headers are not read.
@@ -57,11 +59,6 @@ class Steps:
         self._pts: int | None = None
         self._has_read = False
 
-    @property
-    def are_known(self) -> bool:
-        """Whether headers of this codec are read at all."""
-        return self._order is not None
-
     def step(self, packet: Any) -> int:
         """Whether a packet is shown before the one before it (-1), after it (1), or unknown (0)."""
         if self._order is None:
@@ -91,12 +88,15 @@ def _picture_order(context: Any) -> PictureOrder | None:
     return None
 
 
-def times_contradict(pts: np.ndarray, steps: np.ndarray, no_time: int, reorders: bool) -> bool:
+def times_contradict(
+    pts: np.ndarray, steps: np.ndarray, keys: np.ndarray, no_time: int, reorders: bool
+) -> bool:
     """Whether presentation times are in another order than the pictures.
 
     Args:
         pts: int64, of the packets in decoding order.
         steps: int8, of `PictureOrder.step` for each.
+        keys: bool, whether a packet is a keyframe.
         no_time: what stands for no time.
         reorders: whether the stream says that pictures are reordered.
     """
@@ -104,15 +104,19 @@ def times_contradict(pts: np.ndarray, steps: np.ndarray, no_time: int, reorders:
         return False
     rises = np.sign(np.diff(pts))
     steps = np.where((pts[1:] == no_time) | (pts[:-1] == no_time) | (rises == 0), 0, steps[1:])
-    wrong = (steps != 0) & (steps != rises)
-    earlier = steps < 0
-    if not wrong.any():
-        return False
+    wrong, earlier = (steps != 0) & (steps != rises), steps < 0
     # Damage changes single headers.
-    return bool(
-        wrong.sum() > _STRAY_PACKETS * (steps != 0).sum()
-        or (reorders and (wrong & earlier).sum() > _STRAY_EARLIER * earlier.sum())
-    )
+    if wrong.sum() > _STRAY_PACKETS * (steps != 0).sum():
+        return True
+    if not reorders:
+        return False
+    if (wrong & earlier).sum() > _STRAY_EARLIER * earlier.sum():
+        return True
+    # A part of a joined file, perhaps a short one: GOPs without a step that is right.
+    gop = np.cumsum(keys)[1:]
+    n_wrong = np.bincount(gop[wrong & earlier], minlength=int(gop[-1]) + 1)
+    n_right = np.bincount(gop[~wrong & earlier], minlength=int(gop[-1]) + 1)
+    return bool(((n_wrong >= _CERTAIN) & (n_right == 0)).any())
 
 
 def decodes_out_of_order(path: str, stream_index: int) -> bool:

@@ -150,30 +150,42 @@ def test_behind_a_loss_ranks_are_certain_again_at_the_next_keyframe(
     assert statuses[24:] == ["ok"] * (N_FRAMES - 24) or statuses[36:] == ["ok"] * (N_FRAMES - 36)
 
 
-def test_a_flipped_header_does_not_make_right_times_wrong():
+ORDER = np.array([0, 3, 1, 2])  # I P B B
+
+
+def contradict(pts: np.ndarray, steps: np.ndarray, reorders: bool) -> bool:
+    """`times_contradict` of GOPs of 20 packets."""
+    return times_contradict(pts, steps, np.arange(len(pts)) % 20 == 0, NO_TIME, reorders)
+
+
+def steps_of(order: np.ndarray) -> np.ndarray:
+    return np.sign(np.diff(order, prepend=0))
+
+
+def test_flipped_headers_do_not_make_right_times_wrong():
     pts, steps = np.arange(100), np.ones(100, np.int8)
-    steps[50] = -1
-    assert not times_contradict(pts, steps, NO_TIME, reorders=False)
-    order = np.array([0, 3, 1, 2]) + 4 * np.arange(25)[:, None]
-    steps = np.sign(np.diff(order.ravel(), prepend=0))
-    assert not times_contradict(order.ravel(), steps, NO_TIME, reorders=True)
-    steps[50] *= -1
-    assert not times_contradict(order.ravel(), steps, NO_TIME, reorders=True)
+    steps[[15, 50]] = -1
+    assert not contradict(pts, steps, reorders=False)
+    order = (ORDER + 4 * np.arange(25)[:, None]).ravel()
+    steps = steps_of(order)
+    assert not contradict(order, steps, reorders=True)
+    steps[[50, 51, 53]] *= -1
+    assert not contradict(order, steps, reorders=True)
 
 
 def test_a_single_b_frame_is_noticed():
     pts, steps = np.arange(100), np.ones(100, np.int8)
     steps[50] = -1
-    assert times_contradict(pts, steps, NO_TIME, reorders=True)
+    assert contradict(pts, steps, reorders=True)
 
 
-def test_a_part_with_decoding_times_is_noticed():
-    order = np.array([0, 3, 1, 2]) + 4 * np.arange(200)[:, None]
-    steps = np.sign(np.diff(order.ravel(), prepend=0))
-    pts = order.ravel()
-    assert not times_contradict(pts, steps, NO_TIME, reorders=True)
-    pts[600:] = np.arange(600, 800)
-    assert times_contradict(pts, steps, NO_TIME, reorders=True)
+@pytest.mark.parametrize("start", [20, 600, 780])
+def test_a_part_with_decoding_times_is_noticed(start: int):
+    pts = (ORDER + 4 * np.arange(200)[:, None]).ravel()
+    steps = steps_of(pts)
+    assert not contradict(pts, steps, reorders=True)
+    pts[start : start + 20] = np.arange(start, start + 20)
+    assert contradict(pts, steps, reorders=True)
 
 
 def test_a_late_part_with_decoding_times_is_noticed_in_a_file(
