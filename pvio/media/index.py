@@ -6,6 +6,7 @@ picture is decoded to learn the display orientation.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -457,7 +458,7 @@ def _check_file(path: str) -> None:
         raise UnreadableVideo(path, "the file is empty")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: str | None = None) -> str:
     text = getattr(error, "strerror", None) or str(error)
     if isinstance(error, av.error.InvalidDataError):
         if "moov atom not found" in str(error.log) and _is_mp4(path):
@@ -471,7 +472,6 @@ def _reason(error: Exception) -> str:
 
 def _is_mp4(path: str | None) -> bool:
     """Whether a file begins like MP4 or MOV, whatever it is called."""
-    if path is None:
-        return False
-    with Path(path).open("rb") as file:
+    with contextlib.suppress(OSError), Path(path or "").open("rb") as file:
         return file.read(8)[4:] in (b"ftyp", b"mdat", b"free", b"wide", b"skip")
+    return False
