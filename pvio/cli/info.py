@@ -41,5 +41,7 @@ def describe_video(path: str) -> str:
         )
     if index.damage:
         facts["damage"] = index.damage
+    if index.warning:
+        facts["warning"] = index.warning
     width = max(map(len, facts))
     return f"{path}\n" + "\n".join(f"  {name:<{width}}  {fact}" for name, fact in facts.items())

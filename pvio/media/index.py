@@ -6,6 +6,7 @@ picture is decoded to learn the display orientation.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -24,12 +25,15 @@ import numpy as np
 from pvio.collection import Source
 from pvio.errors import UnreadableVideo
 from pvio.image_names import image_files, is_image_name, is_sequence
+from pvio.media.best_stream import video_stream
 from pvio.media.complaints import listen
 from pvio.media.container import open_container
 from pvio.media.container_damage import container_damage
 from pvio.media.image_survey import survey_images
+from pvio.media.limits import check_declared_frames
 from pvio.media.orientation import Orientation, display_orientation
-from pvio.media.packets import DEFAULT_RATE, read_packets
+from pvio.media.packets import read_packets
+from pvio.media.rates import DEFAULT_RATE, average_rate, is_believable
 from pvio.store import Store, StoreError, file_digest, make_key
 
 log = logging.getLogger(__name__)
@@ -47,7 +51,8 @@ class FrameIndex:
         pts: int64, presentation time stamp of every frame in units of `time_base`, ascending.
         keyframes: int64, ranks of the frames at which decoding can start; the first is 0.
         time_base: seconds per unit of `pts`.
-        rate: average frames per second, as the container states it.
+        rate: average frames per second, as the file states it; where its times are of another
+            rate, that of the times, gaps left out.
         height, width: size of the upright picture in pixels, as a viewer sees it.
         orientation: how the coded picture is turned to be upright.
         stream_index: the video stream within the container (FFmpeg's best stream).
@@ -326,11 +331,10 @@ def unpack_index(payload: bytes, facts: dict[str, Any], path: str) -> FrameIndex
 def _index_video(path: str) -> FrameIndex:
     try:
         _check_file(path)
+        check_declared_frames(path)
         with listen() as messages, open_container(path) as container:
-            stream: Any = container.streams.best("video")
-            if stream is None:
-                raise UnreadableVideo(path, "the file has no video stream")
-            packets, timed, lost, first = read_packets(path, container, stream)
+            stream: Any = video_stream(path, container, messages)
+            packets, timed, lost, first, rate, warning = read_packets(path, container, stream)
             n_corrupt = int(packets["corrupt"].sum())
             damage = container_damage(path, container.format.name, messages, n_corrupt) or lost
             shown = packets[~packets["discard"]]
@@ -343,7 +347,13 @@ def _index_video(path: str) -> FrameIndex:
             orientation = display_orientation(path, stream, first)
             context = stream.codec_context
             height, width = orientation.upright_size(context.height, context.width)
-            rate = stream.average_rate or stream.guessed_rate or _rate_of(pts, stream.time_base)
+            last_duration = int(shown["duration"][order[-1]]) if timed else 0
+            if rate is None:
+                rate = average_rate(stream, pts, last_duration)
+                if not is_believable(rate):
+                    warning = (
+                        f"its times are of {float(rate):.8g} frames per second; no camera has that"
+                    )
             return FrameIndex(
                 path=path,
                 digest=content_digest(Source(path, "")),
@@ -368,11 +378,16 @@ def _index_video(path: str) -> FrameIndex:
                 n_audio_streams=len(container.streams.audio),
                 timed=timed,
                 open_gops=_has_leading_pictures(packets) or bool(packets["unclean"][1:].any()),
-                last_duration=int(shown["duration"][order[-1]]) if timed else 0,
+                last_duration=last_duration,
                 damage=damage,
+                warning=warning,
             )
+    except MemoryError as error:
+        raise UnreadableVideo(path, "its index takes more memory than there is") from error
+    except OverflowError as error:
+        raise UnreadableVideo(path, "its times are damaged: no clock counts so far") from error
     except (OSError, av.error.FFmpegError) as error:
-        raise UnreadableVideo(path, _reason(error)) from error
+        raise UnreadableVideo(path, _reason(error, path)) from error
 
 
 def _has_leading_pictures(packets: np.ndarray) -> bool:
@@ -384,13 +399,6 @@ def _has_leading_pictures(packets: np.ndarray) -> bool:
     behind = group > 0
     keyframe_pts = packets["pts"][positions][group[behind]]
     return bool((packets["pts"][behind] < keyframe_pts).any())
-
-
-def _rate_of(pts: np.ndarray, time_base: Fraction) -> Fraction:
-    span = int(pts[-1] - pts[0])
-    if span <= 0:
-        return Fraction(DEFAULT_RATE)
-    return ((len(pts) - 1) / (span * Fraction(time_base))).limit_denominator(1_000_000)
 
 
 def _index_images(source: Source) -> FrameIndex:
@@ -450,10 +458,10 @@ def _check_file(path: str) -> None:
         raise UnreadableVideo(path, "the file is empty")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: str | None = None) -> str:
     text = getattr(error, "strerror", None) or str(error)
     if isinstance(error, av.error.InvalidDataError):
-        if "moov atom not found" in str(error.log) and _is_mp4(error.filename):
+        if "moov atom not found" in str(error.log) and _is_mp4(path):
             return (
                 "its list of frames (moov) is missing: recording or copying was cut short; a tool "
                 "such as untrunc may restore it"
@@ -464,7 +472,6 @@ def _reason(error: Exception) -> str:
 
 def _is_mp4(path: str | None) -> bool:
     """Whether a file begins like MP4 or MOV, whatever it is called."""
-    if path is None:
-        return False
-    with Path(path).open("rb") as file:
+    with contextlib.suppress(OSError), Path(path or "").open("rb") as file:
         return file.read(8)[4:] in (b"ftyp", b"mdat", b"free", b"wide", b"skip")
+    return False

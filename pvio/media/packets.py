@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import bisect
-import io
+import contextlib
 from fractions import Fraction
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
 
-from pvio.media.container import open_container
+from pvio.media.demux import demux
+from pvio.media.limits import Budget
+from pvio.media.lost_packets import with_lost_packets
+from pvio.media.mpeg4 import vop_times
 from pvio.media.nal import clean_start, length_size
+from pvio.media.picture_order import Steps, decodes_out_of_order, times_contradict
+from pvio.media.rates import (
+    DEFAULT_RATE,
+    is_believable,
+    is_counting,
+    is_raw,
+    is_untimed,
+    rate_of_times,
+    stated_rate,
+)
+from pvio.media.time_limit import Stalled, within
 
-DEFAULT_RATE = 25
 # Enough to decode a picture, also with long reordering.
 _FIRST_PACKETS = 32
 _NO_TIME = np.iinfo(np.int64).min
 _PACKET = [("pts", "<i8"), ("dts", "<i8"), ("duration", "<i8"), ("pos", "<i8")]
 _PACKET += [(name, "?") for name in ("key", "unclean", "discard", "corrupt")]
-# Raw streams have no times at all.
-_RAW = ("h264", "hevc", "m4v", "mpegvideo", "obu")
+# Whether it is shown before (-1) or after (1) the packet before it, by its header; 0: not known.
+_PACKET += [("step", "i1")]
+# Seconds to wait for a decoder.
+_PATIENCE = 120.0
+# Packets that are held as Python objects at a time.
+_PIECE = 4096
 
 
 class Packets(NamedTuple):
@@ -35,12 +52,16 @@ class Packets(NamedTuple):
         timed: whether a picture's time tells which packet it is of.
         damage: what is wrong with the times or the number of packets, as words.
         first: the first packets of the table.
+        rate: frames per second, where times are made up from it; else None.
+        warning: what is to know of these times, as words.
     """
 
     table: np.ndarray
     timed: bool
     damage: str
     first: list[av.Packet]
+    rate: Fraction | None = None
+    warning: str = ""
 
 
 def read_packets(path: str, container: Any, stream: Any) -> Packets:
@@ -52,21 +73,19 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
         stream: of the container.
     """
     first: list[av.Packet] = []
-    table, damage = _demuxed(container, stream, first), ""
+    table, damage = _demuxed(path, container, stream, first), ""
     form = container.format.name
-    if len(table) < sum(1 for entry in stream.index_entries if not entry.is_discard):
+    n_listed = sum(1 for entry in stream.index_entries if not entry.is_discard)
+    if len(table) < n_listed and form == "avi":
         # What was lost has its frames all the same.
-        if form == "avi":
-            table = _avi_table(stream, table)
-            damage = "packets that its index lists are lost"
-        else:
-            table = _demuxed_beyond_end(path, stream)
-            damage = "it ends before the last frames that it lists"
-    step = 1 / ((stream.average_rate or stream.guessed_rate or DEFAULT_RATE) * stream.time_base)
-    if form in _RAW or (form == "avi" and stream.codec_context.has_b_frames):
-        # AVI has decoding times only, which say nothing where frames are reordered.
-        table["pts"] = [round(number * step) for number in range(len(table))]
-        return Packets(table, False, damage, first)
+        table = _avi_table(stream, table)
+        damage = "packets that its index lists are lost"
+    elif len(table) < len(stream.index_entries) and form.startswith("mov,"):
+        table, is_short = with_lost_packets(path, stream, table)
+        damage = "it ends before the last frames that it lists" if is_short else ""
+    if (made_up := _without_times(path, container, stream, table)) is not None:
+        return made_up._replace(damage=damage, first=first)
+    step = 1 / (_rate_of_steps(stream) * stream.time_base)
     timed = not (table["pts"] == _NO_TIME).any()
     if not timed:
         table["pts"] = fill_times(table["pts"], step)
@@ -74,7 +93,75 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
         timed = False
         damage = damage or f"its times start again at packet {restarts[0]}; they are continued"
         table["pts"] = _continued(table["pts"], restarts, step)
-    return Packets(table, timed and not _is_ambiguous(table["pts"]), damage, first)
+    timed = timed and not _is_ambiguous(table["pts"])
+    if _are_of_decoding(path, stream, table):
+        timed, table["pts"] = False, _distinct(table["pts"], table["dts"], step)
+    return Packets(table, timed, damage, first)
+
+
+def _without_times(path: str, container: Any, stream: Any, table: np.ndarray) -> Packets | None:
+    """The packets with times made up from a rate; None where the container has times of its own."""
+    form, unit = container.format.name, Fraction(stream.time_base)
+    raw, nothing_timed = is_raw(form), bool((table["pts"] == _NO_TIME).all())
+    # AVI has decoding times only, which say nothing where frames are reordered.
+    reorders = form == "avi" and bool(stream.codec_context.has_b_frames)
+    stated = stream.average_rate or stream.guessed_rate
+    counts_wrongly = is_counting(form) and bool(stated) and not is_believable(stated)
+    if not (raw or nothing_timed or reorders or counts_wrongly):
+        return None
+    if form == "m4v" and (times := vop_times(path, stream.index)) and len(times) == len(table):
+        rate = rate_of_times(times)
+        if is_believable(rate):
+            table["pts"] = [round((time - min(times)) / unit) for time in times]
+            return Packets(table, False, "", [], rate)
+    rate, warning = stated_rate(stream, own=raw or nothing_timed)
+    if len(table) < 2:
+        warning = ""
+    if is_counting(form) and not (table["pts"] == _NO_TIME).any():
+        # Numbers of frames, dropped ones included: those of the decoding order are as good.
+        if not counts_wrongly:
+            return Packets(table, False, "", [])
+        pts = [round(int(number) * stated / rate) for number in table["pts"]]
+    else:
+        pts = [round(number / (rate * unit)) for number in range(len(table))]
+    # Of images and the like the demuxer makes up the same times.
+    timed = raw and not is_untimed(form) and pts == table["pts"].tolist()
+    table["pts"] = pts
+    return Packets(table, timed, "", [], rate, warning)
+
+
+def _rate_of_steps(stream: Any) -> Fraction:
+    """Frames per second, for the times that single packets lack."""
+    options = (stream.average_rate, stream.guessed_rate, stream.codec_context.framerate)
+    return Fraction(next(filter(is_believable, options), None) or DEFAULT_RATE)
+
+
+def _are_of_decoding(path: str, stream: Any, table: np.ndarray) -> bool:
+    """Whether the times are not those at which the frames are shown, see `picture_order`."""
+    reorders = bool(stream.codec_context.has_b_frames)
+    if table["step"].any():
+        columns = (table["pts"], table["step"], table["key"])
+        return times_contradict(*columns, _NO_TIME, reorders)
+    if not reorders or len(table) < 2 or (np.diff(table["pts"]) <= 0).any():
+        return False
+    with contextlib.suppress(Stalled):  # the first picture is waited for as well, and tells it
+        return within(_PATIENCE, partial(decodes_out_of_order, path, stream.index))
+    return False
+
+
+def _distinct(pts: np.ndarray, dts: np.ndarray, step: float | Fraction) -> np.ndarray:
+    """Times of frames that are counted, in any order.
+
+    Where presentation times are not right, some may be guesses that repeat others. Decoding times
+    take their place then, or else steady ones if the others are steady but for that.
+    """
+    for times in (pts, dts):
+        if len(np.unique(times)) == len(times) and not (times == _NO_TIME).any():
+            return times
+    last = round((len(pts) - 1) * step)
+    if abs(int(pts.max() - pts.min()) - last) > 2 * step:
+        return pts
+    return int(pts.min()) + np.array([round(n * step) for n in range(len(pts))], np.int64)
 
 
 def avi_positions(stream: Any) -> dict[int, int]:
@@ -115,8 +202,7 @@ def fill_times(pts: np.ndarray, step: float | Fraction) -> np.ndarray:
         return filled
     taken = sorted(pts[known].tolist())
     for number in np.flatnonzero(pts == _NO_TIME).tolist():
-        before = known[known < number]
-        near = int(before[-1]) if len(before) else int(known[0])
+        near = int(known[max(0, int(np.searchsorted(known, number)) - 1)])
         wanted = number - near
         for away in range(len(pts) + 1):
             options = [int(pts[near]) + round((wanted + k) * step) for k in {away, -away}]
@@ -156,7 +242,7 @@ def _is_ambiguous(pts: np.ndarray) -> bool:
     return shared and bool((np.diff(pts) < 0).any())
 
 
-def _demuxed(container: Any, stream: Any, first: list[av.Packet] | None = None) -> np.ndarray:
+def _demuxed(path: str, container: Any, stream: Any, first: list[av.Packet]) -> np.ndarray:
     """One row per packet; the first packets are added to `first`."""
     # The presentation times that FFmpeg gives to packets of AVI files are a guess, for some codecs
     # late by one frame. Where no frame is reordered they are the decoding times.
@@ -164,10 +250,13 @@ def _demuxed(container: Any, stream: Any, first: list[av.Packet] | None = None) 
     context = stream.codec_context
     codec = context.codec.canonical_name
     size = length_size(codec, context.extradata)
-    rows = []
-    for packet in container.demux(stream):
+    steps, budget = Steps(context), Budget(path)
+    pieces: list[np.ndarray] = []
+    rows: list[tuple[Any, ...]] = []
+    for packet in demux(container, stream):
         if packet.size:
-            if first is not None and len(first) < _FIRST_PACKETS:
+            budget.spend(packet.size)
+            if len(first) < _FIRST_PACKETS:
                 first.append(packet)
             dts = _NO_TIME if packet.dts is None else packet.dts
             pts = dts if decoding or packet.pts is None else packet.pts
@@ -175,8 +264,12 @@ def _demuxed(container: Any, stream: Any, first: list[av.Packet] | None = None) 
             key = (clean is not None, clean is False)
             pos = -1 if packet.pos is None else packet.pos
             length = packet.duration or 0
-            rows.append((pts, dts, length, pos, *key, packet.is_discard, packet.is_corrupt))
-    return np.array(rows, dtype=_PACKET)
+            flags = (*key, packet.is_discard, packet.is_corrupt, steps.step(packet))
+            rows.append((pts, dts, length, pos, *flags))
+        if len(rows) == _PIECE:
+            pieces.append(np.array(rows, dtype=_PACKET))
+            rows.clear()
+    return np.concatenate([*pieces, np.array(rows, dtype=_PACKET)])
 
 
 def _avi_table(stream: Any, found: np.ndarray) -> np.ndarray:
@@ -192,42 +285,3 @@ def _avi_table(stream: Any, found: np.ndarray) -> np.ndarray:
             for flag in ("key", "unclean", "corrupt"):
                 row[flag] = packet[flag]
     return table
-
-
-def _demuxed_beyond_end(path: str, stream: Any) -> np.ndarray:
-    """The packets of a file that is continued with zeros as far as its index reaches."""
-    end = max(entry.pos + entry.size for entry in stream.index_entries)
-    padded = _ZeroPadded(path, end)
-    with padded, open_container(padded) as container:
-        return _demuxed(container, container.streams[stream.index])
-
-
-class _ZeroPadded(io.RawIOBase):
-    """A file that reads as if zeros followed its end, up to `size` bytes."""
-
-    def __init__(self, path: str, size: int):
-        self._file, self._size, self._at = Path(path).open("rb"), size, 0  # noqa: SIM115
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def read(self, n: int = -1) -> bytes:
-        n = max(0, min(n if n >= 0 else self._size, self._size - self._at))
-        self._file.seek(self._at)
-        self._at += n
-        return self._file.read(n).ljust(n, b"\0")
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = start + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True

@@ -13,6 +13,7 @@ from pvio.errors import UnreadableVideo
 from pvio.media.complaints import listen, tell_of_damage
 from pvio.media.container import open_container
 from pvio.media.decoded import Decoded, Status
+from pvio.media.demux import demux
 from pvio.media.index import FrameIndex
 from pvio.media.nal import clean_start, is_damaged, length_size
 from pvio.media.packets import avi_positions
@@ -94,7 +95,7 @@ class PyAVReader:
         keyframe = self.index.keyframe_before(start)
         stream = self._seek(keyframe)
         with contextlib.suppress(av.error.FFmpegError):
-            for packet in self._container.demux(stream):
+            for packet in demux(self._container, stream):
                 if packet.is_keyframe and packet.pts is not None:
                     keyframe = int(np.searchsorted(self.index.pts, packet.pts))
                     if keyframe >= stop:
@@ -152,7 +153,7 @@ class PyAVReader:
 
     def _decode_from(self, keyframe: int) -> Iterator[_Picture]:
         stream = self._seek(keyframe)
-        packets = self._container.demux(stream)
+        packets = demux(self._container, stream)
         trust, count = _Trust(), _Count(self.index.n_frames)
         number, n_shown = -1, 0
         while True:

@@ -10,6 +10,7 @@ from typing import Any
 import av
 
 from pvio.media.container import open_container
+from pvio.media.demux import demux
 from pvio.media.index import FrameIndex
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class Sound:
         # By stream: the last packet that the source's edit list hides, with which decoders begin.
         hidden: dict[int, Any] = {}
         try:
-            for packet in self._source.demux(wanted) if wanted else ():
+            for packet in demux(self._source, *wanted) if wanted else ():
                 if packet.dts is None or not packet.size:
                     continue
                 number = packet.stream.index

@@ -26,6 +26,7 @@ Segment = tuple[int, int, bytes | BinaryIO]
 
 # FFmpeg writes Matroska in milliseconds and has no option for less (libavformat/matroskaenc.c).
 _MATROSKA_UNIT = Fraction(1, 1000)
+_FASTEST_TIME_CODE = 255
 
 
 def join_segments(
@@ -221,6 +222,8 @@ def _add_video(
     if context.name in ("hevc", "libx265") and not _is_matroska(path):
         context.codec_tag = "hvc1"  # Safari plays no other
     video.time_base = unit
+    # NUT states none: FFmpeg takes the unit of its times for the time of a frame.
+    context.framerate = index.rate
     return video
 
 
@@ -232,7 +235,9 @@ def _muxer_options(index: FrameIndex, path: str | os.PathLike[str], words: bool)
     while clock < 10_000:  # as FFmpeg's muxer chooses that of the track (libavformat/movenc.c)
         clock *= 2
     free = "+use_metadata_tags" if words and needs_free_keys(index) else ""
-    return {"movflags": f"+faststart{free}", "movie_timescale": str(clock)}
+    options = {"movflags": f"+faststart{free}", "movie_timescale": str(clock)}
+    # A time code track counts frames within a second in a byte.
+    return options | ({"write_tmcd": "0"} if index.rate > _FASTEST_TIME_CODE else {})
 
 
 class _Clock:

@@ -1,0 +1,60 @@
+"""The video stream of a container that is worked on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from av.stream import Disposition
+
+from pvio.errors import UnreadableVideo
+from pvio.media.complaints import Message
+
+# What FFmpeg says about a stream of which it knows no decoder: number, codec, tag if any.
+_WITHOUT_DECODER = re.compile(r"codec parameters for stream (\d+) \(\w+: (\w+)(?: \((.{4}) / )?")
+# What its Matroska demuxer says, which knows no tags.
+_MATROSKA = re.compile(r"Unknown/unsupported AVCodecID (\S+?)\.?\s*$")
+
+
+def video_stream(path: str, container: Any, messages: Iterable[Message]) -> Any:
+    """FFmpeg's best video stream, pictures that are attached to audio or video left out.
+
+    Args:
+        path: the file.
+        container: it, just opened.
+        messages: what FFmpeg said when it was opened.
+
+    Raises:
+        UnreadableVideo: when there is none, or none that can be decoded.
+    """
+    videos = [each for each in container.streams.video if not _is_attached(each)]
+    if not videos:
+        raise UnreadableVideo(path, "the file has no video stream")
+    decodable = [each for each in videos if each.codec_context is not None]
+    if not decodable:
+        codec = _codec(videos[0].index, messages)
+        raise UnreadableVideo(path, f"FFmpeg has no decoder for its video stream{codec}")
+    best = container.streams.best("video")
+    if any(best is each for each in decodable):
+        return best
+    return max(decodable, key=lambda each: (each.width * each.height, -each.index))
+
+
+def _is_attached(stream: Any) -> bool:
+    """Whether a stream is a cover picture, or the thumbnails of chapters."""
+    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+
+
+def _codec(stream_index: int, messages: Iterable[Message]) -> str:
+    """What is known of the codec of a stream, in parentheses; "" if nothing is."""
+    said = ""
+    for _, _, text in messages:
+        if found := _MATROSKA.search(text):
+            said = f" (codec {found[1]})"
+        found = _WITHOUT_DECODER.search(text)
+        if found and int(found[1]) == stream_index:
+            if found[3]:
+                return f" (codec tag {found[3]!r})"
+            return said if found[2] == "none" else f" (codec {found[2]})"
+    return said
