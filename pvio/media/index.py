@@ -27,9 +27,10 @@ from pvio.image_names import image_files, is_image_name, is_sequence
 from pvio.media.complaints import listen
 from pvio.media.container import open_container
 from pvio.media.container_damage import container_damage
+from pvio.media.frame_sizes import frame_sizes, words_of_sizes
 from pvio.media.image_survey import survey_images
 from pvio.media.orientation import Orientation, display_orientation
-from pvio.media.packets import DEFAULT_RATE, read_packets
+from pvio.media.packets import DEFAULT_RATE, rate_of_frames, read_packets
 from pvio.store import Store, StoreError, file_digest, make_key
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class FrameIndex:
         keyframes: int64, ranks of the frames at which decoding can start; the first is 0.
         time_base: seconds per unit of `pts`.
         rate: average frames per second, as the container states it.
-        height, width: size of the upright picture in pixels, as a viewer sees it.
+        height, width: size of the upright picture in pixels, as a viewer sees it: that of most
+            frames, where it changes; (0, 0) where no frame tells it.
         orientation: how the coded picture is turned to be upright.
         stream_index: the video stream within the container (FFmpeg's best stream).
         codec, pix_fmt, container: FFmpeg's names; codec is "images" for a folder of images, and
@@ -330,7 +332,8 @@ def _index_video(path: str) -> FrameIndex:
             stream: Any = container.streams.best("video")
             if stream is None:
                 raise UnreadableVideo(path, "the file has no video stream")
-            packets, timed, lost, first = read_packets(path, container, stream)
+            found = read_packets(path, container, stream)
+            packets, timed, lost = found.table, found.timed, found.damage
             n_corrupt = int(packets["corrupt"].sum())
             damage = container_damage(path, container.format.name, messages, n_corrupt) or lost
             shown = packets[~packets["discard"]]
@@ -340,10 +343,15 @@ def _index_video(path: str) -> FrameIndex:
             pts = shown["pts"][order]
             # Where times do not tell the frames apart, decoding has to start at the first one.
             keyframes = np.flatnonzero(shown["key"][order] & timed)
-            orientation = display_orientation(path, stream, first)
+            orientation = display_orientation(path, stream, found.first)
             context = stream.codec_context
-            height, width = orientation.upright_size(context.height, context.width)
-            rate = stream.average_rate or stream.guessed_rate or _rate_of(pts, stream.time_base)
+            sizes = frame_sizes(found, stream).upright(orientation)
+            height, width = sizes.size
+            rate = stream.average_rate or stream.guessed_rate
+            if rate:
+                rate = rate_of_frames(rate, found.n_packets, pts, stream.time_base)
+            else:
+                rate = _rate_of(pts, stream.time_base)
             return FrameIndex(
                 path=path,
                 digest=content_digest(Source(path, "")),
@@ -356,7 +364,7 @@ def _index_video(path: str) -> FrameIndex:
                 orientation=orientation,
                 stream_index=stream.index,
                 codec=context.codec.canonical_name,
-                pix_fmt=context.pix_fmt or "unknown",
+                pix_fmt=sizes.pix_fmt,
                 container=container.format.name,
                 sample_aspect_ratio=Fraction(stream.sample_aspect_ratio or 1) or Fraction(1),
                 color=(
@@ -370,6 +378,8 @@ def _index_video(path: str) -> FrameIndex:
                 open_gops=_has_leading_pictures(packets) or bool(packets["unclean"][1:].any()),
                 last_duration=int(shown["duration"][order[-1]]) if timed else 0,
                 damage=damage,
+                other_sizes=sizes.others,
+                warning=words_of_sizes(sizes, len(pts)),
             )
     except (OSError, av.error.FFmpegError) as error:
         raise UnreadableVideo(path, _reason(error)) from error

@@ -13,13 +13,17 @@ import numpy as np
 
 from pvio.media.container import open_container
 from pvio.media.nal import clean_start, length_size
+from pvio.media.packet_kinds import Kind
+from pvio.media.packet_parsers import parser_for
 
 DEFAULT_RATE = 25
 # Enough to decode a picture, also with long reordering.
 _FIRST_PACKETS = 32
+# More sizes of frames than any video has that is not damaged, or hostile.
+_MOST_SIZES = 64
 _NO_TIME = np.iinfo(np.int64).min
-_PACKET = [("pts", "<i8"), ("dts", "<i8"), ("duration", "<i8"), ("pos", "<i8")]
-_PACKET += [(name, "?") for name in ("key", "unclean", "discard", "corrupt")]
+_PACKET = [("pts", "<i8"), ("dts", "<i8"), ("duration", "<i8"), ("pos", "<i8"), ("size", "<i4")]
+_PACKET += [(name, "?") for name in ("key", "unclean", "discard", "corrupt", "frame")]
 # Raw streams have no times at all.
 _RAW = ("h264", "hevc", "m4v", "mpegvideo", "obu")
 
@@ -28,19 +32,24 @@ class Packets(NamedTuple):
     """What is known of a stream without decoding it.
 
     Attributes:
-        table: one row per packet: `pts`, `dts` and `duration` in units of the stream's time base (0
-            where there is none), `pos` (in the file, -1 where it is not known), `key` (decoding can
-            start here), `unclean` (but the decoder misses what is before), `discard` (not to be
-            shown), `corrupt` (incomplete).
+        table: one row per packet that is a frame, or the first field of one: `pts`, `dts` and
+            `duration` in units of the stream's time base (0 where there is none), `pos` (in the
+            file, -1 where it is not known), `size` (number in `sizes`, -1 where its header does
+            not tell), `key` (decoding can start here), `unclean` (but the decoder misses what is
+            before), `discard` (not to be shown), `corrupt` (incomplete).
         timed: whether a picture's time tells which packet it is of.
         damage: what is wrong with the times or the number of packets, as words.
-        first: the first packets of the table.
+        first: the first packets of the stream.
+        sizes: the sizes of frames that headers state, each with its first packet.
+        n_packets: number of all packets, with second fields and hidden frames.
     """
 
     table: np.ndarray
     timed: bool
     damage: str
     first: list[av.Packet]
+    sizes: list[tuple[tuple[int, int], av.Packet]]
+    n_packets: int
 
 
 def read_packets(path: str, container: Any, stream: Any) -> Packets:
@@ -52,7 +61,8 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
         stream: of the container.
     """
     first: list[av.Packet] = []
-    table, damage = _demuxed(container, stream, first), ""
+    sizes: dict[tuple[int, int], av.Packet] = {}
+    table, damage = _demuxed(container, stream, first, sizes), ""
     form = container.format.name
     if len(table) < sum(1 for entry in stream.index_entries if not entry.is_discard):
         # What was lost has its frames all the same.
@@ -60,13 +70,17 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
             table = _avi_table(stream, table)
             damage = "packets that its index lists are lost"
         else:
-            table = _demuxed_beyond_end(path, stream)
+            sizes.clear()
+            table = _demuxed_beyond_end(path, stream, sizes)
             damage = "it ends before the last frames that it lists"
-    step = 1 / ((stream.average_rate or stream.guessed_rate or DEFAULT_RATE) * stream.time_base)
+    n_packets, table = len(table), table[table["frame"]]
+    stated = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
+    rate = rate_of_frames(stated, n_packets, table["pts"], stream.time_base)
+    step = 1 / (rate * stream.time_base)
     if form in _RAW or (form == "avi" and stream.codec_context.has_b_frames):
         # AVI has decoding times only, which say nothing where frames are reordered.
         table["pts"] = [round(number * step) for number in range(len(table))]
-        return Packets(table, False, damage, first)
+        return Packets(table, False, damage, first, list(sizes.items()), n_packets)
     timed = not (table["pts"] == _NO_TIME).any()
     if not timed:
         table["pts"] = fill_times(table["pts"], step)
@@ -74,7 +88,29 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
         timed = False
         damage = damage or f"its times start again at packet {restarts[0]}; they are continued"
         table["pts"] = _continued(table["pts"], restarts, step)
-    return Packets(table, timed and not _is_ambiguous(table["pts"]), damage, first)
+    timed = timed and not _is_ambiguous(table["pts"])
+    return Packets(table, timed, damage, first, list(sizes.items()), n_packets)
+
+
+def rate_of_frames(
+    stated: Fraction | int, n_packets: int, pts: np.ndarray, time_base: Fraction
+) -> Fraction:
+    """A stated rate, or its share where it counts packets that are no frames.
+
+    Some containers count fields and hidden frames, others do not; times tell which it is.
+
+    Args:
+        stated: frames, or packets, per second.
+        n_packets: of the stream.
+        pts: of its frames; `numpy.iinfo(int64).min` where there is none.
+        time_base: seconds per unit of `pts`.
+    """
+    known = pts[pts != _NO_TIME]
+    shared = Fraction(stated) * len(pts) / max(n_packets, 1)
+    if len(pts) in (0, n_packets) or len(known) < 2 or known.max() == known.min():
+        return Fraction(stated)
+    by_times = (len(known) - 1) / (int(known.max() - known.min()) * Fraction(time_base))
+    return shared if abs(shared - by_times) < abs(stated - by_times) else Fraction(stated)
 
 
 def avi_positions(stream: Any) -> dict[int, int]:
@@ -156,18 +192,26 @@ def _is_ambiguous(pts: np.ndarray) -> bool:
     return shared and bool((np.diff(pts) < 0).any())
 
 
-def _demuxed(container: Any, stream: Any, first: list[av.Packet] | None = None) -> np.ndarray:
-    """One row per packet; the first packets are added to `first`."""
+def _demuxed(
+    container: Any,
+    stream: Any,
+    first: list[av.Packet],
+    sizes: dict[tuple[int, int], av.Packet],
+) -> np.ndarray:
+    """One row per packet; the first packets are added to `first`, sizes of frames to `sizes`."""
     # The presentation times that FFmpeg gives to packets of AVI files are a guess, for some codecs
     # late by one frame. Where no frame is reordered they are the decoding times.
     decoding = container.format.name == "avi"
     context = stream.codec_context
     codec = context.codec.canonical_name
     size = length_size(codec, context.extradata)
-    rows = []
+    parser = parser_for(codec, context.extradata)
+    rows: list[tuple[Any, ...]] = []
+    seen, number = None, -1
+    second_fields: list[int] = []
     for packet in container.demux(stream):
         if packet.size:
-            if first is not None and len(first) < _FIRST_PACKETS:
+            if len(first) < _FIRST_PACKETS:
                 first.append(packet)
             dts = _NO_TIME if packet.dts is None else packet.dts
             pts = dts if decoding or packet.pts is None else packet.pts
@@ -175,8 +219,28 @@ def _demuxed(container: Any, stream: Any, first: list[av.Packet] | None = None) 
             key = (clean is not None, clean is False)
             pos = -1 if packet.pos is None else packet.pos
             length = packet.duration or 0
-            rows.append((pts, dts, length, pos, *key, packet.is_discard, packet.is_corrupt))
-    return np.array(rows, dtype=_PACKET)
+            kind = parser.read(packet) if parser else Kind.FRAME
+            if parser and parser.size != seen:
+                seen, number = parser.size, _number_of(parser.size, sizes, packet)
+            flags = (packet.is_discard, packet.is_corrupt, kind in (Kind.FRAME, Kind.AS_BEFORE))
+            rows.append((pts, dts, length, pos, number, *key, *flags))
+            if kind is Kind.SECOND_FIELD:
+                second_fields.append(len(rows) - 1)
+    table = np.array(rows, dtype=_PACKET)
+    for number in second_fields:  # a frame lasts as long as both of its fields
+        table["duration"][number - 1] += table["duration"][number]
+        table["corrupt"][number - 1] |= table["corrupt"][number]
+    return table
+
+
+def _number_of(
+    size: tuple[int, int] | None, sizes: dict[tuple[int, int], av.Packet], packet: av.Packet
+) -> int:
+    """Number of a size; it and its first packet are noted."""
+    if size is None or (size not in sizes and len(sizes) == _MOST_SIZES):
+        return -1
+    sizes.setdefault(size, packet)
+    return list(sizes).index(size)
 
 
 def _avi_table(stream: Any, found: np.ndarray) -> np.ndarray:
@@ -185,21 +249,25 @@ def _avi_table(stream: Any, found: np.ndarray) -> np.ndarray:
     table["pos"] = list(avi_positions(stream))
     table["pts"] = [entry.timestamp for entry in stream.index_entries if entry.size]
     table["dts"] = table["pts"]
+    table["frame"] = True
+    table["size"] = -1
     by_position = {int(row["pos"]): row for row in found}
     for row in table:
         packet = by_position.get(int(row["pos"]))
         if packet is not None:
-            for flag in ("key", "unclean", "corrupt"):
-                row[flag] = packet[flag]
+            for name in ("key", "unclean", "corrupt", "frame", "size"):
+                row[name] = packet[name]
     return table
 
 
-def _demuxed_beyond_end(path: str, stream: Any) -> np.ndarray:
+def _demuxed_beyond_end(
+    path: str, stream: Any, sizes: dict[tuple[int, int], av.Packet]
+) -> np.ndarray:
     """The packets of a file that is continued with zeros as far as its index reaches."""
     end = max(entry.pos + entry.size for entry in stream.index_entries)
     padded = _ZeroPadded(path, end)
     with padded, open_container(padded) as container:
-        return _demuxed(container, container.streams[stream.index])
+        return _demuxed(container, container.streams[stream.index], [], sizes)
 
 
 class _ZeroPadded(io.RawIOBase):
