@@ -117,6 +117,11 @@ class FrameIndex:
         return self.codec in ("images", "image")
 
     @property
+    def has_size(self) -> bool:
+        """Whether the size of the frames is known: no frame can be decoded otherwise."""
+        return self.height > 0 and self.width > 0
+
+    @property
     def times(self) -> np.ndarray:
         """float64, presentation time of every frame in seconds."""
         return self.pts * self.time_base.numerator / self.time_base.denominator

@@ -41,7 +41,8 @@ class Packets(NamedTuple):
         damage: what is wrong with the times or the number of packets, as words.
         first: the first packets of the stream.
         sizes: the sizes of frames that headers state, each with its first packet.
-        n_packets: number of all packets, with second fields and hidden frames.
+        n_packets: number of packets that the stated rate counts, with second fields and hidden
+            frames.
     """
 
     table: np.ndarray
@@ -74,6 +75,8 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
             table = _demuxed_beyond_end(path, stream, sizes)
             damage = "it ends before the last frames that it lists"
     n_packets, table = len(table), table[table["frame"]]
+    if form in _RAW:
+        n_packets = len(table)  # the rate that a raw stream states is one of frames
     stated = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
     rate = rate_of_frames(stated, n_packets, table["pts"], stream.time_base)
     step = 1 / (rate * stream.time_base)
@@ -110,7 +113,8 @@ def rate_of_frames(
     if len(pts) in (0, n_packets) or len(known) < 2 or known.max() == known.min():
         return Fraction(stated)
     by_times = (len(known) - 1) / (int(known.max() - known.min()) * Fraction(time_base))
-    return shared if abs(shared - by_times) < abs(stated - by_times) else Fraction(stated)
+    is_shared = abs(shared - by_times) < min(abs(stated - by_times), by_times / 10)
+    return shared if is_shared else Fraction(stated)
 
 
 def avi_positions(stream: Any) -> dict[int, int]:
@@ -227,10 +231,27 @@ def _demuxed(
             if kind is Kind.SECOND_FIELD:
                 second_fields.append(len(rows) - 1)
     table = np.array(rows, dtype=_PACKET)
+    if codec == "av1":
+        _believe_times(table)
     for number in second_fields:  # a frame lasts as long as both of its fields
         table["duration"][number - 1] += table["duration"][number]
         table["corrupt"][number - 1] |= table["corrupt"][number]
     return table
+
+
+def _believe_times(table: np.ndarray) -> None:
+    """Count packets as frames that have a time of their own, though they seem to show nothing.
+
+    A temporal unit of AV1 shows a frame. Where it is split into packets, all of them have its time;
+    else a header is damaged.
+    """
+    known = table["pts"][table["frame"] & (table["pts"] != _NO_TIME)]
+    steps = np.diff(np.unique(known))
+    if len(steps) == 0 or (table["pts"] == _NO_TIME).any():
+        return
+    near = np.abs(np.diff(table["pts"])) < np.median(steps) / 2
+    table["frame"][:-1] |= ~near
+    table["frame"][-1:] = True
 
 
 def _number_of(

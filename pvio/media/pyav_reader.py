@@ -148,7 +148,7 @@ class PyAVReader:
 
     def _judge(self, frame: av.VideoFrame, suspect: bool) -> Status:
         size = self.index.orientation.upright_size(frame.height, frame.width)
-        if frame.is_corrupt:
+        if frame.is_corrupt or not self.index.has_size:
             return "corrupt"
         if size not in ((self.index.height, self.index.width), *self.index.other_sizes):
             # Where headers tell the sizes, this one is of a damaged header.
@@ -174,11 +174,13 @@ class PyAVReader:
             yield from pictures
 
     def _decode_from(self, keyframe: int) -> Iterator[_Picture]:
+        """Pictures from a keyframe on; none where the container's seek lands behind it."""
         stream = self._seek(keyframe)
         packets = self._container.demux(stream)
         self._repeats = _Repeats(self.index)
         trust, count = _Trust(), _Count(self.index.n_frames, self._repeats)
-        number, n_shown, frame_pts = -1, 0, None
+        number, n_shown, frame_pts, coded_size = -1, 0, None, None
+        is_first = keyframe > 0
         while True:
             with listen() as messages:
                 try:
@@ -191,6 +193,9 @@ class PyAVReader:
             if found is None:
                 continue
             number = found
+            if is_first and packet.pts is not None and packet.pts > self.index.pts[keyframe]:
+                return
+            is_first = False
             kind = self._parser.read(packet) if self._parser and packet.size else Kind.FRAME
             is_frame = kind in (Kind.FRAME, Kind.AS_BEFORE)
             starts = is_frame and packet.is_keyframe and self._can_start(packet)
@@ -208,11 +213,17 @@ class PyAVReader:
                 count.doubt(packet)
             count.expect(packet, starts)
             trust.expect(packet, starts)
+            frames = []
+            if starts and self._parser:
+                if coded_size not in (None, self._parser.size):
+                    # Decoders of MPEG-2 lose the picture that they hold back where sizes change.
+                    frames = self._drained()
+                coded_size = self._parser.size
             with listen() as messages:
                 try:
-                    frames = self._decode(packet)
+                    frames += self._decode(packet)
                 except av.error.FFmpegError:
-                    frames, raised = [], True
+                    raised = True
                 else:
                     raised = False
             damaged = packet.is_corrupt or self._is_damaged(packet)
@@ -265,6 +276,14 @@ class PyAVReader:
 
     def _decode(self, packet: Any) -> list[av.VideoFrame]:
         return list(self._decoder.decode(packet))
+
+    def _drained(self) -> list[av.VideoFrame]:
+        """What the decoder holds back; it can go on behind it."""
+        with listen(), contextlib.suppress(av.error.FFmpegError):
+            frames = self._decode(None)
+            self._decoder.flush_buffers()
+            return frames
+        return []
 
     def _seek(self, keyframe: int) -> Any:
         if keyframe == 0:
@@ -352,6 +371,7 @@ class _Count:
         self._gop = 0  # number of its keyframe
         self._shown_gop = -1
         self._next = 0
+        self._size = (0, 0)
         # By the number of a packet whose picture is still to come: its GOP.
         self._pending: dict[int, int] = {}
         # By GOP: from which packet on the order of the pictures is in doubt.
@@ -377,9 +397,12 @@ class _Count:
         number = self._next if frame.pts is None else frame.pts
         gop = self._pending.pop(number, self._gop)
         if gop != self._shown_gop:
-            if self._shown_gop in self._in_doubt or gop - self._next > _MOST_REORDERED:
+            size = (frame.height, frame.width)
+            # Decoders lose the pictures that they hold back where the size changes.
+            lost = self._shown_gop in self._in_doubt or size != self._size
+            if lost or gop - self._next > _MOST_REORDERED:
                 self._next = gop
-            self._shown_gop = gop
+            self._shown_gop, self._size = gop, size
         if number >= self._in_doubt.get(gop, self._n_frames):
             return None
         while self._repeats.cover(self._next, self._next):
