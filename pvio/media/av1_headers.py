@@ -59,7 +59,7 @@ class Av1Parser(PacketParser):
         sequence = self._sequence
         if sequence is None or sequence.reduced:
             self.size = sequence and sequence.size
-            return sequence is not None or bits.flag() or (bits.skip(2), bits.flag())[1]
+            return sequence is not None or bits.flag() or bits.bits(3) & 1 == 1
         if bits.flag():  # show_existing_frame; of its size nothing is known here
             self.size = self.size or sequence.size
             return True

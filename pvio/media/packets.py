@@ -231,7 +231,7 @@ def _demuxed(
             if kind is Kind.SECOND_FIELD:
                 second_fields.append(len(rows) - 1)
     table = np.array(rows, dtype=_PACKET)
-    if codec == "av1":
+    if codec == "av1" and container.format.name not in _RAW:
         _believe_times(table)
     for number in second_fields:  # a frame lasts as long as both of its fields
         table["duration"][number - 1] += table["duration"][number]

@@ -220,9 +220,7 @@ def _hevc_sequence(bits: BitReader) -> tuple[int, Sequence]:
     return number, Sequence(_cropped(bits, height, width, unit_y, unit_x), colour_planes=planes)
 
 
-def _cropped(
-    bits: BitReader, height: int, width: int, unit_y: int, unit_x: int
-) -> tuple[int, int]:
+def _cropped(bits: BitReader, height: int, width: int, unit_y: int, unit_x: int) -> tuple[int, int]:
     if bits.flag():
         left, right, top, bottom = (bits.exp_golomb() for _ in range(4))
         height, width = height - unit_y * (top + bottom), width - unit_x * (left + right)

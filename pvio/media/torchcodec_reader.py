@@ -21,7 +21,8 @@ def open_torchcodec(index: FrameIndex) -> TorchcodecReader | None:
     """A reader for the video, None where torchcodec cannot read it exactly.
 
     That is where time stamps are absent or repeated, where GOPs are open, where pictures are
-    stored mirrored or of several sizes, for some edit lists, and where it cannot open the file or decode its start.
+    stored mirrored or of several sizes, for some edit lists, and where it cannot open the file or
+    decode its start.
 
     Raises:
         PvioError: when torchcodec cannot be loaded, saying why.

@@ -402,9 +402,21 @@ def size_change(tmp_path: Path, ffmpeg: Any) -> Path:
     return path
 
 
-def test_pictures_of_another_size_are_corrupt_rows(size_change: Path):
-    _, frames = frames_of(size_change)
-    assert [frame.status for frame in frames] == ["ok"] * 20 + ["corrupt"] * 20
+def test_pictures_of_another_size_are_scaled(size_change: Path):
+    index, frames = frames_of(size_change)
+    assert [frame.status for frame in frames] == ["ok"] * 40
+    assert (index.height, index.width) == (64, 96)
+    assert index.warning == "20 of 40 frames are 64×48 and are scaled to 96×64"
+
+
+def test_a_single_picture_of_another_size_is_taken_for_damage(size_change: Path):
+    data = bytearray(size_change.read_bytes())
+    start = data.index(b"\xff\xc0\x00\x11\x08\x00\x40\x00\x60", len(data) // 3)
+    data[start + 6] = 0x38  # 56 lines in place of 64
+    size_change.write_bytes(data)
+    index, frames = frames_of(size_change)
+    assert [frame.status for frame in frames].count("corrupt") == 1
+    assert index.warning == "19 of 40 frames are 96×64 and are scaled to 64×48"
 
 
 @pytest.fixture
