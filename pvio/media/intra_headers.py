@@ -8,6 +8,8 @@ from pvio.media.packet_kinds import Kind, PacketParser
 
 # Markers of JPEG that start a frame: SOF0 to SOF15 but DHT, JPG and DAC.
 _FRAME_STARTS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Most have their size in front of this.
+_HEADERS = 2048
 _WITHOUT_LENGTH = frozenset(range(0xD0, 0xD9)) | {0x01}
 
 
@@ -15,19 +17,22 @@ class JpegParser(PacketParser):
     """See `PacketParser`; ITU-T T.81, B.1. Fields of interlaced video state half the height."""
 
     def _read(self, packet: Any) -> Kind:
-        data, at = memoryview(packet), 2
-        self.size = None
-        while data[at] == 0xFF:
-            marker = data[at + 1]
-            if marker in _FRAME_STARTS:
-                height, width = (_number(data, at + k) for k in (5, 7))
-                self.size = (height, width)
-                break
-            if marker == 0xFF:
-                at += 1
-            else:
-                at += 2 if marker in _WITHOUT_LENGTH else 2 + _number(data, at + 2)
+        view = memoryview(packet)
+        self.size = _jpeg_size(bytes(view[:_HEADERS])) or _jpeg_size(bytes(view))
         return Kind.FRAME
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    at, end = 2, len(data) - 8
+    while at < end and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in _FRAME_STARTS:
+            return data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
+        if marker == 0xFF:
+            at += 1
+        else:
+            at += 2 if marker in _WITHOUT_LENGTH else 2 + (data[at + 2] << 8 | data[at + 3])
+    return None
 
 
 class ProresParser(PacketParser):

@@ -11,7 +11,7 @@ _PICTURE, _SEQUENCE, _EXTENSION = b"\0\0\1\0", b"\0\0\1\xb3", b"\0\0\1\xb5"
 _SEQUENCE_EXTENSION, _CODING_EXTENSION = 1, 8
 _TOP, _BOTTOM = 1, 2
 # In front of the coding extension come the sequence and GOP headers, with tables and user data.
-_HEADERS = 1024
+_HEADERS, _HEADERS_OF_OTHERS = 1024, 64
 
 _VOP, _LAYER = b"\0\0\1\xb6", range(0x20, 0x30)
 _B_VOP = 2
@@ -32,8 +32,9 @@ class Mpeg2Parser(PacketParser):
         self._first = None
 
     def _read(self, packet: Any) -> Kind:
-        data = bytes(memoryview(packet)[:_HEADERS])
-        if packet.is_keyframe:
+        is_key = packet.is_keyframe
+        data = bytes(memoryview(packet)[: _HEADERS if is_key else _HEADERS_OF_OTHERS])
+        if is_key:
             self._take_size(data)
         field = self._field(packet, data)
         first, self._first = self._first, field
@@ -86,6 +87,7 @@ class Mpeg4Parser(PacketParser):
 
     def __init__(self, extradata: bytes = b""):
         self._time_bits = 0
+        self._may_be_packed = False
         self._held_back = False  # a picture of a packed stream waits for the next packet
         self._take_layer(extradata)
 
@@ -93,9 +95,10 @@ class Mpeg4Parser(PacketParser):
         self._held_back = False
 
     def _read(self, packet: Any) -> Kind:
-        data = bytes(packet)
+        data = bytes(memoryview(packet)[:_HEADERS])
         at = data.find(_VOP)
-        self._take_layer(data[: max(at, 0)])
+        if at > 0:
+            self._take_layer(data[:at])
         if at < 0 or self._time_bits == 0:
             self.is_reordered = False
             return Kind.FRAME
@@ -106,7 +109,8 @@ class Mpeg4Parser(PacketParser):
             pass
         bits.skip(1 + self._time_bits + 1)
         if bits.flag():
-            self._held_back |= data.find(_VOP, at + 4) >= 0
+            if self._may_be_packed:
+                self._held_back |= bytes(packet).find(_VOP, at + 4) >= 0
             return Kind.FRAME
         if self._held_back:
             self._held_back = False
@@ -114,6 +118,7 @@ class Mpeg4Parser(PacketParser):
         return Kind.AS_BEFORE
 
     def _take_layer(self, data: bytes) -> None:
+        self._may_be_packed |= b"DivX" in data
         at = data.find(b"\0\0\1")
         while at >= 0 and at + 3 < len(data):
             if data[at + 3] in _LAYER:

@@ -35,12 +35,12 @@ class NalParser(PacketParser):
         self._length_size = length_size(self._codec, extradata)
         for unit in units_of_extradata(extradata, self._codec):
             self._sets.take(unit)
+        self.all_matter = self._sets.has_fields
 
     def _read(self, packet: Any) -> Kind:
-        is_key = packet.is_keyframe
-        if is_key and packet.has_sidedata("new_extradata"):
+        if packet.is_keyframe and packet.has_sidedata("new_extradata"):
             self._configure(bytes(packet.get_sidedata("new_extradata")))
-        if self._length_size is None or not (is_key or self._sets.has_fields):
+        if self._length_size is None:
             return Kind.FRAME
         field = None
         for unit in units_of(memoryview(packet), self._length_size):
@@ -54,6 +54,7 @@ class NalParser(PacketParser):
                 field = None  # both fields are here
                 break
             field = header
+        self.all_matter = self._sets.has_fields
         first, self._first = self._first, field
         if (
             field is not None

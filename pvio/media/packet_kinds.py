@@ -30,11 +30,13 @@ class PacketParser:
 
     Attributes:
         size: (height, width) that the headers state for the last packet; None where not known.
+        all_matter: whether packets that are no keyframes need to be read.
         is_reordered: whether the last packet is shown before the one decoded in front of it
             (MPEG-4).
     """
 
     size: tuple[int, int] | None = None
+    all_matter = True
     is_reordered = False
 
     def __init__(self, extradata: bytes = b""):

@@ -223,10 +223,13 @@ def _demuxed(
             key = (clean is not None, clean is False)
             pos = -1 if packet.pos is None else packet.pos
             length = packet.duration or 0
-            kind = parser.read(packet) if parser else Kind.FRAME
+            kind = Kind.FRAME
+            if parser and (packet.is_keyframe or parser.all_matter):
+                kind = parser.read(packet)
             if parser and parser.size != seen:
                 seen, number = parser.size, _number_of(parser.size, sizes, packet)
-            flags = (packet.is_discard, packet.is_corrupt, kind in (Kind.FRAME, Kind.AS_BEFORE))
+            is_frame = kind is not Kind.SECOND_FIELD and kind is not Kind.HIDDEN
+            flags = (packet.is_discard, packet.is_corrupt, is_frame)
             rows.append((pts, dts, length, pos, number, *key, *flags))
             if kind is Kind.SECOND_FIELD:
                 second_fields.append(len(rows) - 1)

@@ -11,6 +11,9 @@ _VP8_START, _VP9_SYNC = b"\x9d\x01\x2a", 0x498342
 # Enough for what is read of a frame header of VP9.
 _VP9_HEADER = 24
 _VP9_RGB = 7
+_SUPERFRAME = 6
+# A frame marker, profile 0 to 2, no existing frame, inter, shown, not error resilient.
+_PLAIN_MASK, _PLAIN = 0xCF000000, 0x86000000
 
 
 class Vp8Parser(PacketParser):
@@ -32,18 +35,27 @@ class Vp9Parser(PacketParser):
     def __init__(self, extradata: bytes = b""):
         del extradata
         self._slots: list[tuple[int, int] | None] = [None] * 8
+        self._is_uniform = False
 
     def restart(self) -> None:
-        self._slots = [None] * 8
+        self._slots, self._is_uniform = [None] * 8, False
 
     def _read(self, packet: Any) -> Kind:
         data = memoryview(packet)
+        if data[-1] >> 5 != _SUPERFRAME and self._is_plain(data):
+            return Kind.FRAME
         shown, size = False, self.size
         for frame in _vp9_frames(data):
             if self._read_frame(frame):
                 shown, size = True, self.size
         self.size = size
         return Kind.FRAME if shown else Kind.HIDDEN
+
+    def _is_plain(self, data: memoryview) -> bool:
+        """Whether a packet is a shown inter frame of the one size that all frames have so far."""
+        start = int.from_bytes(data[:4], "big")
+        has_size_of_reference = start & 2
+        return start & _PLAIN_MASK == _PLAIN and bool(has_size_of_reference) and self._is_uniform
 
     def _read_frame(self, data: memoryview) -> bool:
         """Take the size of a frame; whether it is shown."""
@@ -80,6 +92,7 @@ class Vp9Parser(PacketParser):
         for slot in range(8):
             if refreshed >> slot & 1:
                 self._slots[slot] = self.size
+        self._is_uniform = all(slot == self.size for slot in self._slots)
         return shown
 
 
@@ -88,7 +101,7 @@ def _vp9_frames(data: memoryview) -> list[memoryview]:
     marker = data[-1]
     n_frames, n_bytes = (marker & 7) + 1, (marker >> 3 & 3) + 1
     length = 2 + n_frames * n_bytes
-    if marker >> 5 != 6 or len(data) < length or data[-length] != marker:
+    if marker >> 5 != _SUPERFRAME or len(data) < length or data[-length] != marker:
         return [data]
     frames, at = [], 0
     for number in range(n_frames):
