@@ -245,16 +245,19 @@ CASES: list[Case] = [
         _fields(_in_pairs),
         **_FIELD_CASE,
     ),
-    Case(
-        "field_lost.mp4",
-        "H.264 coded as fields, one second field lost",
-        _fields(lambda fields: fields[:5] + fields[6:]),
-        **_FIELD_CASE
-        | {
-            "outcome": "The frame whose second field is lost is `missing`, as FFmpeg shows none.",
-            "means": [*FIELD_MEANS[:2], None, *FIELD_MEANS[3:]],
-            "status": {"ok": 7, "missing": 1},
-        },
+    *(
+        Case(
+            f"field_lost.{ending}",
+            "H.264 coded as fields, one second field lost",
+            _fields(lambda fields: fields[:5] + fields[6:]),
+            **_FIELD_CASE
+            | {
+                "outcome": "The frame whose second field is lost is `missing`: FFmpeg shows none.",
+                "means": [*FIELD_MEANS[:2], None, *FIELD_MEANS[3:]],
+                "status": {"ok": 7, "missing": 1},
+            },
+        )
+        for ending in ("mp4", "ts")
     ),
     Case(
         "field_damaged.mp4",
