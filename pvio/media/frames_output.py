@@ -20,6 +20,8 @@ from pvio.media.planes import RgbConverter
 class FramesWriter:
     """Encodes RGB or grey pictures of one segment with the source's matrix and range.
 
+    Of a source whose size is not known, and which so has no picture, nothing is written.
+
     Args:
         file: binary file to write to.
         index: of the source video.
@@ -44,6 +46,8 @@ class FramesWriter:
         Raises:
             EncodeError: when the size differs from that of the pictures before.
         """
+        if not self._index.has_size:
+            return
         if picture is not None:
             self.begin(picture)
         assert self._encoder is not None
@@ -56,6 +60,8 @@ class FramesWriter:
 
     def begin(self, picture: np.ndarray) -> None:
         """What frames without a picture show until another one is written."""
+        if not self._index.has_size:
+            return
         height, width = picture.shape[:2]
         if self._encoder is None or self._convert is None:
             output = output_format(self._index, self._settings, (height, width), depth=8)

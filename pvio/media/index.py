@@ -29,6 +29,7 @@ from pvio.media.best_stream import video_stream
 from pvio.media.complaints import listen
 from pvio.media.container import open_container
 from pvio.media.container_damage import container_damage
+from pvio.media.frame_sizes import frame_sizes, words_of_sizes
 from pvio.media.image_survey import survey_images
 from pvio.media.limits import check_declared_frames
 from pvio.media.orientation import Orientation, display_orientation
@@ -53,7 +54,8 @@ class FrameIndex:
         time_base: seconds per unit of `pts`.
         rate: average frames per second, as the file states it; where its times are of another
             rate, that of the times, gaps left out.
-        height, width: size of the upright picture in pixels, as a viewer sees it.
+        height, width: size of the upright picture in pixels, as a viewer sees it: that of most
+            frames, where it changes; (0, 0) where no frame tells it.
         orientation: how the coded picture is turned to be upright.
         stream_index: the video stream within the container (FFmpeg's best stream).
         codec, pix_fmt, container: FFmpeg's names; codec is "images" for a folder of images, and
@@ -118,6 +120,11 @@ class FrameIndex:
     def has_images(self) -> bool:
         """Whether frames are images, of a folder or a file, which hold neither tags nor sound."""
         return self.codec in ("images", "image")
+
+    @property
+    def has_size(self) -> bool:
+        """Whether the size of the frames is known: no frame can be decoded otherwise."""
+        return self.height > 0 and self.width > 0
 
     @property
     def times(self) -> np.ndarray:
@@ -334,7 +341,8 @@ def _index_video(path: str) -> FrameIndex:
         check_declared_frames(path)
         with listen() as messages, open_container(path) as container:
             stream: Any = video_stream(path, container, messages)
-            packets, timed, lost, first, rate, warning = read_packets(path, container, stream)
+            found = read_packets(path, container, stream)
+            packets, timed, lost = found.table, found.timed, found.damage
             n_corrupt = int(packets["corrupt"].sum())
             damage = container_damage(path, container.format.name, messages, n_corrupt) or lost
             shown = packets[~packets["discard"]]
@@ -344,16 +352,19 @@ def _index_video(path: str) -> FrameIndex:
             pts = shown["pts"][order]
             # Where times do not tell the frames apart, decoding has to start at the first one.
             keyframes = np.flatnonzero(shown["key"][order] & timed)
-            orientation = display_orientation(path, stream, first)
+            orientation = display_orientation(path, stream, found.first)
             context = stream.codec_context
-            height, width = orientation.upright_size(context.height, context.width)
+            sizes = frame_sizes(found, stream).upright(orientation)
+            height, width = sizes.size
             last_duration = int(shown["duration"][order[-1]]) if timed else 0
+            rate, warning = found.rate, found.warning
             if rate is None:
                 rate = average_rate(stream, pts, last_duration)
                 if not is_believable(rate):
                     warning = (
                         f"its times are of {float(rate):.8g} frames per second; no camera has that"
                     )
+            warnings = (warning, words_of_sizes(sizes, len(pts)))
             return FrameIndex(
                 path=path,
                 digest=content_digest(Source(path, "")),
@@ -366,7 +377,7 @@ def _index_video(path: str) -> FrameIndex:
                 orientation=orientation,
                 stream_index=stream.index,
                 codec=context.codec.canonical_name,
-                pix_fmt=context.pix_fmt or "unknown",
+                pix_fmt=sizes.pix_fmt,
                 container=container.format.name,
                 sample_aspect_ratio=Fraction(stream.sample_aspect_ratio or 1) or Fraction(1),
                 color=(
@@ -380,7 +391,8 @@ def _index_video(path: str) -> FrameIndex:
                 open_gops=_has_leading_pictures(packets) or bool(packets["unclean"][1:].any()),
                 last_duration=last_duration,
                 damage=damage,
-                warning=warning,
+                other_sizes=sizes.others,
+                warning="; ".join(filter(None, warnings)),
             )
     except MemoryError as error:
         raise UnreadableVideo(path, "its index takes more memory than there is") from error

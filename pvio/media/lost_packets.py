@@ -29,6 +29,7 @@ def with_lost_packets(path: str, stream: Any, found: np.ndarray) -> tuple[np.nda
     """
     entries = stream.index_entries
     table = np.zeros(len(entries), found.dtype)
+    table["frame"], table["size"] = True, -1
     rows: defaultdict[tuple[int, int], deque[int]] = defaultdict(deque)
     for number, place in enumerate(zip(found["pos"].tolist(), found["dts"].tolist(), strict=True)):
         rows[place].append(number)

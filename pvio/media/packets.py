@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from pvio.media.limits import Budget
 from pvio.media.lost_packets import with_lost_packets
 from pvio.media.mpeg4 import vop_times
 from pvio.media.nal import clean_start, length_size
+from pvio.media.packet_kinds import Kind
+from pvio.media.packet_parsers import parser_for
 from pvio.media.picture_order import Steps, decodes_out_of_order, times_contradict
 from pvio.media.rates import (
     DEFAULT_RATE,
@@ -30,9 +33,11 @@ from pvio.media.time_limit import Stalled, within
 
 # Enough to decode a picture, also with long reordering.
 _FIRST_PACKETS = 32
+# More sizes of frames than any video has that is not damaged, or hostile.
+_MOST_SIZES = 64
 _NO_TIME = np.iinfo(np.int64).min
-_PACKET = [("pts", "<i8"), ("dts", "<i8"), ("duration", "<i8"), ("pos", "<i8")]
-_PACKET += [(name, "?") for name in ("key", "unclean", "discard", "corrupt")]
+_PACKET = [("pts", "<i8"), ("dts", "<i8"), ("duration", "<i8"), ("pos", "<i8"), ("size", "<i4")]
+_PACKET += [(name, "?") for name in ("key", "unclean", "discard", "corrupt", "frame")]
 # Whether it is shown before (-1) or after (1) the packet before it, by its header; 0: not known.
 _PACKET += [("step", "i1")]
 # Seconds to wait for a decoder.
@@ -45,15 +50,17 @@ class Packets(NamedTuple):
     """What is known of a stream without decoding it.
 
     Attributes:
-        table: one row per packet: `pts`, `dts` and `duration` in units of the stream's time base (0
-            where there is none), `pos` (in the file, -1 where it is not known), `key` (decoding can
-            start here), `unclean` (but the decoder misses what is before), `discard` (not to be
-            shown), `corrupt` (incomplete).
+        table: one row per packet that is a frame, or the first field of one: `pts`, `dts` and
+            `duration` in units of the stream's time base (0 where there is none), `pos` (in the
+            file, -1 where it is not known), `size` (number in `sizes`, -1 where its header does
+            not tell), `key` (decoding can start here), `unclean` (but the decoder misses what is
+            before), `discard` (not to be shown), `corrupt` (incomplete).
         timed: whether a picture's time tells which packet it is of.
         damage: what is wrong with the times or the number of packets, as words.
-        first: the first packets of the table.
+        first: the first packets of the stream.
         rate: frames per second, where times are made up from it; else None.
         warning: what is to know of these times, as words.
+        sizes: the sizes of frames that headers state, each with its first packet.
     """
 
     table: np.ndarray
@@ -62,6 +69,7 @@ class Packets(NamedTuple):
     first: list[av.Packet]
     rate: Fraction | None = None
     warning: str = ""
+    sizes: Sequence[tuple[tuple[int, int], av.Packet]] = ()
 
 
 def read_packets(path: str, container: Any, stream: Any) -> Packets:
@@ -73,7 +81,8 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
         stream: of the container.
     """
     first: list[av.Packet] = []
-    table, damage = _demuxed(path, container, stream, first), ""
+    sizes: dict[tuple[int, int], av.Packet] = {}
+    table, damage = _demuxed(path, container, stream, first, sizes), ""
     form = container.format.name
     n_listed = sum(1 for entry in stream.index_entries if not entry.is_discard)
     if len(table) < n_listed and form == "avi":
@@ -83,9 +92,11 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
     elif len(table) < len(stream.index_entries) and form.startswith("mov,"):
         table, is_short = with_lost_packets(path, stream, table)
         damage = "it ends before the last frames that it lists" if is_short else ""
+    n_packets, table = len(table), table[table["frame"]]
     if (made_up := _without_times(path, container, stream, table)) is not None:
-        return made_up._replace(damage=damage, first=first)
-    step = 1 / (_rate_of_steps(stream) * stream.time_base)
+        return made_up._replace(damage=damage, first=first, sizes=list(sizes.items()))
+    rate = _share_of_frames(_rate_of_steps(stream), n_packets, table["pts"], stream.time_base)
+    step = 1 / (rate * stream.time_base)
     timed = not (table["pts"] == _NO_TIME).any()
     if not timed:
         table["pts"] = fill_times(table["pts"], step)
@@ -96,7 +107,7 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
     timed = timed and not _is_ambiguous(table["pts"])
     if _are_of_decoding(path, stream, table):
         timed, table["pts"] = False, _distinct(table["pts"], table["dts"], step)
-    return Packets(table, timed, damage, first)
+    return Packets(table, timed, damage, first, sizes=list(sizes.items()))
 
 
 def _without_times(path: str, container: Any, stream: Any, table: np.ndarray) -> Packets | None:
@@ -162,6 +173,28 @@ def _distinct(pts: np.ndarray, dts: np.ndarray, step: float | Fraction) -> np.nd
     if abs(int(pts.max() - pts.min()) - last) > 2 * step:
         return pts
     return int(pts.min()) + np.array([round(n * step) for n in range(len(pts))], np.int64)
+
+
+def _share_of_frames(
+    stated: Fraction | int, n_packets: int, pts: np.ndarray, time_base: Fraction
+) -> Fraction:
+    """A stated rate, or its share where it counts packets that are no frames.
+
+    Some containers count fields and hidden frames, others do not; times tell which it is.
+
+    Args:
+        stated: frames, or packets, per second.
+        n_packets: of the stream.
+        pts: of its frames; `numpy.iinfo(int64).min` where there is none.
+        time_base: seconds per unit of `pts`.
+    """
+    known = pts[pts != _NO_TIME]
+    shared = Fraction(stated) * len(pts) / max(n_packets, 1)
+    if len(pts) in (0, n_packets) or len(known) < 2 or known.max() == known.min():
+        return Fraction(stated)
+    by_times = (len(known) - 1) / (int(known.max() - known.min()) * Fraction(time_base))
+    is_shared = abs(shared - by_times) < min(abs(stated - by_times), by_times / 10)
+    return shared if is_shared else Fraction(stated)
 
 
 def avi_positions(stream: Any) -> dict[int, int]:
@@ -242,8 +275,14 @@ def _is_ambiguous(pts: np.ndarray) -> bool:
     return shared and bool((np.diff(pts) < 0).any())
 
 
-def _demuxed(path: str, container: Any, stream: Any, first: list[av.Packet]) -> np.ndarray:
-    """One row per packet; the first packets are added to `first`."""
+def _demuxed(
+    path: str,
+    container: Any,
+    stream: Any,
+    first: list[av.Packet],
+    sizes: dict[tuple[int, int], av.Packet],
+) -> np.ndarray:
+    """One row per packet; the first packets are added to `first`, sizes of frames to `sizes`."""
     # The presentation times that FFmpeg gives to packets of AVI files are a guess, for some codecs
     # late by one frame. Where no frame is reordered they are the decoding times.
     decoding = container.format.name == "avi"
@@ -251,8 +290,11 @@ def _demuxed(path: str, container: Any, stream: Any, first: list[av.Packet]) -> 
     codec = context.codec.canonical_name
     size = length_size(codec, context.extradata)
     steps, budget = Steps(context), Budget(path)
+    parser = parser_for(codec, context.extradata)
     pieces: list[np.ndarray] = []
     rows: list[tuple[Any, ...]] = []
+    seen, number, n_rows = None, -1, 0
+    second_fields: list[int] = []
     for packet in demux(container, stream):
         if packet.size:
             budget.spend(packet.size)
@@ -264,24 +306,67 @@ def _demuxed(path: str, container: Any, stream: Any, first: list[av.Packet]) -> 
             key = (clean is not None, clean is False)
             pos = -1 if packet.pos is None else packet.pos
             length = packet.duration or 0
-            flags = (*key, packet.is_discard, packet.is_corrupt, steps.step(packet))
-            rows.append((pts, dts, length, pos, *flags))
+            kind = Kind.FRAME
+            if parser and (packet.is_keyframe or parser.all_matter):
+                kind = parser.read(packet)
+            if parser and parser.size != seen:
+                seen, number = parser.size, _number_of(parser.size, sizes, packet)
+            is_frame = kind is not Kind.SECOND_FIELD and kind is not Kind.HIDDEN
+            flags = (packet.is_discard, packet.is_corrupt, is_frame)
+            rows.append((pts, dts, length, pos, number, *key, *flags, steps.step(packet)))
+            if kind is Kind.SECOND_FIELD:
+                second_fields.append(n_rows)
+            n_rows += 1
         if len(rows) == _PIECE:
             pieces.append(np.array(rows, dtype=_PACKET))
             rows.clear()
-    return np.concatenate([*pieces, np.array(rows, dtype=_PACKET)])
+    table = np.concatenate([*pieces, np.array(rows, dtype=_PACKET)])
+    if codec == "av1" and not is_raw(container.format.name):
+        _believe_times(table)
+    for number in second_fields:  # a frame lasts as long as both of its fields
+        table["duration"][number - 1] += table["duration"][number]
+        table["corrupt"][number - 1] |= table["corrupt"][number]
+    return table
+
+
+def _believe_times(table: np.ndarray) -> None:
+    """Count packets as frames that have a time of their own, though they seem to show nothing.
+
+    A temporal unit of AV1 shows a frame. Where it is split into packets, all of them have its time;
+    else a header is damaged.
+    """
+    known = table["pts"][table["frame"] & (table["pts"] != _NO_TIME)]
+    steps = np.diff(np.unique(known))
+    if len(steps) == 0 or (table["pts"] == _NO_TIME).any():
+        return
+    near = np.abs(np.diff(table["pts"])) < np.median(steps) / 2
+    table["frame"][:-1] |= ~near
+    table["frame"][-1:] = True
+
+
+def _number_of(
+    size: tuple[int, int] | None, sizes: dict[tuple[int, int], av.Packet], packet: av.Packet
+) -> int:
+    """Number of a size; it and its first packet are noted."""
+    if size is None or (size not in sizes and len(sizes) == _MOST_SIZES):
+        return -1
+    sizes.setdefault(size, packet)
+    return list(sizes).index(size)
 
 
 def _avi_table(stream: Any, found: np.ndarray) -> np.ndarray:
     """The packets by the file's own index; those that were not found are no keyframes."""
     table = np.zeros(sum(entry.size > 0 for entry in stream.index_entries), _PACKET)
+    table["frame"], table["size"] = True, -1
     table["pos"] = list(avi_positions(stream))
     table["pts"] = [entry.timestamp for entry in stream.index_entries if entry.size]
     table["dts"] = table["pts"]
+    table["frame"] = True
+    table["size"] = -1
     by_position = {int(row["pos"]): row for row in found}
     for row in table:
         packet = by_position.get(int(row["pos"]))
         if packet is not None:
-            for flag in ("key", "unclean", "corrupt"):
-                row[flag] = packet[flag]
+            for name in ("key", "unclean", "corrupt", "frame", "size"):
+                row[name] = packet[name]
     return table

@@ -33,7 +33,8 @@ class PlanarConverter:
     """Turns decoded frames into upright planes of the output's pixel format.
 
     A frame that has this format already keeps its samples bit for bit, and so does the luma of a
-    gray one; others are converted within their matrix and range.
+    gray one; others are converted within their matrix and range. Frames of another size are
+    scaled.
 
     Args:
         output: format of the planes.
@@ -45,6 +46,8 @@ class PlanarConverter:
     def __init__(self, output: OutputFormat, orientation: Orientation, foreign: bool = False):
         self._output, self._orientation, self._foreign = output, orientation, foreign
         self._reformatter = VideoReformatter()
+        self._scaler = VideoReformatter()
+        self._size = orientation.upright_size(output.height, output.width)
 
     def __reduce__(self) -> Any:
         return PlanarConverter, (self._output, self._orientation, self._foreign)
@@ -60,6 +63,8 @@ class PlanarConverter:
         if isinstance(frame, list):
             return frame
         name = frame.format.name
+        if (frame.height, frame.width) != self._size:
+            frame = self._scaled(frame)
         if _GRAY.match(name) and _is_full(frame) == self._output.full_range:
             luma = self._orientation.apply(plane_view(frame, 0))
             planes = empty_planes(self._output)
@@ -75,6 +80,12 @@ class PlanarConverter:
         elif not planar or f"yuv{planar[1]}" != self._output.pixel_format:
             frame = self._converted(frame)
         return [self._orientation.apply(view) for view in plane_views(frame, range(3))]
+
+    def _scaled(self, frame: av.VideoFrame) -> av.VideoFrame:
+        height, width = self._size
+        shrinks = height * width < frame.height * frame.width
+        method = Interpolation.AREA if shrinks else Interpolation.BICUBIC
+        return self._scaler.reformat(frame, width, height, interpolation=method, threads=1)
 
     def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
         output, from_rgb = self._output, is_rgb(frame.format.name)

@@ -16,6 +16,8 @@ from pvio.media.decoded import Decoded, Status
 from pvio.media.demux import demux
 from pvio.media.index import FrameIndex
 from pvio.media.nal import clean_start, is_damaged, length_size
+from pvio.media.packet_kinds import Kind, PacketParser
+from pvio.media.packet_parsers import parser_for
 from pvio.media.packets import avi_positions
 
 # Decoders to take instead of FFmpeg's own, by codec and pixel format. Its own one for VP9 decodes
@@ -44,6 +46,7 @@ class PyAVReader:
     A frame is `suspect` when the decoder logged an error or raised while it decoded this frame or
     one before it in the same GOP, since later frames build on earlier ones. The pictures that are
     shown before a keyframe but decoded behind it (open GOPs) build on the GOP before as well.
+    A packet that says "as before" gives the frame before once more, with its status.
 
     Args:
         index: of a video file.
@@ -57,30 +60,35 @@ class PyAVReader:
         # Of AVI files: numbers of packets by their position; whether none was looked up so far.
         self._positions: dict[int, int] = {}
         self._is_first = True
+        self._parser: PacketParser | None = None
+        self._repeats = _Repeats(index)
 
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
         """See `Reader.frames`."""
         expected = start
         before: tuple[int, int | None] = (-1, None)
-        for frame, suspect, rank in self._pictures_from(start):
+        last: tuple[int, _Picture] | None = None
+        for picture in self._pictures_from(start):
+            frame, suspect, rank = picture
             if self.index.timed:
                 rank = self._rank(frame, before)
             if rank is None:
                 continue
             before = (rank, frame.pts)
-            if rank < expected:
-                continue
             while expected < min(rank, stop):
-                yield Decoded(expected, "missing", None)
+                yield self._without_picture(expected, last)
                 expected += 1
             if rank >= stop:
                 break
+            last = (rank, picture)
+            if rank < expected:
+                continue
             yield Decoded(rank, self._judge(frame, suspect), frame)
             expected = rank + 1
             if expected == stop:
                 break
         for rank in range(expected, stop):
-            yield Decoded(rank, "missing", None)
+            yield self._without_picture(rank, last)
 
     def damaged_gops(self, start: int, stop: int) -> set[int]:
         """Ranks of the keyframes of GOPs with packets that are damaged by their looks.
@@ -127,10 +135,25 @@ class PyAVReader:
             )
         return rank if rank < last else None
 
+    def _without_picture(self, rank: int, last: tuple[int, _Picture] | None) -> Decoded:
+        """A frame that the decoder did not give: the one before where that is what is to be shown.
+
+        Args:
+            rank: of the frame.
+            last: the last picture in front of it, with its rank.
+        """
+        if last is None or not self._repeats.cover(last[0] + 1, rank):
+            return Decoded(rank, "missing", None)
+        frame, suspect, _ = last[1]
+        return Decoded(rank, self._judge(frame, suspect), frame)
+
     def _judge(self, frame: av.VideoFrame, suspect: bool) -> Status:
         size = self.index.orientation.upright_size(frame.height, frame.width)
-        if frame.is_corrupt or size != (self.index.height, self.index.width):
+        if frame.is_corrupt or not self.index.has_size:
             return "corrupt"
+        if size not in ((self.index.height, self.index.width), *self.index.other_sizes):
+            # Where headers tell the sizes, this one is of a damaged header.
+            return "suspect" if self._parser is None else "corrupt"
         return "suspect" if suspect else "ok"
 
     def _pictures_from(self, start: int) -> Iterator[_Picture]:
@@ -152,10 +175,13 @@ class PyAVReader:
             yield from pictures
 
     def _decode_from(self, keyframe: int) -> Iterator[_Picture]:
+        """Pictures from a keyframe on; none where the container's seek lands behind it."""
         stream = self._seek(keyframe)
         packets = demux(self._container, stream)
-        trust, count = _Trust(), _Count(self.index.n_frames)
-        number, n_shown = -1, 0
+        self._repeats = _Repeats(self.index)
+        trust, count = _Trust(), _Count(self.index.n_frames, self._repeats)
+        number, n_shown, frame_pts, coded_size = -1, 0, None, None
+        is_first = keyframe > 0
         while True:
             with listen() as messages:
                 try:
@@ -168,21 +194,37 @@ class PyAVReader:
             if found is None:
                 continue
             number = found
-            starts = packet.is_keyframe and self._can_start(packet)
-            if not self.index.timed and packet.size:
+            if is_first and packet.pts is not None and packet.pts > self.index.pts[keyframe]:
+                return
+            is_first = False
+            kind = self._parser.read(packet) if self._parser and packet.size else Kind.FRAME
+            is_frame = kind in (Kind.FRAME, Kind.AS_BEFORE)
+            starts = is_frame and packet.is_keyframe and self._can_start(packet)
+            if not self.index.timed:
                 # Decoders hand the time of a packet on to its picture. This one tells which it is.
                 packet.pts = packet.dts = number if self._positions else n_shown
-                n_shown += not packet.is_discard
+                n_shown += is_frame and not packet.is_discard
+            if kind is Kind.SECOND_FIELD:
+                packet.pts = frame_pts  # what is wrong with it is wrong with the frame
+            elif kind is Kind.FRAME:
+                frame_pts = packet.pts
+            self._repeats.take(packet, kind, self._parser)
             if not follows or tell_of_damage(messages):
                 trust.interrupt()
                 count.doubt(packet)
             count.expect(packet, starts)
             trust.expect(packet, starts)
+            frames = []
+            if starts and self._parser:
+                if coded_size not in (None, self._parser.size):
+                    # Decoders of MPEG-2 lose the picture that they hold back where sizes change.
+                    frames = self._drained()
+                coded_size = self._parser.size
             with listen() as messages:
                 try:
-                    frames = self._decode(packet)
+                    frames += self._decode(packet)
                 except av.error.FFmpegError:
-                    frames, raised = [], True
+                    raised = True
                 else:
                     raised = False
             damaged = packet.is_corrupt or self._is_damaged(packet)
@@ -236,6 +278,14 @@ class PyAVReader:
     def _decode(self, packet: Any) -> list[av.VideoFrame]:
         return list(self._decoder.decode(packet))
 
+    def _drained(self) -> list[av.VideoFrame]:
+        """What the decoder holds back; it can go on behind it."""
+        with listen(), contextlib.suppress(av.error.FFmpegError):
+            frames = self._decode(None)
+            self._decoder.flush_buffers()
+            return frames
+        return []
+
     def _seek(self, keyframe: int) -> Any:
         if keyframe == 0:
             self.close()
@@ -249,6 +299,7 @@ class PyAVReader:
                     self._is_first = True
                 extradata = stream.codec_context.extradata
                 self._length_size = length_size(self.index.codec, extradata)
+                self._parser = parser_for(self.index.codec, extradata)
                 self._decoder = self._decoder_for(stream)
                 self._decoder.thread_count = 1
                 self._decoder.options = _OPTIONS
@@ -261,7 +312,45 @@ class PyAVReader:
             except av.error.FFmpegError:  # damaged where the container keeps its index
                 return self._seek(0)
             self._decoder.flush_buffers()
+            if self._parser:
+                self._parser.restart()
         return stream
+
+
+class _Repeats:
+    """Which frames are the one before again: their packets say so, and give no picture.
+
+    Where pictures are counted, such a packet is shown in front of the next one that is not decoded
+    out of order.
+
+    Args:
+        index: of the video.
+    """
+
+    def __init__(self, index: FrameIndex) -> None:
+        self._index = index
+        self._ranks: set[int] = set()
+        self._waits = False  # for the packet that tells the rank
+
+    def take(self, packet: Any, kind: Kind, parser: PacketParser | None) -> None:
+        """The next packet in decoding order, of which `parser` knows more.
+
+        Its time is its number where pictures are counted.
+        """
+        pts = self._index.pts
+        if self._index.timed:
+            if kind is Kind.AS_BEFORE and packet.pts is not None:
+                rank = int(pts.searchsorted(packet.pts))
+                if rank < len(pts) and pts[rank] == packet.pts:
+                    self._ranks.add(rank)
+        elif parser is not None and not (packet.size and parser.is_reordered):
+            if self._waits:
+                self._ranks.add(packet.pts - 1)
+            self._waits = kind is Kind.AS_BEFORE
+
+    def cover(self, first: int, last: int) -> bool:
+        """Whether all frames from one to another are such."""
+        return all(rank in self._ranks for rank in range(first, last + 1))
 
 
 class _Count:
@@ -274,13 +363,16 @@ class _Count:
 
     Args:
         n_frames: of the video.
+        repeats: frames of which no picture comes.
     """
 
-    def __init__(self, n_frames: int) -> None:
+    def __init__(self, n_frames: int, repeats: _Repeats) -> None:
         self._n_frames = n_frames
+        self._repeats = repeats
         self._gop = 0  # number of its keyframe
         self._shown_gop = -1
         self._next = 0
+        self._size = (0, 0)
         # By the number of a packet whose picture is still to come: its GOP.
         self._pending: dict[int, int] = {}
         # By GOP: from which packet on the order of the pictures is in doubt.
@@ -306,11 +398,16 @@ class _Count:
         number = self._next if frame.pts is None else frame.pts
         gop = self._pending.pop(number, self._gop)
         if gop != self._shown_gop:
-            if self._shown_gop in self._in_doubt or gop - self._next > _MOST_REORDERED:
+            size = (frame.height, frame.width)
+            # Decoders lose the pictures that they hold back where the size changes.
+            lost = self._shown_gop in self._in_doubt or size != self._size
+            if lost or gop - self._next > _MOST_REORDERED:
                 self._next = gop
-            self._shown_gop = gop
+            self._shown_gop, self._size = gop, size
         if number >= self._in_doubt.get(gop, self._n_frames):
             return None
+        while self._repeats.cover(self._next, self._next):
+            self._next += 1
         self._next += 1
         return self._next - 1
 

@@ -21,7 +21,8 @@ def open_torchcodec(index: FrameIndex) -> TorchcodecReader | None:
     """A reader for the video, None where torchcodec cannot read it exactly.
 
     That is where time stamps are absent or repeated, where GOPs are open, where pictures are
-    stored mirrored, for some edit lists, and where it cannot open the file or decode its start.
+    stored mirrored or of several sizes, for some edit lists, and where it cannot open the file or
+    decode its start.
 
     Raises:
         PvioError: when torchcodec cannot be loaded, saying why.
@@ -31,6 +32,7 @@ def open_torchcodec(index: FrameIndex) -> TorchcodecReader | None:
         not index.timed
         or index.starts_are_unclean
         or index.orientation.mirrored
+        or index.other_sizes
         or (np.diff(index.pts) <= 0).any()
     ):
         return None

@@ -248,7 +248,10 @@ class _Assembler:
             lambda path: self._write_predictions(video, keys, path),
         )
         failure, remarks = "", []
-        if self.settings.output.video != "none":
+        has_size = video.height > 0 and video.width > 0
+        if self.settings.output.video != "none" and not has_size:
+            remarks = ["no video: no frame tells how large it is"]
+        elif self.settings.output.video != "none":
             videos = [video_key(*fact) for fact in facts]
             name = f"videos/{video.name}{self.settings.output.suffix}"
             try:

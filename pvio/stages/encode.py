@@ -149,7 +149,7 @@ class Painter:
         """Encode frames `[start, stop)` with their rows drawn on them.
 
         Rows without a picture repeat the last good one of the video with a mark; in front of the
-        first one the picture is black.
+        first one the picture is black. Of a video whose size is not known nothing is written.
 
         Args:
             file: to write to.
@@ -174,6 +174,9 @@ class Painter:
         from pvio.media.output_format import output_format
         from pvio.media.planes import PlanarConverter, empty_planes
 
+        if not index.has_size:
+            progress(stop - start)
+            return ""
         output = output_format(index, self._settings.output)
         converter = PlanarConverter(output, index.orientation)
         how = ("pyav", self._settings.decoder_timeout, converter)

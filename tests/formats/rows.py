@@ -2,6 +2,362 @@
 
 from __future__ import annotations
 
-from formats import Case
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
 
-CASES: list[Case] = []
+import av
+
+from formats import DATA, Case, by_ffmpeg, copied
+
+N_FRAMES = 40
+TIMES = [0.04 * number for number in range(N_FRAMES)]
+_VOP = b"\0\0\1\xb6"
+_B_VOP = 2
+
+
+def source(size: str = "96x64", more: int = 0, n_frames: int = N_FRAMES) -> list[str]:
+    """FFmpeg's moving test picture, whose luma rises by 4 a frame, from about 34 + `more` on."""
+    luma = f"geq=lum='clip(lum(X,Y)*0.4+{more}+4*N,16,235)':cb='cb(X,Y)':cr='cr(X,Y)'"
+    pictures = f"testsrc2=size={size}:rate=25,format=yuv420p,{luma}"
+    return ["-f", "lavfi", "-i", pictures, "-frames:v", str(n_frames)]
+
+
+# Mean luma of what FFmpeg's command decodes of these files.
+VP8_MEANS = [
+    *(34.42, 37.54, 41.24, 44.96, 48.89, 52.84, 56.78, 60.74, 64.69, 68.59, 72.79, 76.48, 80.65),
+    *(84.55, 88.58, 92.77, 96.72, 100.8, 104.7, 108.7, 113, 116.9, 121, 125.1, 129, 133.3, 137),
+    *(141.3, 145, 149.1, 153.2, 157.2, 161.4, 165.3, 169.4, 173.6, 177.6, 181.5, 185.4, 189.3),
+]
+FIELD_MEANS = [105, 115, 125, 135, 145, 155, 165, 75]
+FIELD_TIMES = TIMES[:8]
+
+
+class Packet(NamedTuple):
+    """A packet to write: what of the first file it is, at which frame period."""
+
+    data: bytes
+    is_key: bool
+    pts: int
+    duration: int = 1
+
+
+def packets_of(path: Path) -> list[Packet]:
+    """The packets of a file, numbered."""
+    with av.open(str(path)) as container:
+        packets = [each for each in container.demux(video=0) if each.size]
+        return [Packet(bytes(each), each.is_keyframe, n) for n, each in enumerate(packets)]
+
+
+def write(path: Path, like: Path, packets: Iterable[Packet], rate: int = 25) -> None:
+    """Write packets in this order, with the headers of another file."""
+    with av.open(str(like)) as first, av.open(str(path), "w") as file:
+        stream = file.add_stream_from_template(first.streams.video[0])
+        for data, is_key, pts, duration in packets:
+            packet = av.Packet(data)
+            packet.stream, packet.time_base = stream, Fraction(1, rate)
+            packet.pts = packet.dts = pts
+            packet.duration, packet.is_keyframe = duration, is_key
+            file.mux(packet)
+
+
+def remuxed(first: Callable[[Any, Path], None], name: str, *how: str) -> Callable[..., None]:
+    """A maker that copies the packets of another file into a container, or through a filter."""
+
+    def make(ffmpeg: Any, path: Path) -> None:
+        other = path.with_name(f"first_{path.stem}_{name}")
+        first(ffmpeg, other)
+        ffmpeg.run("-v", "error", "-i", other, "-c", "copy", *how, path)
+        other.unlink()
+
+    return make
+
+
+def _fields(change: Callable[[list[Packet]], Iterable[Packet]]) -> Callable[[Any, Path], None]:
+    """A maker of the coded fields in data/fields.mp4, changed: two fields of 1/50 s a frame."""
+
+    def make(_ffmpeg: Any, path: Path) -> None:
+        first = DATA / "fields.mp4"
+        write(path, first, change(packets_of(first)), rate=50)
+
+    return make
+
+
+def _in_pairs(fields: list[Packet]) -> list[Packet]:
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    return [Packet(a.data + b.data, a.is_key, a.pts, 2) for a, b in pairs]
+
+
+def _hidden_vp8(ffmpeg: Any, path: Path) -> None:
+    log = path.with_name(f"{path.name}.pass")
+    for number in (1, 2):
+        ffmpeg.run(
+            *("-v", "error", *source(), "-c:v", "libvpx", "-b:v", "150k", "-auto-alt-ref", "1"),
+            *("-lag-in-frames", "16", "-g", "40", "-pass", number, "-passlogfile", log, path),
+        )
+    for file in path.parent.glob(f"{log.name}*"):
+        file.unlink()
+
+
+_HIDDEN_VP9 = by_ffmpeg(
+    *(*source(), "-c:v", "libvpx-vp9", "-b:v", "150k", "-auto-alt-ref", "1"),
+    *("-lag-in-frames", "16", "-g", "40"),
+)
+_HIDDEN_AV1 = by_ffmpeg(
+    *(*source(n_frames=24), "-c:v", "libaom-av1", "-b:v", "150k", "-lag-in-frames", "19"),
+    *("-cpu-used", "6"),
+)
+SPLIT = ("-bsf:v", "av1_frame_split")
+
+
+def _joined(ending: str, *encode: str) -> Callable[[Any, Path], None]:
+    """A maker that writes 8 frames of 96×64 and then 16 of 192×128, which are brighter."""
+
+    def make(ffmpeg: Any, path: Path) -> None:
+        parts = []
+        for size, more, n_frames in (("96x64", 0, 8), ("192x128", 80, 16)):
+            parts.append(path.with_name(f"{path.stem}_{size}.{ending}"))
+            ffmpeg.run("-v", "error", *source(size, more, n_frames), *encode, parts[-1])
+        if ending in ("ts", "h264", "hevc", "m2v", "mjpeg", "obu"):
+            whole = b"".join(part.read_bytes() for part in parts)
+            raw = path.with_name(f"{path.stem}_both.{ending}")
+            raw.write_bytes(whole)
+            ffmpeg.run("-v", "error", "-i", raw, "-c", "copy", "-fflags", "+genpts", path)
+            parts.append(raw)
+        else:
+            names = path.with_name("parts.txt")
+            names.write_text("".join(f"file {part.name}\n" for part in parts))
+            ffmpeg.run("-v", "error", "-f", "concat", "-i", names, "-c", "copy", path)
+            parts.append(names)
+        for part in parts:
+            part.unlink()
+
+    return make
+
+
+def _sizes(name: str, what: str, ending: str, *encode: str) -> Case:
+    return Case(
+        name=name,
+        what=f"{what}, joined of files of two sizes",
+        make=_joined(ending, *encode),
+        outcome="All frames, scaled to the size that most have; the summary tells how many are.",
+        n_frames=24,
+        size=(128, 192),
+        warning="^8 of 24 frames are 96×64 and are scaled to 192×128$",
+        # PNG is RGB, and FFmpeg's encoder stretches luma for MJPEG.
+        means=None if encode[1] in ("png", "mjpeg") else _SIZE_MEANS,
+        tolerance=0.6,
+    )
+
+
+_SIZE_MEANS = [
+    *(34.42, 37.44, 41.15, 45.03, 48.88, 52.84, 56.7, 60.73, 125.3, 129.2, 133.1, 137.1, 141.1),
+    *(145.1, 149.1, 153, 157.2, 161.1, 165.3, 169.4, 173.4, 177.5, 181.5, 185.6),
+]
+
+
+def without_code(data: bytes) -> bytes:
+    """The header of an MPEG-4 picture of 25 frames a second that says "not coded"."""
+    at = data.find(_VOP) + 4
+    bits = "".join(f"{byte:08b}" for byte in data[at : at + 8])
+    end = 2 + bits[2:].index("0") + 1 + 1 + 5 + 1  # type, seconds, marker, time, marker
+    kept = bits[:end] + "0"
+    kept += "0" + "1" * ((-len(kept) - 1) % 8)
+    return _VOP + int(kept, 2).to_bytes(len(kept) // 8, "big")
+
+
+def _vop_type(data: bytes) -> int:
+    return data[data.find(_VOP) + 4] >> 6
+
+
+def _mpeg4(*options: str) -> Callable[[Any, Path], None]:
+    return by_ffmpeg(*source(), "-c:v", "mpeg4", "-g", "12", *options)
+
+
+def _not_coded(ending: str, *options: str) -> Callable[[Any, Path], None]:
+    """A maker that replaces every third P-picture by one that is not coded."""
+
+    def make(ffmpeg: Any, path: Path) -> None:
+        first = path.with_name(f"first_{path.stem}.{ending}")
+        _mpeg4(*options)(ffmpeg, first)
+        packets, n = packets_of(first), 0
+        for number, packet in enumerate(packets):
+            if _vop_type(packet.data) == 1:
+                n += 1
+                if n % 3 == 2:
+                    packets[number] = packet._replace(data=without_code(packet.data))
+        write(path, first, packets)
+        first.unlink()
+
+    return make
+
+
+def _packed(ffmpeg: Any, path: Path) -> None:
+    """DivX: a B-picture in the packet of the P-picture in front of it, then one not coded."""
+    first = path.with_name(f"first_{path.name}")
+    _mpeg4("-bf", "1")(ffmpeg, first)
+    packets: list[Packet] = []
+    for number, (data, is_key, _, _) in enumerate(packets_of(first)):
+        if is_key:
+            data = data.replace(_VOP, b"\0\0\1\xb2DivX503b1393p" + _VOP)
+        if _vop_type(data) == _B_VOP:
+            before = packets[-1]
+            packets[-1] = before._replace(data=before.data + data)
+            data = without_code(before.data)
+        packets.append(Packet(data, is_key, number))
+    write(path, first, packets)
+    first.unlink()
+
+
+def _without_head(ffmpeg: Any, path: Path) -> None:
+    """A transport stream cut behind the only keyframe, which tells the size."""
+    whole = path.with_name(f"whole_{path.name}")
+    by_ffmpeg(*source(), "-c:v", "libx264", "-g", "100", "-bf", "0")(ffmpeg, whole)
+    write(path, whole, packets_of(whole)[1:])
+    whole.unlink()
+
+
+FIELDS = "Two fields, each in a packet of its own, are one frame."
+HIDDEN = "As many rows as frames are shown."
+REPEATED = "The frame before, once more, `ok`."
+_FIELD_CASE: dict[str, Any] = {
+    "outcome": FIELDS,
+    "n_frames": 8,
+    "times": FIELD_TIMES,
+    "means": FIELD_MEANS,
+}
+
+CASES: list[Case] = [
+    Case("fields.mp4", "H.264 coded as fields", copied("fields.mp4"), rate=25, **_FIELD_CASE),
+    *(
+        Case(
+            f"fields.{ending}",
+            "H.264 coded as fields",
+            remuxed(copied("fields.mp4"), "fields.mp4", "-muxdelay", "0", "-muxpreload", "0"),
+            **_FIELD_CASE,
+        )
+        for ending in ("ts", "mkv", "mov", "h264")
+    ),
+    Case(
+        "fields_in_pairs.mp4",
+        "H.264 coded as fields, both in one packet",
+        _fields(_in_pairs),
+        **_FIELD_CASE,
+    ),
+    *(
+        Case(
+            f"field_lost.{ending}",
+            "H.264 coded as fields, one second field lost",
+            _fields(lambda fields: fields[:5] + fields[6:]),
+            **_FIELD_CASE
+            | {
+                "outcome": "The frame whose second field is lost is `missing`: FFmpeg shows none.",
+                "means": [*FIELD_MEANS[:2], None, *FIELD_MEANS[3:]],
+                "status": {"ok": 7, "missing": 1},
+            },
+        )
+        for ending in ("mp4", "ts")
+    ),
+    Case(
+        "field_damaged.mp4",
+        "H.264 coded as fields, one second field damaged",
+        _fields(
+            lambda fields: [
+                each._replace(data=each.data[:300] + bytes(99) + each.data[399:])
+                if each.pts == 3
+                else each
+                for each in fields
+            ]
+        ),
+        **_FIELD_CASE
+        | {
+            "outcome": "Its frame is `corrupt`, those behind it in its GOP are `suspect`.",
+            "means": None,
+            "status": {"ok": 5, "corrupt": 1, "suspect": 2},
+        },
+    ),
+    *(
+        Case(
+            f"hidden_vp8.{ending}",
+            "VP8 with hidden reference frames",
+            _hidden_vp8,
+            HIDDEN,
+            n_frames=N_FRAMES,
+            means=VP8_MEANS,
+        )
+        for ending in ("webm", "ivf", "mkv", "avi")
+    ),
+    *(
+        Case(
+            f"hidden_vp9.{ending}",
+            "VP9 with hidden reference frames",
+            remuxed(_HIDDEN_VP9, "vp9.webm", "-bsf:v", "vp9_superframe_split"),
+            HIDDEN,
+            n_frames=N_FRAMES,
+            times=TIMES,
+        )
+        for ending in ("webm", "nut")
+    ),
+    *(
+        Case(
+            f"hidden_av1.{ending}",
+            "AV1 split into its frames, hidden ones too",
+            remuxed(_HIDDEN_AV1, "av1.mkv", *SPLIT),
+            HIDDEN,
+            n_frames=24,
+            # IVF moves a hidden frame's time to a unit behind that of the frame before.
+            times=None if ending == "ivf" else TIMES[:24],
+        )
+        for ending in ("mkv", "mp4", "ivf")
+    ),
+    _sizes("sizes_h264.mkv", "H.264", "h264", "-c:v", "libx264", "-bf", "0"),
+    _sizes("sizes_h264.ts", "H.264", "h264", "-c:v", "libx264", "-bf", "0"),
+    _sizes("sizes_h264.mp4", "H.264", "mp4", "-c:v", "libx264", "-bf", "0"),
+    _sizes("sizes_hevc.hevc", "HEVC", "hevc", "-c:v", "libx265", "-x265-params", "log-level=error"),
+    _sizes("sizes_mpeg2.m2v", "MPEG-2", "m2v", "-c:v", "mpeg2video", "-q:v", "2"),
+    _sizes("sizes_mpeg4.avi", "MPEG-4", "avi", "-c:v", "mpeg4", "-q:v", "2"),
+    _sizes("sizes_mjpeg.avi", "MJPEG", "avi", "-c:v", "mjpeg", "-q:v", "2"),
+    _sizes("sizes_png.mov", "PNG", "mov", "-c:v", "png"),
+    _sizes("sizes_prores.mov", "ProRes", "mov", "-c:v", "prores"),
+    _sizes("sizes_vp8.webm", "VP8", "webm", "-c:v", "libvpx", "-b:v", "1M"),
+    _sizes("sizes_vp9.webm", "VP9", "webm", "-c:v", "libvpx-vp9", "-deadline", "realtime"),
+    _sizes("sizes_av1.mkv", "AV1", "mkv", "-c:v", "libaom-av1", "-usage", "1", "-cpu-used", "8"),
+    *(
+        Case(
+            f"not_coded.{ending}",
+            'MPEG-4 with pictures that are "not coded"',
+            _not_coded(ending, "-bf", "0"),
+            REPEATED,
+            n_frames=N_FRAMES,
+            times=TIMES,
+        )
+        for ending in ("mp4", "mkv", "avi")
+    ),
+    Case(
+        "not_coded_b.avi",
+        'MPEG-4 with B-frames and pictures that are "not coded"',
+        _not_coded("avi", "-bf", "1"),
+        REPEATED,
+        n_frames=N_FRAMES,
+    ),
+    Case(
+        "packed.avi",
+        "MPEG-4 of DivX, two pictures packed into one packet",
+        _packed,
+        "Each frame once.",
+        n_frames=N_FRAMES,
+        times=TIMES,
+        means=VP8_MEANS,
+        tolerance=0.6,
+    ),
+    Case(
+        "no_size.ts",
+        "H.264 in MPEG-TS, cut behind its only keyframe",
+        _without_head,
+        "All rows are `missing`; there is no overlay of it, and the summary says why.",
+        n_frames=N_FRAMES - 1,
+        size=(0, 0),
+        status={"missing": N_FRAMES - 1},
+    ),
+]

@@ -17,8 +17,10 @@ import pytest
 from clips import B_FRAMES
 from clips import source as moving_picture
 from encoding import encoded, reencode
+from formats import rows
 
 from pvio.errors import ModelError
+from pvio.media.frames_output import FramesWriter
 from pvio.media.index import FrameIndex, load_index
 from pvio.media.output_format import output_format
 from pvio.media.picture import plane_view
@@ -321,6 +323,29 @@ def test_any_preset_joins(clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg:
     join_segments(encoded(index, settings_for(crf=23, preset=preset)), index, path)
     assert ffmpeg.times(path) == ffmpeg.times(clip("variable_rate.mp4"))
     assert ffmpeg.complaints(path) == ""
+
+
+def test_frames_of_another_size_are_scaled(settings_for: Any, tmp_path: Path, ffmpeg: Any):
+    case = next(case for case in rows.CASES if case.name == "sizes_h264.mkv")
+    case.make(ffmpeg, source := tmp_path / case.name)
+    path = reencode(source, settings_for(), tmp_path / "out.mkv")
+    luma = ffmpeg.luma(path, *case.size)
+    assert luma.mean((1, 2)) == pytest.approx(np.array(case.means), abs=1)
+    with av.open(str(source)) as container:
+        whole = [plane_view(frame, 0) for frame in container.decode(video=0)][8:]
+    assert (luma[8:] == np.stack(whole)).all()
+
+
+def test_of_a_video_without_size_nothing_is_written(settings_for: Any, tmp_path: Path, ffmpeg: Any):
+    case = next(case for case in rows.CASES if case.name == "no_size.ts")
+    case.make(ffmpeg, source := tmp_path / case.name)
+    index, done, file = load_index(source), [], io.BytesIO()
+    made = [{"frame": n, "status": "missing"} for n in range(index.n_frames)]
+    assert Painter(settings_for()).encode(file, index, 0, index.n_frames, made, done.append) == ""
+    with FramesWriter(file, index, 0, settings_for().output) as writer:
+        writer.begin(np.zeros((0, 0, 1), np.uint8))
+        writer.write(None, "missing")
+    assert (file.getvalue(), sum(done)) == (b"", index.n_frames)
 
 
 def test_a_failing_draw_names_the_frame(clip: Clip, settings_for: Any):

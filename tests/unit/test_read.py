@@ -15,6 +15,7 @@ import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from formats import rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ from pvio.media.ffmpeg_libraries import environment_for_torchcodec
 from pvio.media.image_reader import ImageReader
 from pvio.media.index import FrameIndex, load_index
 from pvio.media.orientation import Orientation
-from pvio.media.picture import Converter
+from pvio.media.picture import Converter, plane_view
 from pvio.media.pyav_reader import PyAVReader
 from pvio.media.read import open_reader, read_ranks, sample_pictures, sample_ranks
 
@@ -402,9 +403,49 @@ def size_change(tmp_path: Path, ffmpeg: Any) -> Path:
     return path
 
 
-def test_pictures_of_another_size_are_corrupt_rows(size_change: Path):
-    _, frames = frames_of(size_change)
-    assert [frame.status for frame in frames] == ["ok"] * 20 + ["corrupt"] * 20
+def test_pictures_of_another_size_are_scaled(size_change: Path):
+    index, frames = frames_of(size_change)
+    assert [frame.status for frame in frames] == ["ok"] * 40
+    assert (index.height, index.width) == (64, 96)
+    assert index.warning == "20 of 40 frames are 64×48 and are scaled to 96×64"
+
+
+@pytest.mark.parametrize(
+    "name", ["fields.ts", "fields.mkv", "field_lost.mp4", "field_lost.ts", "not_coded.mp4"]
+)
+def test_frames_are_the_same_wherever_reading_starts(name: str, tmp_path: Path, ffmpeg: Any):
+    case = next(case for case in rows.CASES if case.name == name)
+    case.make(ffmpeg, path := tmp_path / name)
+    index, whole = frames_of(path)
+    reader = open_reader(index)
+    for start in range(index.n_frames):
+        for frame, same in zip(reader.frames(start, index.n_frames), whole[start:], strict=True):
+            assert (frame.rank, frame.status) == (same.rank, same.status)
+            if same.picture is not None:
+                assert (plane_view(frame.picture, 0) == plane_view(same.picture, 0)).all()
+    reader.close()
+
+
+def test_what_is_not_coded_is_the_frame_before(tmp_path: Path, ffmpeg: Any):
+    case = next(case for case in rows.CASES if case.name == "not_coded.mp4")
+    case.make(ffmpeg, path := tmp_path / case.name)
+    with av.open(str(path)) as container:
+        shown = {frame.pts: plane_view(frame, 0) for frame in container.decode(video=0)}
+    index, frames = frames_of(path)
+    assert len(shown) < index.n_frames
+    for frame, pts in zip(frames, index.pts.tolist(), strict=True):
+        expected = shown[max(each for each in shown if each <= pts)]
+        assert (plane_view(frame.picture, 0) == expected).all()
+
+
+def test_a_single_picture_of_another_size_is_taken_for_damage(size_change: Path):
+    data = bytearray(size_change.read_bytes())
+    start = data.index(b"\xff\xc0\x00\x11\x08\x00\x40\x00\x60", len(data) // 3)
+    data[start + 6] = 0x38  # 56 lines in place of 64
+    size_change.write_bytes(data)
+    index, frames = frames_of(size_change)
+    assert [frame.status for frame in frames].count("corrupt") == 1
+    assert index.warning == "19 of 40 frames are 96×64 and are scaled to 64×48"
 
 
 @pytest.fixture

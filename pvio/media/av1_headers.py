@@ -1,0 +1,165 @@
+"""Packets of AV1: hidden frames, and the size of frames (AV1 specification, 5.3 to 5.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pvio.media.bits import BitReader
+from pvio.media.packet_kinds import Kind, PacketParser
+
+_SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
+_KEY, _SWITCH = 0, 3
+# Enough for what is read of the headers.
+_HEADER = 64
+
+
+class _Sequence(NamedTuple):
+    """What a sequence header says; `screen_content` and `integer_mv` as 0, 1 or 2 (told later)."""
+
+    size: tuple[int, int]
+    size_bits: tuple[int, int]
+    reduced: bool
+    equal_intervals: bool
+    time_bits: int
+    frame_id_bits: int
+    screen_content: int
+    integer_mv: int
+    order_hint_bits: int
+
+
+class Av1Parser(PacketParser):
+    """See `PacketParser`. A temporal unit is a frame when it shows one; it may show no more."""
+
+    def __init__(self, extradata: bytes = b""):
+        self._sequence: _Sequence | None = None
+        if extradata[:1] == b"\x81":  # AV1CodecConfigurationRecord
+            self._take_sequences(memoryview(extradata)[4:])
+        else:
+            self._take_sequences(memoryview(extradata))
+
+    def _take_sequences(self, data: memoryview) -> None:
+        for kind, unit in _units(data):
+            if kind == _SEQUENCE:
+                self._sequence = _read_sequence(BitReader(bytes(unit)))
+
+    def _read(self, packet: Any) -> Kind:
+        has_frame = False
+        for kind, unit in _units(memoryview(packet)):
+            if kind == _SEQUENCE:
+                self._sequence = _read_sequence(BitReader(bytes(unit)))
+            elif kind in (_FRAME_HEADER, _FRAME):
+                has_frame = True
+                if self._read_frame(BitReader(bytes(unit[:_HEADER]))):
+                    return Kind.FRAME
+        return Kind.HIDDEN if has_frame else Kind.FRAME
+
+    def _read_frame(self, bits: BitReader) -> bool:
+        """Take the size of a frame; whether it is shown."""
+        sequence = self._sequence
+        if sequence is None or sequence.reduced:
+            self.size = sequence and sequence.size
+            return sequence is not None or bits.flag() or bits.bits(3) & 1 == 1
+        if bits.flag():  # show_existing_frame; of its size nothing is known here
+            self.size = self.size or sequence.size
+            return True
+        kind, shown = bits.bits(2), bits.flag()
+        self.size = _frame_size(bits, kind, shown, sequence)
+        return shown
+
+
+def _frame_size(
+    bits: BitReader, kind: int, shown: bool, sequence: _Sequence
+) -> tuple[int, int] | None:
+    """Size of a frame; None where it takes more to know it."""
+    if shown and sequence.time_bits and not sequence.equal_intervals:
+        bits.skip(sequence.time_bits)
+    if not shown:
+        bits.skip(1)
+    if kind != _SWITCH and not (kind == _KEY and shown):
+        bits.skip(1)  # error_resilient_mode
+    bits.skip(1)
+    screen_content = bits.bits(1) if sequence.screen_content == 2 else sequence.screen_content
+    if screen_content and sequence.integer_mv == 2:
+        bits.skip(1)
+    bits.skip(sequence.frame_id_bits)
+    if kind != _SWITCH and not bits.flag():
+        return sequence.size
+    if kind != _KEY or not shown or sequence.time_bits:
+        return None
+    bits.skip(sequence.order_hint_bits)
+    width, height = (bits.bits(n) + 1 for n in sequence.size_bits)
+    return height, width
+
+
+def _units(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Type and payload of each OBU."""
+    at = 0
+    while at < len(data):
+        header = data[at]
+        at += 2 if header & 4 else 1
+        size = len(data) - at
+        if header & 2:
+            size = shift = 0
+            while True:
+                byte = data[at]
+                size |= (byte & 127) << shift
+                at, shift = at + 1, shift + 7
+                if byte < 128 or shift > 56:
+                    break
+        yield header >> 3 & 15, data[at : at + size]
+        at += size
+
+
+def _read_sequence(bits: BitReader) -> _Sequence:
+    bits.skip(4)  # profile, still_picture
+    reduced, equal_intervals, time_bits = bits.flag(), False, 0
+    if reduced:
+        bits.skip(5)
+    else:
+        delay_bits = 0
+        if bits.flag():  # timing_info
+            bits.skip(64)
+            equal_intervals = bits.flag()
+            if equal_intervals:
+                bits.exp_golomb()
+            if bits.flag():  # decoder_model_info
+                delay_bits = bits.bits(5) + 1
+                bits.skip(32 + 5)
+                time_bits = bits.bits(5) + 1
+        has_display_delay = bits.flag()
+        for _ in range(bits.bits(5) + 1):
+            bits.skip(12)
+            if bits.bits(5) > 7:
+                bits.skip(1)
+            if delay_bits and bits.flag():
+                bits.skip(2 * delay_bits + 1)
+            if has_display_delay and bits.flag():
+                bits.skip(4)
+    size_bits = (bits.bits(4) + 1, bits.bits(4) + 1)
+    width, height = (bits.bits(n) + 1 for n in size_bits)
+    frame_id_bits, screen_content, integer_mv, order_hint_bits = 0, 2, 2, 0
+    if not reduced:
+        if bits.flag():
+            frame_id_bits = bits.bits(4) + 2
+            frame_id_bits += bits.bits(3) + 1
+        bits.skip(3 + 4)
+        if has_order_hint := bits.flag():
+            bits.skip(2)
+        if not bits.flag():
+            screen_content = bits.bits(1)
+        if screen_content and not bits.flag():
+            integer_mv = bits.bits(1)
+        if has_order_hint:
+            order_hint_bits = bits.bits(3) + 1
+    return _Sequence(
+        (height, width),
+        size_bits,
+        reduced,
+        equal_intervals,
+        time_bits,
+        frame_id_bits,
+        screen_content,
+        integer_mv,
+        order_hint_bits,
+    )

@@ -1,0 +1,100 @@
+"""Of which size the frames of a video are, where that changes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from typing import Any, NamedTuple
+
+import av
+
+from pvio.media.complaints import listen
+from pvio.media.orientation import Orientation
+from pvio.media.packets import Packets
+
+# Sizes of a single frame each are taken for damage unless so many frames have one.
+_SHARE_OF_SINGLE = 0.05
+
+Size = tuple[int, int]
+
+
+class FrameSizes(NamedTuple):
+    """Sizes of the coded frames.
+
+    Attributes:
+        size: (height, width) that most frames have; the larger one of two that are as frequent.
+        pix_fmt: FFmpeg's name of the pixel format of such frames, "unknown" where it is not known.
+        others: the other sizes.
+        counts: how many frames have each of the other sizes.
+    """
+
+    size: Size
+    pix_fmt: str
+    others: tuple[Size, ...] = ()
+    counts: tuple[int, ...] = ()
+
+    def upright(self, orientation: Orientation) -> FrameSizes:
+        """The sizes as a viewer sees them."""
+        size, *others = (orientation.upright_size(*size) for size in (self.size, *self.others))
+        return self._replace(size=size, others=tuple(others))
+
+
+def frame_sizes(packets: Packets, stream: Any) -> FrameSizes:
+    """The sizes of a video's frames; one frame of each is decoded where there are several.
+
+    Sizes come from the headers of packets. One counts when several frames have it, and its first
+    keyframe gives a frame: a damaged header is no change of size.
+
+    Args:
+        packets: of the stream.
+        stream: a picture of which has been decoded, if any can be.
+    """
+    context = stream.codec_context
+    first = FrameSizes((context.height, context.width), context.pix_fmt or "unknown")
+    shown = packets.table["size"][~packets.table["discard"]]
+    counts = Counter(shown[shown >= 0].tolist())
+    if not counts or (len(counts) == 1 and context.height):
+        return first
+    n_single = sum(n for n in counts.values() if n == 1)
+    if len(counts) > 1 and n_single <= max(1, _SHARE_OF_SINGLE * len(shown)):
+        counts = Counter({number: n for number, n in counts.items() if n > 1})
+    decoded: Counter[Size] = Counter()
+    formats: dict[Size, str] = {}
+    for number, n in counts.items():
+        stated, packet = packets.sizes[number]
+        size, pix_fmt = _decoded_size(packet, context) if packet.is_keyframe else (stated, "")
+        if size is not None:
+            decoded[size] += n
+            formats.setdefault(size, pix_fmt or first.pix_fmt)
+    if not decoded:
+        return first
+    main = max(decoded, key=lambda size: (decoded[size], size[0] * size[1]))
+    others = tuple(size for size in decoded if size != main)
+    return FrameSizes(main, formats[main], others, tuple(decoded[size] for size in others))
+
+
+def words_of_sizes(sizes: FrameSizes, n_frames: int) -> str:
+    """What the user should know, where sizes differ; else "".
+
+    Args:
+        sizes: of the upright frames.
+        n_frames: of the video.
+    """
+    if not sizes.others:
+        return ""
+    listed = ", ".join(f"{width}×{height}" for height, width in sizes.others[:3])
+    listed += ", ..." if len(sizes.others) > 3 else ""
+    height, width = sizes.size
+    n = sum(sizes.counts)
+    return f"{n} of {n_frames} frames are {listed} and are scaled to {width}×{height}"
+
+
+def _decoded_size(packet: av.Packet, context: Any) -> tuple[Size | None, str]:
+    """Size and pixel format of the frame of a packet; None where it is damaged."""
+    decoder: Any = av.CodecContext.create(context.codec.name, "r")
+    decoder.extradata = context.extradata
+    decoder.thread_count = 1
+    with listen(), contextlib.suppress(av.error.FFmpegError):
+        if frames := [*decoder.decode(packet), *decoder.decode(None)]:
+            return (frames[0].height, frames[0].width), frames[0].format.name
+    return None, ""

@@ -1,0 +1,59 @@
+"""Packets of codecs whose every frame states its size: MJPEG, ProRes, PNG."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pvio.media.packet_kinds import Kind, PacketParser
+
+# Markers of JPEG that start a frame: SOF0 to SOF15 but DHT, JPG and DAC.
+_FRAME_STARTS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Most have their size in front of this.
+_HEADERS = 2048
+_WITHOUT_LENGTH = frozenset(range(0xD0, 0xD9)) | {0x01}
+
+
+class JpegParser(PacketParser):
+    """See `PacketParser`; ITU-T T.81, B.1. Fields of interlaced video state half the height."""
+
+    def _read(self, packet: Any) -> Kind:
+        view = memoryview(packet)
+        self.size = _jpeg_size(bytes(view[:_HEADERS])) or _jpeg_size(bytes(view))
+        return Kind.FRAME
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    at, end = 2, len(data) - 8
+    while at < end and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in _FRAME_STARTS:
+            return data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
+        if marker == 0xFF:
+            at += 1
+        else:
+            at += 2 if marker in _WITHOUT_LENGTH else 2 + (data[at + 2] << 8 | data[at + 3])
+    return None
+
+
+class ProresParser(PacketParser):
+    """See `PacketParser`; SMPTE RDD 36, 5.1."""
+
+    def _read(self, packet: Any) -> Kind:
+        data = memoryview(packet)
+        is_frame = bytes(data[4:8]) == b"icpf" and len(data) > 20
+        self.size = (_number(data, 18), _number(data, 16)) if is_frame else None
+        return Kind.FRAME
+
+
+class PngParser(PacketParser):
+    """See `PacketParser`; ISO/IEC 15948, 11.2.2."""
+
+    def _read(self, packet: Any) -> Kind:
+        data = memoryview(packet)
+        is_frame = bytes(data[12:16]) == b"IHDR" and len(data) > 24
+        self.size = (_number(data, 20, 4), _number(data, 16, 4)) if is_frame else None
+        return Kind.FRAME
+
+
+def _number(data: memoryview, at: int, n: int = 2) -> int:
+    return int.from_bytes(data[at : at + n], "big")

@@ -1,0 +1,133 @@
+"""Packets of VP8 and VP9: hidden frames, and the size of frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pvio.media.bits import BitReader
+from pvio.media.packet_kinds import Kind, PacketParser
+
+_VP8_START, _VP9_SYNC = b"\x9d\x01\x2a", 0x498342
+# Enough for what is read of a frame header of VP9.
+_VP9_HEADER = 24
+_VP9_RGB = 7
+_SUPERFRAME = 6
+# A frame marker, profile 0 to 2, no existing frame, inter, shown, not error resilient.
+_PLAIN_MASK, _PLAIN = 0xCF000000, 0x86000000
+
+
+class Vp8Parser(PacketParser):
+    """See `PacketParser`; RFC 6386, 9.1."""
+
+    def _read(self, packet: Any) -> Kind:
+        data = memoryview(packet)
+        if not data[0] & 1:
+            if bytes(data[3:6]) != _VP8_START:
+                return Kind.FRAME  # damaged
+            width, height = (int.from_bytes(data[at : at + 2], "little") for at in (6, 8))
+            self.size = (height & 0x3FFF, width & 0x3FFF)
+        return Kind.FRAME if data[0] & 0x10 else Kind.HIDDEN
+
+
+class Vp9Parser(PacketParser):
+    """See `PacketParser`; VP9 bitstream specification, 6.2 and Annex B (superframes)."""
+
+    def __init__(self, extradata: bytes = b""):
+        del extradata
+        self._slots: list[tuple[int, int] | None] = [None] * 8
+        self._is_uniform = False
+
+    def restart(self) -> None:
+        self._slots, self._is_uniform = [None] * 8, False
+
+    def _read(self, packet: Any) -> Kind:
+        data = memoryview(packet)
+        if data[-1] >> 5 != _SUPERFRAME and self._is_plain(data):
+            return Kind.FRAME
+        shown, size = False, self.size
+        for frame in _vp9_frames(data):
+            if self._read_frame(frame):
+                shown, size = True, self.size
+        self.size = size
+        return Kind.FRAME if shown else Kind.HIDDEN
+
+    def _is_plain(self, data: memoryview) -> bool:
+        """Whether a packet is a shown inter frame of the one size that all frames have so far."""
+        start = int.from_bytes(data[:4], "big")
+        has_size_of_reference = start & 2
+        return start & _PLAIN_MASK == _PLAIN and bool(has_size_of_reference) and self._is_uniform
+
+    def _read_frame(self, data: memoryview) -> bool:
+        """Take the size of a frame; whether it is shown."""
+        bits = BitReader(bytes(data[:_VP9_HEADER]))
+        if bits.bits(2) != 2:
+            return True
+        profile = bits.bits(1) | bits.bits(1) << 1
+        if profile == 3:
+            bits.skip(1)
+        if bits.flag():  # show_existing_frame
+            self.size = self._slots[bits.bits(3)]
+            return True
+        is_inter, shown, resilient = bits.flag(), bits.flag(), bits.flag()
+        refreshed = 0xFF
+        if not is_inter:
+            _read_sync(bits)
+            _skip_color(bits, profile)
+            self.size = _vp9_size(bits)
+        else:
+            intra_only = not shown and bits.flag()
+            if not resilient:
+                bits.skip(2)
+            if intra_only:
+                _read_sync(bits)
+                if profile > 0:
+                    _skip_color(bits, profile)
+                refreshed = bits.bits(8)
+                self.size = _vp9_size(bits)
+            else:
+                refreshed = bits.bits(8)
+                references = [bits.bits(4) >> 1 for _ in range(3)]
+                same = next((slot for slot in references if bits.flag()), None)
+                self.size = _vp9_size(bits) if same is None else self._slots[same]
+        for slot in range(8):
+            if refreshed >> slot & 1:
+                self._slots[slot] = self.size
+        self._is_uniform = all(slot == self.size for slot in self._slots)
+        return shown
+
+
+def _vp9_frames(data: memoryview) -> list[memoryview]:
+    """The frames of a superframe, or the one of any other packet."""
+    marker = data[-1]
+    n_frames, n_bytes = (marker & 7) + 1, (marker >> 3 & 3) + 1
+    length = 2 + n_frames * n_bytes
+    if marker >> 5 != _SUPERFRAME or len(data) < length or data[-length] != marker:
+        return [data]
+    frames, at = [], 0
+    for number in range(n_frames):
+        entry = len(data) - length + 1 + number * n_bytes
+        size = int.from_bytes(data[entry : entry + n_bytes], "little")
+        if size:
+            frames.append(data[at : at + size])
+        at += size
+    return frames
+
+
+def _read_sync(bits: BitReader) -> None:
+    if bits.bits(24) != _VP9_SYNC:
+        raise EOFError
+
+
+def _skip_color(bits: BitReader, profile: int) -> None:
+    if profile >= 2:
+        bits.skip(1)
+    is_rgb = bits.bits(3) == _VP9_RGB
+    if not is_rgb:
+        bits.skip(1)
+    if profile % 2:
+        bits.skip(1 if is_rgb else 3)
+
+
+def _vp9_size(bits: BitReader) -> tuple[int, int]:
+    width, height = bits.bits(16) + 1, bits.bits(16) + 1
+    return height, width
