@@ -54,6 +54,7 @@ class PyAVReader:
         self._container: Any = None
         self._decoder: Any = None
         self._length_size: int | None = None
+        self._other_codecs: frozenset[str] = frozenset()  # names, of the streams beside
         # Of AVI files: numbers of packets by their position; whether none was looked up so far.
         self._positions: dict[int, int] = {}
         self._is_first = True
@@ -173,7 +174,7 @@ class PyAVReader:
                 # Decoders hand the time of a packet on to its picture. This one tells which it is.
                 packet.pts = packet.dts = number if self._positions else n_shown
                 n_shown += not packet.is_discard
-            if not follows or tell_of_damage(messages):
+            if not follows or tell_of_damage(messages, self._other_codecs):
                 trust.interrupt()
                 count.doubt(packet)
             count.expect(packet, starts)
@@ -224,7 +225,8 @@ class PyAVReader:
         return clean_start(bytes(packet), self.index.codec, self._length_size) is not None
 
     def _is_damaged(self, packet: Any) -> bool:
-        return self._length_size is not None and is_damaged(bytes(packet), self._length_size)
+        size, codec = self._length_size, self.index.codec
+        return size is not None and is_damaged(bytes(packet), size, codec)
 
     def _open(self) -> Any:
         return open_container(self.index.location)
@@ -252,6 +254,7 @@ class PyAVReader:
                 self._decoder = self._decoder_for(stream)
                 self._decoder.thread_count = 1
                 self._decoder.options = _OPTIONS
+                self._other_codecs = _other_codecs(self._container, stream)
             stream = self._container.streams[self.index.stream_index]
         except (OSError, IndexError, av.error.FFmpegError) as error:
             raise UnreadableVideo(self.index.path, f"it could be read before: {error}") from error
@@ -262,6 +265,16 @@ class PyAVReader:
                 return self._seek(0)
             self._decoder.flush_buffers()
         return stream
+
+
+def _other_codecs(container: Any, stream: Any) -> frozenset[str]:
+    """Names of the codecs of a container's other streams, where the stream's own is none of them.
+
+    FFmpeg's parsers of these complain under such names while packets of the stream are read.
+    """
+    contexts = [each.codec_context for each in container.streams if each.index != stream.index]
+    names = {context.name for context in contexts if context is not None}
+    return frozenset(names - {stream.codec_context.name})
 
 
 class _Count:
