@@ -94,7 +94,7 @@ def luma_samples(frame: av.VideoFrame) -> np.ndarray | None:
     name, plane = frame.format.name, frame.planes[0]
     if name == _UYYVYY:
         groups = -(-frame.width // 4)
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height]
         pixels = rows[:, : 6 * groups].reshape(frame.height, groups, 6)[:, :, _UYYVYY_LUMA]
         return pixels.reshape(frame.height, -1)[:, : frame.width]
     layout = luma_layout(name)
@@ -150,8 +150,8 @@ def convertible(frame: av.VideoFrame) -> av.VideoFrame:
         return frame
     swapped = av.VideoFrame(frame.width, frame.height, name[:-2] + "le")
     source, target = frame.planes[0], swapped.planes[0]
-    rows = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)[: frame.height]
-    out = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)[: frame.height]
+    rows = np.frombuffer(memoryview(source), np.uint8).reshape(-1, source.line_size)[: frame.height]
+    out = np.frombuffer(memoryview(target), np.uint8).reshape(-1, target.line_size)[: frame.height]
     width = min(source.line_size, target.line_size) // size * size
     out[:, :width] = rows[:, :width].copy().view(f"u{size}").byteswap().view(np.uint8)
     swapped.color_range, swapped.colorspace = frame.color_range, frame.colorspace

@@ -17,6 +17,7 @@ from pvio.media.demux import demux
 from pvio.media.index import FrameIndex
 from pvio.media.nal import clean_start, is_damaged, length_size
 from pvio.media.packets import avi_positions
+from pvio.media.strict_decoder import StrictAv1Decoder, keeps_the_rule
 
 # Decoders to take instead of FFmpeg's own, by codec and pixel format. Its own one for VP9 decodes
 # damaged data to any picture without a word; libvpx, as fast, notices when the data end too soon.
@@ -187,6 +188,7 @@ class PyAVReader:
                 else:
                     raised = False
             damaged = packet.is_corrupt or self._is_damaged(packet)
+            damaged = damaged or getattr(self._decoder, "complained", False)
             complained = raised or damaged or tell_of_damage(messages)
             if complained:
                 trust.lose(packet)
@@ -251,9 +253,14 @@ class PyAVReader:
                     self._is_first = True
                 extradata = stream.codec_context.extradata
                 self._length_size = length_size(self.index.codec, extradata)
-                self._decoder = self._decoder_for(stream)
-                self._decoder.thread_count = 1
-                self._decoder.options = _OPTIONS
+                decoder = self._decoder_for(stream)
+                decoder.thread_count = 1
+                decoder.options = _OPTIONS
+                if decoder.name == "libdav1d" and keeps_the_rule(
+                    self.index.location, self.index.stream_index, _OPTIONS
+                ):
+                    decoder = StrictAv1Decoder(stream, _OPTIONS)
+                self._decoder = decoder
                 self._other_codecs = _other_codecs(self._container, stream)
             stream = self._container.streams[self.index.stream_index]
         except (OSError, IndexError, av.error.FFmpegError) as error:
