@@ -94,7 +94,9 @@ def luma_samples(frame: av.VideoFrame) -> np.ndarray | None:
     name, plane = frame.format.name, frame.planes[0]
     if name == _UYYVYY:
         groups = -(-frame.width // 4)
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+            : frame.height
+        ]
         pixels = rows[:, : 6 * groups].reshape(frame.height, groups, 6)[:, :, _UYYVYY_LUMA]
         return pixels.reshape(frame.height, -1)[:, : frame.width]
     layout = luma_layout(name)
