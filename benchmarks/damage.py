@@ -62,7 +62,9 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=60, help="damaged copies of each clip")
     parser.add_argument("--frames", type=int, default=24, help="of each clip")
     arguments = parser.parse_args()
-    print("| clip | altered | `missing` | `corrupt` | `suspect` | passed as `ok` | caught |", end="")
+    print(
+        "| clip | altered | `missing` | `corrupt` | `suspect` | passed as `ok` | caught |", end=""
+    )
     print(" sound, not `ok` | by kind of damage, caught |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in CODECS:
@@ -82,7 +84,7 @@ def row(name: str, folder: Path, n_copies: int, n_frames: int) -> str:
     target = clip.parent if is_folder else clip
     copy = broken.parent if is_folder else broken
     whole = pictures(target)
-    assert len(whole) == n_frames and all(status == "ok" for status, _ in whole.values()), name
+    assert [status for status, _ in whole.values()] == ["ok"] * n_frames, name
     counts: Counter[str] = Counter()
     for seed in range(n_copies):
         kind = KINDS[seed % len(KINDS)]
