@@ -121,6 +121,15 @@ def is_damaged(packet: bytes, size: int, codec: str = "") -> bool:
     return False
 
 
+def has_picture(packet: bytes, size: int, codec: str) -> bool:
+    """Whether a packet holds a slice of a picture, and not only what stands beside it."""
+    last = 5 if codec == "h264" else 31
+    kinds = (
+        unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63 for unit in _units(packet, size)
+    )
+    return any((kind > 0 or codec == "hevc") and kind <= last for kind in kinds)
+
+
 def _breaks_between(packet: bytes, codec: str) -> bool:
     """Whether forbidden bytes are in a unit that matters, of a packet with start codes."""
     for found in _FORBIDDEN_BETWEEN.finditer(packet):

@@ -15,7 +15,7 @@ from pvio.media.container import open_container
 from pvio.media.decoded import Decoded, Status
 from pvio.media.demux import demux
 from pvio.media.index import FrameIndex
-from pvio.media.nal import clean_start, is_damaged, length_size
+from pvio.media.nal import clean_start, has_picture, is_damaged, length_size
 from pvio.media.packets import avi_positions
 from pvio.media.strict_decoder import StrictAv1Decoder, keeps_the_rule
 
@@ -190,6 +190,8 @@ class PyAVReader:
             damaged = packet.is_corrupt or self._is_damaged(packet)
             damaged = damaged or getattr(self._decoder, "complained", False)
             complained = raised or damaged or tell_of_damage(messages)
+            # A slice whose kind is damaged looks like side information.
+            complained = complained or (bool(messages) and not self._has_picture(packet))
             if complained:
                 trust.lose(packet)
                 count.doubt(packet)
@@ -229,6 +231,10 @@ class PyAVReader:
     def _is_damaged(self, packet: Any) -> bool:
         size, codec = self._length_size, self.index.codec
         return size is not None and is_damaged(bytes(packet), size, codec)
+
+    def _has_picture(self, packet: Any) -> bool:
+        size, codec = self._length_size, self.index.codec
+        return size is None or not packet.size or has_picture(bytes(packet), size, codec)
 
     def _open(self) -> Any:
         return open_container(self.index.location)
