@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import zlib
+from pathlib import Path
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ANCILLARY = 0x20  # of a chunk's first letter: set where a decoder can do without the chunk
+
+
+def sound_part(path: str | os.PathLike[str]) -> bytes | None:
+    """A PNG file without its broken extras; None when it is no PNG file, or has none."""
+    with Path(path).open("rb") as file:
+        start = file.read(len(_SIGNATURE))
+        if start != _SIGNATURE:
+            return None
+        data = start + file.read()
+    kept = without_broken_extras(data)
+    return kept if len(kept) < len(data) else None
 
 
 def without_broken_extras(data: bytes) -> bytes:
