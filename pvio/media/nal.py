@@ -123,11 +123,11 @@ def is_damaged(packet: bytes, size: int, codec: str = "") -> bool:
 
 def has_picture(packet: bytes, size: int, codec: str) -> bool:
     """Whether a packet holds a slice of a picture, and not only what stands beside it."""
-    last = 5 if codec == "h264" else 31
-    kinds = (
-        unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63 for unit in _units(packet, size)
-    )
-    return any((kind > 0 or codec == "hevc") and kind <= last for kind in kinds)
+    # What stands in front of a start code of 4 bytes is a unit of one zero here.
+    headers = [unit[0] for unit in _units(packet, size) if len(unit) > 1]
+    if codec == "h264":
+        return any(1 <= header & 31 <= 5 for header in headers)
+    return any(header >> 1 & 63 < 32 for header in headers)
 
 
 def _breaks_between(packet: bytes, codec: str) -> bool:
