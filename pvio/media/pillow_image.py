@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from pvio.errors import UnreadableVideo
 from pvio.media.orientation import Orientation, of_exif
@@ -134,7 +134,7 @@ class PillowImage:
             return tuple(duration or _DEFAULT_DURATION for duration in durations[:most])
 
 
-def _opened(path: str | os.PathLike[str]) -> Image.Image:
+def _opened(path: str | os.PathLike[str]) -> ImageFile.ImageFile:
     """An image, also a PNG whose text or EXIF is damaged, which Pillow does not identify."""
     try:
         return Image.open(path, formats=_FORMATS)
