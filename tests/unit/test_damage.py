@@ -150,7 +150,7 @@ def test_few_sound_pictures_are_distrusted(counts: Any, codec: str):
     count = counts(codec)
     distrusted = count["sound"] - count["sound ok"]
     # Less than the damage spoils: a complaint condemns the rest of a group of pictures.
-    assert distrusted <= 0.1 * count["sound"]
+    assert distrusted <= 0.12 * count["sound"]
 
 
 def test_behind_a_lost_chunk_of_an_avi_no_frame_comes_too_early(tmp_path: Path, ffmpeg: Any):
