@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import av.logging
 
@@ -13,6 +14,40 @@ Message = tuple[int, str, str]
 
 # How decoders begin what they say, below the level of errors, about damage they hide.
 _SMOOTHED_OVER = ("concealing ", "Skipping invalid ", "Failed to parse ")
+
+# Errors about what stands beside the picture data, by component, as FFmpeg 8 words them. The
+# picture is the same without it. Anything that is not listed counts as damage of the picture.
+_SIDE_INFORMATION = {
+    # h264_sei.c, h264_picture.c, h264_slice.c: supplemental enhancement information (SEI);
+    # h264_ps.c: the rate in the video usability information (VUI).
+    "h264": (
+        r"SEI type \d+ |non-existing SPS \d+ referenced in buffering period|Picture timing SEI |"
+        r"recovery_frame_cnt \d+ is out of range|Error processing (the|a) picture timing SEI|"
+        r"time_scale/num_units_in_tick invalid|Truncated VUI |Overread VUI "
+    ),
+    # hevc/sei.c, dovi_rpudec.c; hevc/ps.c: the video parameter set, which no decoder of one layer
+    # needs, and the VUI.
+    "hevc": (
+        r"SEI type \d+ |num_sps_ids_minus1 \d+ invalid|active_parameter_set_id \d+ invalid|"
+        r"Error parsing DOVI |RPU |Overread VPS |VPS |vps_|Ignoring (unsupported )?VPS|PTL inf|"
+        r"too many layer_id_included_flags|Strange VUI |Overread in VUI|"
+        r"Invalid default display window|"
+        # Of the units that FFmpeg leaves out: those that hold no picture and no set for one.
+        r"Skipping invalid undecodable NALU: (32|3[5-9]|[45]\d|6[0-3])\b"
+    ),
+    # mjpegdec.c: application segments, ICC profiles; exif.c.
+    "mjpeg": (
+        r"app: invalid len|unable to decode APP fields|mjpeg: error, decode_app parser read over|"
+        r".*\bEXIF\b|.*\bIFD\b|.*\bICC\b"
+    ),
+    # pngdec.c, webp.c: text and EXIF beside the picture.
+    "png": r".*\bEXIF\b|.*\bIFD\b|.*\bICC\b|Broken \w+ chunk",
+    "webp": r".*\bEXIF\b|.*\bIFD\b|.*\bICC",
+    # dav1d: metadata, and units of kinds to come.
+    "libdav1d": r"Malformed ITU-T T.35|Malformed Metadata OBU|Unknown (Metadata )?OBU type",
+}
+_HARMLESS = {name: re.compile(pattern) for name, pattern in _SIDE_INFORMATION.items()}
+_HARMLESS |= {"apng": _HARMLESS["png"], "libwebp": _HARMLESS["webp"]}
 
 
 _lock = threading.Lock()
@@ -61,8 +96,22 @@ def _end() -> None:
             logging.getLogger("libav").setLevel(of_logger)
 
 
-def tell_of_damage(messages: Iterable[Message]) -> bool:
-    """Whether one is an error, or tells of damage that the decoder smoothed over."""
+def tell_of_damage(messages: Iterable[Message], others: Collection[str] = ()) -> bool:
+    """Whether one is an error, or tells of damage that the decoder smoothed over.
+
+    Args:
+        messages: of one step.
+        others: components whose complaints concern other streams, such as the codecs of sound.
+    """
     return any(
-        level <= av.logging.ERROR or text.startswith(_SMOOTHED_OVER) for level, _, text in messages
+        (level <= av.logging.ERROR or text.startswith(_SMOOTHED_OVER))
+        and component not in others
+        and not is_side_information(component, text)
+        for level, component, text in messages
     )
+
+
+def is_side_information(component: str, text: str) -> bool:
+    """Whether a complaint is about side information, such as times, captions and EXIF."""
+    pattern = _HARMLESS.get(component)
+    return pattern is not None and pattern.match(text) is not None

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import av.logging
 
-from pvio.media.complaints import Message
+from pvio.media.complaints import Message, is_side_information
 
 
 def container_damage(path: str, form: str, messages: list[Message], n_incomplete: int) -> str:
@@ -32,7 +32,9 @@ def container_damage(path: str, form: str, messages: list[Message], n_incomplete
     said = [
         " ".join(text.split())
         for level, component, text in messages
-        if level <= av.logging.ERROR and component == form
+        if level <= av.logging.ERROR
+        and component == form
+        and not is_side_information(component, text)
     ]
     if said:
         more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""

@@ -10,9 +10,10 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from pvio.errors import UnreadableVideo
 from pvio.image_names import image_files
-from pvio.media.decoded import Decoded
+from pvio.media.decoded import Decoded, Status
 from pvio.media.images import ImageFile, open_image, to_frame
 from pvio.media.index import FrameIndex
+from pvio.media.jpeg_damage import jpeg_damage
 
 # ValueError and FFmpeg's: not every array can be a frame, or be scaled.
 _UNREADABLE = (UnreadableVideo, OSError, ValueError, av.error.FFmpegError)
@@ -68,10 +69,15 @@ class ImageReader:
         frame = self._frame(rank)
         size = (frame.height, frame.width)
         if size == (self.index.height, self.index.width):
-            return Decoded(rank, "ok", frame)
+            return Decoded(rank, self._status(rank), frame)
         if size in self.index.other_sizes:
-            return Decoded(rank, "ok", self._scaled(frame))
+            return Decoded(rank, self._status(rank), self._scaled(frame))
         return Decoded(rank, "corrupt", frame)
+
+    def _status(self, rank: int) -> Status:
+        """Whether an image that could be read is to be trusted."""
+        number = int(np.searchsorted(self._ends, rank, side="right"))
+        return "suspect" if jpeg_damage(self._files[number]) else "ok"
 
     def _frame(self, rank: int) -> av.VideoFrame:
         number = int(np.searchsorted(self._ends, rank, side="right"))

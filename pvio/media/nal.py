@@ -23,6 +23,9 @@ _FORBIDDEN_BETWEEN = re.compile(rb"\x00\x00(\x02|\x00+[^\x00\x01])")
 _START_CODE = re.compile(rb"\x00\x00\x01")
 _IDR, _SEI, _RECOVERY_POINT = 5, 6, 6
 _START = re.compile(rb"\x00{2,}\x01")
+# Kinds of units that hold slices, sequence or picture parameter sets (table 7-1 of both standards).
+_H264_PICTURE = frozenset((1, 2, 3, 4, 5, 7, 8))
+_HEVC_PICTURE = frozenset((*range(32), 33, 34))
 
 
 def length_size(codec: str, extradata: bytes | None) -> int | None:
@@ -94,23 +97,52 @@ def _recovers_at_once(sei: bytes) -> bool:
     return False
 
 
-def is_damaged(packet: bytes, size: int) -> bool:
+def is_damaged(packet: bytes, size: int, codec: str = "") -> bool:
     """Whether a packet of units cannot be what an encoder wrote.
 
     Args:
         packet: one picture.
         size: bytes of the lengths in front of the units, see `length_size`.
+        codec: FFmpeg's name. With it only those units are looked into that hold the picture, or
+            sets of parameters for it: what a camera writes beside them may break the rules.
     """
     if size == 0:
-        return bool(packet) and (
-            not _START.match(packet) or _FORBIDDEN_BETWEEN.search(packet) is not None
-        )
+        return bool(packet) and (not _START.match(packet) or _breaks_between(packet, codec))
     at = 0
     while at < len(packet):
         start = at + size
         at = start + int.from_bytes(packet[at:start], "big")
         # A unit has a byte at least. One or two zero bytes behind it, as some writers leave them,
         # do no harm.
-        if not start < at <= len(packet) or _FORBIDDEN.search(packet[start:at]):
+        if not start < at <= len(packet):
+            return True
+        if _FORBIDDEN.search(packet[start:at]) and _matters(packet[start], codec):
             return True
     return False
+
+
+def has_picture(packet: bytes, size: int, codec: str) -> bool:
+    """Whether a packet holds a slice of a picture, and not only what stands beside it."""
+    # What stands in front of a start code of 4 bytes is a unit of one zero here.
+    headers = [unit[0] for unit in _units(packet, size) if len(unit) > 1]
+    if codec == "h264":
+        return any(1 <= header & 31 <= 5 for header in headers)
+    return any(header >> 1 & 63 < 32 for header in headers)
+
+
+def _breaks_between(packet: bytes, codec: str) -> bool:
+    """Whether forbidden bytes are in a unit that matters, of a packet with start codes."""
+    for found in _FORBIDDEN_BETWEEN.finditer(packet):
+        start = packet.rfind(b"\0\0\1", 0, found.start() + 1) + 3
+        if start >= len(packet) or _matters(packet[start], codec):
+            return True
+    return False
+
+
+def _matters(header: int, codec: str) -> bool:
+    """Whether a unit with this first byte holds a part of the picture, or parameters for it."""
+    if codec == "h264":
+        return (header & 31) in _H264_PICTURE
+    if codec == "hevc":
+        return (header >> 1 & 63) in _HEVC_PICTURE
+    return True

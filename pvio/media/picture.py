@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -13,11 +12,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from pvio.media.orientation import Orientation
-
-# Formats whose first plane holds the luma samples as they are, least significant byte first.
-_LUMA_FIRST = re.compile(r"^(yuva?j?4\d\dp(\d+le)?|gray(\d+le)?|nv(12|16|21|24|61|42)|p01[026]le)$")
-# Of these, the ones that keep their samples in the high bits of 16.
-_HIGH_BITS = re.compile(r"^p01[026]le$")
+from pvio.media.pixel_layout import convertible, luma_bytes
 
 # Formats that swscale converts to planar RGB as fast as, and bit by bit as, to interleaved RGB.
 _PLANAR_RGB_FROM = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p")
@@ -51,7 +46,7 @@ class Converter:
 
     RGB conversion follows the frame's tagged matrix and range (bt601 where untagged, FFmpeg's
     own default). Grey is the luma samples as coded, in the range as coded; of more than 8 bits
-    the high 8 are kept; for sources that have no luma plane it is FFmpeg's grey of the RGB.
+    the high 8 are kept; for sources without luma samples it is FFmpeg's grey of the RGB.
 
     Args:
         channels: "rgb" or "gray".
@@ -129,6 +124,7 @@ class Converter:
         if frame.format.name == "nv12":
             # What GPUs hand over. swscale rounds it otherwise than the same samples in planes.
             frame = self._to_planes.reformat(frame, format="yuv420p", threads=1)
+        frame = convertible(frame)
         height, width = self._coded
         shrinks = height * width < frame.height * frame.width
         same = (frame.height, frame.width) == (height, width)
@@ -138,13 +134,10 @@ class Converter:
         return self._to_format.reformat(frame, width, height, form, interpolation=method, threads=1)
 
     def _luma(self, frame: av.VideoFrame) -> np.ndarray:
-        if not _LUMA_FIRST.match(frame.format.name):
-            frame = self._to_format.reformat(frame, format="gray", threads=1)
-        luma = plane_view(frame, 0)
-        if luma.dtype != np.uint8:
-            is_high = _HIGH_BITS.match(frame.format.name)
-            depth = 16 if is_high else frame.format.components[0].bits
-            luma = (luma >> (depth - 8)).astype(np.uint8)
+        luma = luma_bytes(frame)
+        if luma is None:
+            gray = self._to_format.reformat(convertible(frame), format="gray", threads=1)
+            luma = plane_view(gray, 0)
         return self._resized(luma, self._coded, "gray")
 
     def _resized(self, pixels: np.ndarray, size: tuple[int, int], form: str) -> np.ndarray:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from pvio.errors import UnreadableVideo
 from pvio.media.orientation import Orientation, of_exif
+from pvio.media.png_chunks import sound_part
 
 # An image of more pixels is refused: a file of a few kB could take all memory. Pillow's own limit,
 # which is only a warning there.
@@ -55,7 +57,7 @@ class PillowImage:
         self._path = path
         self._first = 0
         with self._named_errors():
-            self._image = Image.open(path, formats=_FORMATS)
+            self._image = _opened(path)
         with contextlib.ExitStack() as stack:
             stack.callback(self._image.close)
             self._describe()
@@ -130,6 +132,16 @@ class PillowImage:
             most = os.fstat(file.fileno()).st_size // _LEAST_PAGE
             durations = _DURATIONS[str(self._image.format)](file)
             return tuple(duration or _DEFAULT_DURATION for duration in durations[:most])
+
+
+def _opened(path: str | os.PathLike[str]) -> ImageFile.ImageFile:
+    """An image, also a PNG whose text or EXIF is damaged, which Pillow does not identify."""
+    try:
+        return Image.open(path, formats=_FORMATS)
+    except Image.UnidentifiedImageError:
+        if (data := sound_part(path)) is None:
+            raise
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
 
 
 def is_readable_size(height: int, width: int) -> bool:

@@ -21,11 +21,11 @@ from pvio.media.output_format import (
     is_gray,
     is_rgb,
 )
-from pvio.media.picture import plane_view, plane_views
+from pvio.media.picture import plane_views
+from pvio.media.pixel_layout import convertible, luma_samples
 
 # Planar YUV whose samples a planar format of the same layout and depth takes as they are.
 _PLANAR = re.compile(r"^yuv[aj]?(4\d\dp(?:\d+le)?)$")
-_GRAY = re.compile(r"^gray(\d+le)?$")
 _SMPTE170M = 6  # the same matrix as BT601, for other television
 
 
@@ -62,14 +62,17 @@ class PlanarConverter:
         """
         if isinstance(frame, list):
             return frame
+        frame = convertible(frame)
         name = frame.format.name
         if (frame.height, frame.width) != self._size:
             frame = self._scaled(frame)
-        if _GRAY.match(name) and _is_full(frame) == self._output.full_range:
-            luma = self._orientation.apply(plane_view(frame, 0))
-            planes = empty_planes(self._output)
-            planes[0] = _with_depth(luma, bit_depth(name), self._output)
-            return planes
+        if is_gray(name) and _is_full(frame) == self._output.full_range:
+            luma = luma_samples(frame)
+            if luma is not None:
+                planes = empty_planes(self._output)
+                upright = self._orientation.apply(luma)
+                planes[0] = _with_depth(upright, bit_depth(name), self._output)
+                return planes
         planar = _PLANAR.match(name)
         if (
             self._foreign
@@ -184,6 +187,8 @@ def _matrix(output: OutputFormat) -> int:
 
 def _with_depth(luma: np.ndarray, depth: int, output: OutputFormat) -> np.ndarray:
     """Luma of `depth` bits in those of the output."""
+    if depth > 16:
+        luma, depth = (luma >> (depth - 16)).astype(np.uint16), 16
     change = output.bit_depth - depth
     if change == 0:
         return luma

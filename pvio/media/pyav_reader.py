@@ -15,10 +15,11 @@ from pvio.media.container import open_container
 from pvio.media.decoded import Decoded, Status
 from pvio.media.demux import demux
 from pvio.media.index import FrameIndex
-from pvio.media.nal import clean_start, is_damaged, length_size
+from pvio.media.nal import clean_start, has_picture, is_damaged, length_size
 from pvio.media.packet_kinds import Kind, PacketParser
 from pvio.media.packet_parsers import parser_for
 from pvio.media.packets import avi_positions
+from pvio.media.strict_decoder import StrictAv1Decoder, keeps_the_rule
 
 # Decoders to take instead of FFmpeg's own, by codec and pixel format. Its own one for VP9 decodes
 # damaged data to any picture without a word; libvpx, as fast, notices when the data end too soon.
@@ -57,6 +58,7 @@ class PyAVReader:
         self._container: Any = None
         self._decoder: Any = None
         self._length_size: int | None = None
+        self._other_codecs: frozenset[str] = frozenset()  # names, of the streams beside
         # Of AVI files: numbers of packets by their position; whether none was looked up so far.
         self._positions: dict[int, int] = {}
         self._is_first = True
@@ -209,7 +211,7 @@ class PyAVReader:
             elif kind is Kind.FRAME:
                 frame_pts = packet.pts
             self._repeats.take(packet, kind, self._parser)
-            if not follows or tell_of_damage(messages):
+            if not follows or tell_of_damage(messages, self._other_codecs):
                 trust.interrupt()
                 count.doubt(packet)
             count.expect(packet, starts)
@@ -228,7 +230,10 @@ class PyAVReader:
                 else:
                     raised = False
             damaged = packet.is_corrupt or self._is_damaged(packet)
+            damaged = damaged or getattr(self._decoder, "complained", False)
             complained = raised or damaged or tell_of_damage(messages)
+            # A slice whose kind is damaged looks like side information.
+            complained = complained or (bool(messages) and not self._has_picture(packet))
             if complained:
                 trust.lose(packet)
                 count.doubt(packet)
@@ -266,7 +271,12 @@ class PyAVReader:
         return clean_start(bytes(packet), self.index.codec, self._length_size) is not None
 
     def _is_damaged(self, packet: Any) -> bool:
-        return self._length_size is not None and is_damaged(bytes(packet), self._length_size)
+        size, codec = self._length_size, self.index.codec
+        return size is not None and is_damaged(bytes(packet), size, codec)
+
+    def _has_picture(self, packet: Any) -> bool:
+        size, codec = self._length_size, self.index.codec
+        return size is None or not packet.size or has_picture(bytes(packet), size, codec)
 
     def _open(self) -> Any:
         return open_container(self.index.location)
@@ -300,9 +310,15 @@ class PyAVReader:
                 extradata = stream.codec_context.extradata
                 self._length_size = length_size(self.index.codec, extradata)
                 self._parser = parser_for(self.index.codec, extradata)
-                self._decoder = self._decoder_for(stream)
-                self._decoder.thread_count = 1
-                self._decoder.options = _OPTIONS
+                decoder = self._decoder_for(stream)
+                decoder.thread_count = 1
+                decoder.options = _OPTIONS
+                if decoder.name == "libdav1d" and keeps_the_rule(
+                    self.index.location, self.index.stream_index, _OPTIONS
+                ):
+                    decoder = StrictAv1Decoder(stream, _OPTIONS)
+                self._decoder = decoder
+                self._other_codecs = _other_codecs(self._container, stream)
             stream = self._container.streams[self.index.stream_index]
         except (OSError, IndexError, av.error.FFmpegError) as error:
             raise UnreadableVideo(self.index.path, f"it could be read before: {error}") from error
@@ -315,6 +331,16 @@ class PyAVReader:
             if self._parser:
                 self._parser.restart()
         return stream
+
+
+def _other_codecs(container: Any, stream: Any) -> frozenset[str]:
+    """Names of the codecs of a container's other streams, where the stream's own is none of them.
+
+    FFmpeg's parsers of these complain under such names while packets of the stream are read.
+    """
+    contexts = [each.codec_context for each in container.streams if each.index != stream.index]
+    names = {context.name for context in contexts if context is not None}
+    return frozenset(names - {stream.codec_context.name})
 
 
 class _Repeats:

@@ -30,7 +30,7 @@ VP9 = ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", *GOP]
 CODECS: dict[str, tuple[str, list[str], int, float | None]] = {
     "H.264": (".mp4", ["-c:v", "libx264", *GOP, "-bf", "2"], 68, 0.9),
     "VP9": (".mp4", VP9, 68, 0.9),
-    "AV1": (".mp4", ["-c:v", "libsvtav1", "-preset", "12", "-g", "25"], 68, 0.9),
+    "AV1": (".mp4", ["-c:v", "libsvtav1", "-preset", "12", "-g", "25"], 68, 0.95),
     "VP9 in WebM": (".webm", VP9, 16, 0.9),
     "HEVC with picture hashes": (".mp4", [*HEVC, "log-level=error:pools=1:hash=1"], 16, 0.9),
     "FFV1": (".mkv", ["-c:v", "ffv1", "-g", "1"], 16, 0.9),
@@ -150,7 +150,7 @@ def test_few_sound_pictures_are_distrusted(counts: Any, codec: str):
     count = counts(codec)
     distrusted = count["sound"] - count["sound ok"]
     # Less than the damage spoils: a complaint condemns the rest of a group of pictures.
-    assert distrusted <= 0.1 * count["sound"]
+    assert distrusted <= 0.12 * count["sound"]
 
 
 def test_behind_a_lost_chunk_of_an_avi_no_frame_comes_too_early(tmp_path: Path, ffmpeg: Any):

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
-from pvio.media.nal import is_damaged, length_size
+from pvio.media.nal import has_picture, is_damaged, length_size
 
 Clip = Callable[[str], Path]
 
@@ -53,3 +53,19 @@ def test_other_codecs_and_start_codes_have_no_lengths():
     assert length_size("h264", b"\x00\x00\x00\x01\x67") == 0
     assert length_size("h264", None) == 0
     assert length_size("h264", b"\x01\x64\x00\x1f\xfd") == 2
+
+
+def test_a_packet_of_side_information_alone_has_no_picture():
+    sei, slice_ = b"\0\0\0\1\x06\x05\x01A\x80", b"\0\0\0\1\x41\x9a\x80"
+    assert has_picture(sei + slice_, 0, "h264")
+    assert not has_picture(sei, 0, "h264")
+    assert has_picture(b"\0\0\0\1\x02\x01\xd0", 0, "hevc")
+    assert not has_picture(b"\0\0\0\1\x4e\x01\x05\x80", 0, "hevc")
+
+
+def test_only_units_that_matter_are_looked_into():
+    broken_sei = b"\x06\x05" + bytes(4) + b"\x80"
+    slice_ = b"\x41\x9a\x80"
+    packet = b"".join(len(unit).to_bytes(4, "big") + unit for unit in (broken_sei, slice_))
+    assert not is_damaged(packet, 4, "h264")
+    assert is_damaged(packet.replace(broken_sei, b"\x41" + broken_sei[1:]), 4, "h264")
