@@ -46,11 +46,13 @@ class StrictAv1Decoder:
         return self._lenient is not None
 
     def decode(self, packet: Any) -> list[av.VideoFrame]:
-        """Frames that a packet completes.
+        """Frames that a packet completes; all that are left for None.
 
         Raises:
             av.error.FFmpegError: when it cannot be decoded without the check either.
         """
+        if packet is None:
+            return list((self._lenient or self._strict).decode(None))
         if packet.is_keyframe and packet.size:
             self._begin()
         if self._lenient is not None:
