@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+from collections.abc import Iterator
 
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "MemoryError")
 
@@ -60,6 +63,10 @@ class NoSpaceLeft(PvioError):
     """A disk or a quota is full."""
 
 
+class NotWritable(PvioError, PermissionError):
+    """A folder that pvio has to write to is read-only."""
+
+
 class FailedSegments(PvioError):
     """Some segments of a job failed; all others of the job are done."""
 
@@ -74,14 +81,44 @@ def no_space(error: BaseException | None) -> str:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f" for {error.filename}" if error.filename else ""
+            where = f" for {os.fspath(error.filename)!r}" if error.filename else ""
             return (
-                f"no space is left{where} ({error.strerror}). Free some, or move the folder of "
-                "`cache` to a larger disk and set it so; then run the same command again: what is "
-                "finished is kept"
+                f"no space is left{where} ({error.strerror}). Free some there, or take a larger "
+                "disk: `cache` may be set to any folder, and `results` be a link to one; then run "
+                "the same command again: what is finished is kept"
             )
         error = error.__cause__ or error.__context__
     return ""
+
+
+@contextlib.contextmanager
+def on_disk_of(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Let errors of a full or read-only disk name the folder that the block writes to.
+
+    Raises:
+        NotWritable: when the folder is read-only.
+        OSError: when the disk is full; `no_space` knows the folder then.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            # Another error, since those of PyAV cannot be told a file.
+            raise OSError(error.errno, error.strerror, os.fspath(folder)) from error
+        if error.errno == errno.EROFS or (
+            error.errno in (errno.EACCES, errno.EPERM)
+            and (error.filename is None or _is_below(error.filename, folder))
+        ):
+            raise NotWritable(
+                f"{os.fspath(folder)!r} cannot be written to ({error.strerror}). Make it writable "
+                "for this user, or take another folder"
+            ) from error
+        raise
+
+
+def _is_below(path: object, folder: str | os.PathLike[str]) -> bool:
+    above = os.path.join(os.path.abspath(folder), "")
+    return f"{os.path.abspath(os.fsdecode(path))}/".startswith(above)  # type: ignore[arg-type]
 
 
 def memory_advice(text: str) -> str:

@@ -83,18 +83,6 @@ def asks_for_images(entry: str) -> bool:
     return has_pattern and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def expand_images(entry: str) -> list[tuple[str, bool]]:
-    """The videos that a pattern of images means, see `asks_for_images` and `videos_of_folder`.
-
-    Raises:
-        CollectionError: when a folder that is named, or found, cannot be listed.
-    """
-    above, name = os.path.split(entry)
-    is_pattern = glob.has_magic(above) and not os.path.isdir(above)  # it may have brackets itself
-    folders = glob.glob(above, recursive=True) if is_pattern else [above]
-    return [found for folder in sorted(folders) for found in videos_of_folder(folder, name)]
-
-
 def videos_of_folder(folder: str, pattern: str) -> list[tuple[str, bool]]:
     """The videos that a pattern of image names means in a folder.
 

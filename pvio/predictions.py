@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from pvio.errors import ModelError
 from pvio.media.index import FrameIndex
+from pvio.text import json_text
 
 METADATA_KEY = b"pvio"
 SHAPE_KEY = b"shape"
@@ -45,7 +46,8 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
     Raises:
         FileNotFoundError: when there is no such file.
     """
-    table = pq.read_table(path, partitioning=None)
+    with open(path, "rb") as file:  # pyarrow takes no path that is no UTF-8
+        table = pq.read_table(file, partitioning=None)
     result = Predictions({name: column_array(table, name) for name in table.column_names})
     result.metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     return result
@@ -176,7 +178,7 @@ def deserialize(payload: bytes) -> pa.Table:
 def merge(tables: list[pa.Table], metadata: dict[str, Any]) -> pa.Table:
     """Segments in the order of their frames as one table; absent columns are null."""
     whole = pa.concat_tables(tables, promote_options="default")
-    text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
+    text = json_text(metadata, sort_keys=True)
     return whole.combine_chunks().replace_schema_metadata({METADATA_KEY: text.encode()})
 
 

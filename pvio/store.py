@@ -9,6 +9,7 @@ that a file with an entry's name is always whole, also when many jobs write the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import io
@@ -25,7 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
-from pvio.errors import StoreError
+from pvio.errors import StoreError, on_disk_of
+from pvio.text import json_text
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -148,6 +150,17 @@ class Store:
             file.seek(0, io.SEEK_END)
             file.write(_footer(info, digest))
 
+    def prepare(self) -> None:
+        """Make the folder and see whether it can be written to, before work is lost.
+
+        Raises:
+            NotWritable: when it cannot.
+        """
+        with on_disk_of(self.root):
+            self.temporaries.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.temporaries, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
     @property
     def temporaries(self) -> Path:
         """Folder of what is being written."""
@@ -207,17 +220,23 @@ def replacing(
     Args:
         final: path of the file.
         folder: of the temporary file, on the same file system; that of `final` when None.
+
+    Raises:
+        NotWritable: when one of the folders is read-only.
     """
     final = Path(final)
     folder = final.parent if folder is None else Path(folder)
     for each in {final.parent, folder}:
         if not each.is_dir():  # a server need not be asked to make what its client knows of
-            each.mkdir(parents=True, exist_ok=True)
+            with on_disk_of(each.parent):
+                each.mkdir(parents=True, exist_ok=True)
     # The ending stays last: encoders choose the container by it.
     temporary = folder / f"{temporary_name()}{final.suffix}"
     try:
-        yield temporary
-        os.replace(temporary, final)
+        with on_disk_of(folder):
+            yield temporary
+        with on_disk_of(final.parent):
+            os.replace(temporary, final)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -291,11 +310,17 @@ def _is_old(entry: os.DirEntry[str]) -> bool:
 
 
 def write_text(final: str | os.PathLike[str], text: str) -> None:
-    """Write a text file so that it appears whole or not at all."""
+    """Write a text file so that it appears whole or not at all.
+
+    In UTF-8; of a character that is none, as in a name of other bytes, its escape is written.
+    """
     with replacing(final) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(final: str | os.PathLike[str], data: Any) -> None:
-    """Write JSON so that it appears whole or not at all; dataclasses become objects."""
-    write_text(final, json.dumps(data, ensure_ascii=False, default=vars) + "\n")
+    """Write JSON so that it appears whole or not at all; dataclasses become objects.
+
+    Names that are no UTF-8 (`os.fsdecode`) are read again as they are.
+    """
+    write_text(final, json_text(data, default=vars) + "\n")

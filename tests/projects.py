@@ -13,6 +13,8 @@ from typing import Any
 
 import imageio_ffmpeg
 
+from pvio.summary import read_summary
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 BRIGHTNESS = """
@@ -118,10 +120,7 @@ class Project:
 
     def summary(self) -> dict[str, dict[str, str]]:
         """Rows of summary.tsv by name."""
-        lines = (self.folder / "results/summary.tsv").read_text().splitlines()
-        header = lines[0].split("\t")
-        rows = [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
-        return {row["name"]: row for row in rows}
+        return {row["name"]: row for row in read_summary(self.folder / "results/summary.tsv")}
 
 
 def make_clip(path: Path, *, frames: int = 20, size: str = "64x48", options: str = "") -> Path:

@@ -39,6 +39,7 @@ TITLES = {
     "pixels": "Pixel formats, errors in side information",
     "images": "Images",
     "containers": "Containers and codecs",
+    "endings": "Endings",
 }
 
 UNSUPPORTED = """\

@@ -8,6 +8,7 @@ import numpy as np
 
 from pvio.collection import Source
 from pvio.media.index import build_index
+from pvio.text import printable
 
 _RANGES = {0: "untagged", 1: "limited", 2: "full"}
 
@@ -44,4 +45,6 @@ def describe_video(path: str) -> str:
     if index.warning:
         facts["warning"] = index.warning
     width = max(map(len, facts))
-    return f"{path}\n" + "\n".join(f"  {name:<{width}}  {fact}" for name, fact in facts.items())
+    return f"{printable(path)}\n" + "\n".join(
+        f"  {name:<{width}}  {fact}" for name, fact in facts.items()
+    )

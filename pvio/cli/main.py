@@ -18,6 +18,7 @@ from pvio.config import Settings, load_merged, load_settings
 from pvio.errors import PvioError, no_space
 from pvio.progress import log_to_stderr
 from pvio.signals import end_on_sigterm
+from pvio.text import printable, printable_lines
 from pvio.threads import limit_libraries
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class _Group(click.Group):
         try:
             return super().invoke(context)
         except PvioError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable_lines(error)) from error
         except KeyboardInterrupt as error:
             raise click.ClickException(
                 "interrupted (Ctrl-C). What was finished is kept: the same command goes on from "
@@ -101,8 +102,11 @@ def main(quiet: bool) -> None:
 @main.command()
 @config_option
 @out_option
+@click.option(
+    "--results", default="results", show_default=True, help="Folder of the products, for names."
+)
 @threads_option
-def probe(config: str, out: Path, threads: int) -> None:
+def probe(config: str, out: Path, results: str, threads: int) -> None:
     """Find the videos of the collection and index their frames.
 
     Indexes are cached by path, size and modification time: videos seen before are not opened.
@@ -112,7 +116,7 @@ def probe(config: str, out: Path, threads: int) -> None:
     from pvio.stages.probe import probe as run
     from pvio.store import write_json
 
-    rows = run(_settings(config), threads)
+    rows = run(_settings(config), threads, results)
     unreadable = [row for row in rows if row.status != "ok"]
     for row in unreadable:
         logging.warning("unreadable: %s: %s", row.path, row.reason)
@@ -250,9 +254,9 @@ def verify(results: str) -> None:
 
     faults, remarks = run(Path(results))
     for line in remarks:
-        click.echo(f"not ok  {line}")
+        click.echo(printable(f"not ok  {line}"))
     for line in faults:
-        click.echo(f"FAULT   {line}")
+        click.echo(printable(f"FAULT   {line}"))
     if faults:
         raise PvioError(
             f"{len(faults)} fault(s) in {results}; snakemake --forcerun assemble writes what is "
@@ -304,7 +308,7 @@ def clean(config: tuple[str, ...], unused: bool, yes: bool, forget: tuple[str, .
     forget_runs(settings.cache, forget)
     found = find_unused(settings, logging.warning)
     for run in found.runs:
-        click.echo(f"in use by {run}")
+        click.echo(printable(f"in use by {run}"))
     for kind, paths in found.paths.items():
         click.echo(f"unused: {len(paths)} {kind} entries, {found.sizes[kind] / 1e6:.1f} MB")
     if found.young:
@@ -330,9 +334,9 @@ def info(videos: tuple[str, ...]) -> None:
     failed = False
     for path in videos:
         try:
-            click.echo(describe_video(path))
+            click.echo(printable_lines(describe_video(path)))
         except PvioError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {printable_lines(error)}", err=True)
             failed = True
     if failed:
         raise SystemExit(1)

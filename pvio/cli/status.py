@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pvio.stages.status import StageStatus, Status
+from pvio.text import printable
 
 _SHOWN = 5
 
@@ -16,7 +17,7 @@ def describe(found: Status, cores: int) -> str:
         found: by `status`.
         cores: on which the rest will run.
     """
-    return "\n".join(_lines(found, cores))
+    return "\n".join(map(printable, _lines(found, cores)))
 
 
 def _lines(found: Status, cores: int) -> Iterator[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import pvio
 from pvio.manifest import Plan, Receipt
 from pvio.report.scatter import median_error, predicted_and_measured, scatter
+from pvio.summary import parse_summary
+from pvio.text import printable
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,15 @@ def render_report(
         plan: the manifest.
         infer, encode: receipts of the shard jobs.
     """
-    videos = list(csv.DictReader(io.StringIO(summary), delimiter="\t", quoting=csv.QUOTE_NONE))
+    videos = parse_summary(summary)
     shards = shard_rows("infer", plan, infer) + shard_rows("encode", plan, encode)
     costs = {"infer": predicted_and_measured(plan, infer)}
     costs["encode"] = predicted_and_measured(plan, encode)
     environment = Environment(
-        loader=PackageLoader("pvio", "report"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("pvio", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
     )
     return environment.get_template("report.html").render(
         videos=videos,
@@ -65,6 +68,11 @@ def render_report(
         scatter=scatter(costs),
         version=pvio.__version__,
     )
+
+
+def _shown(value: object) -> object:
+    """A value of the page: names may have characters that are no text, or turn what follows."""
+    return printable(value) if type(value) is str else value
 
 
 def shard_rows(stage: str, plan: Plan, receipts: Sequence[Receipt]) -> list[ShardRow]:

@@ -7,7 +7,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,18 @@ import av
 import pyarrow.parquet as pq
 
 import pvio
-from pvio.collection import PRODUCTS_FILE
+from pvio.collection import NAMES_FILE, PRODUCTS_FILE
+from pvio.collection.names import named_videos
 from pvio.config import Settings, dump_settings
 from pvio.cost import Measured, load_costs, works
-from pvio.errors import EncodeError, NoSpaceLeft, PvioError, UnreadableVideo, no_space
+from pvio.errors import (
+    EncodeError,
+    NoSpaceLeft,
+    PvioError,
+    UnreadableVideo,
+    no_space,
+    on_disk_of,
+)
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt
 from pvio.media.index import FrameIndex
@@ -31,50 +39,11 @@ from pvio.stages.plan import stored_index
 from pvio.stages.shard import check_unchanged, read_entry
 from pvio.stages.snapshot import RUN_FILE, Snapshot, read_products
 from pvio.store import Store, file_digest, make_key, remove_leftovers, write_json, write_text
+from pvio.summary import SummaryRow, summary_table
 
 log = logging.getLogger(__name__)
 
-_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"})
-SUMMARY_COLUMNS = (
-    "name", "path", "status", "reason", "frames", "ok", "suspect", "corrupt", "missing",
-    "height", "width", "rate", "duration", "codec", "segments", "infer_seconds", "encode_seconds",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SummaryRow:
-    """What became of one input video: a line of `results/summary.tsv`.
-
-    Attributes:
-        name: of its results.
-        path: of the video.
-        status: "ok"; "damaged": some rows are not `ok`, or its container is damaged; "failed": its
-            predictions are there, its video could not be joined; "unreadable": it has no results.
-        reason: what is wrong with it.
-        frames: number of rows of its predictions.
-        ok, suspect, corrupt, missing: rows by status.
-        height, width, rate, duration, codec: facts about it.
-        segments: number of segments.
-        infer_seconds, encode_seconds: measured wall time, summed over its segments.
-    """
-
-    name: str
-    path: str
-    status: str
-    reason: str = ""
-    frames: int = 0
-    ok: int = 0
-    suspect: int = 0
-    corrupt: int = 0
-    missing: int = 0
-    height: int = 0
-    width: int = 0
-    rate: float = 0.0
-    duration: float = 0.0
-    codec: str = ""
-    segments: int = 0
-    infer_seconds: float = 0.0
-    encode_seconds: float = 0.0
+_SHOWN = 20
 
 
 def assemble(
@@ -138,6 +107,7 @@ def _assemble(
         {
             "plan.json": lambda path: write_json(path, plan),
             RUN_FILE: lambda path: write_json(path, _made_with(settings, worker.model)),
+            NAMES_FILE: lambda path: write_json(path, _names(plan, snapshot.folder)),
             "summary.tsv": lambda path: write_text(path, summary),
             "report.html": lambda path: write_text(
                 path, render_report(summary, plan, infers, encodes)
@@ -150,6 +120,28 @@ def _assemble(
 def _made_with(settings: Settings, model: str) -> dict[str, str]:
     sections = ("segment_frames", "model", "decoder", "output")
     return {"settings": dump_settings(settings, *sections), "model": model}
+
+
+def _names(plan: Plan, results: Path) -> dict[str, Any]:
+    """The names of the videos, for `read_names`, and which results are called otherwise by now.
+
+    Paths keep their names, so the latter are of files that were moved.
+    """
+    before = {row["digest"]: row["name"] for row in named_videos(results) if row["digest"]}
+    after = {video.name for video in plan.videos}
+    renamed = {
+        before[video.digest]: video.name
+        for video in plan.videos
+        if video.digest in before and before[video.digest] not in after
+    }
+    for old, new in list(renamed.items())[:_SHOWN]:
+        log.warning("the results %s are called %s now: the file was moved", old, new)
+    if len(renamed) > _SHOWN:
+        log.warning("%d more results have another name now", len(renamed) - _SHOWN)
+    videos = [
+        {"path": video.path, "name": video.name, "digest": video.digest} for video in plan.videos
+    ]
+    return {"videos": videos, "renamed": renamed}
 
 
 def _keep_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:
@@ -173,18 +165,6 @@ def _keep_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[R
         costs = load_costs(settings.cache)
         costs.learn(found)
         costs.save(settings.cache)
-
-
-def summary_table(rows: list[SummaryRow]) -> str:
-    """Tab-separated text with a header.
-
-    Tabs, line breaks and backslashes in names and paths are written as \\t, \\n, \\r and \\\\.
-    """
-    lines = ["\t".join(SUMMARY_COLUMNS)]
-    for row in rows:
-        values = (str(getattr(row, column)) for column in SUMMARY_COLUMNS)
-        lines.append("\t".join(map(_escaped, values)))
-    return "\n".join(lines) + "\n"
 
 
 class _Assembler:
@@ -318,7 +298,8 @@ class _Assembler:
         else:
             path = self.snapshot.path(name)
             try:
-                remarks = write(path) or []
+                with on_disk_of(self.snapshot.folder):
+                    remarks = write(path) or []
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
@@ -339,7 +320,8 @@ class _Assembler:
             "model_fingerprint": self.model,
             "pvio_version": pvio.__version__,
         }
-        pq.write_table(merge(tables, metadata), path, compression="zstd")
+        with path.open("wb") as file:  # pyarrow takes no path that is no UTF-8
+            pq.write_table(merge(tables, metadata), file, compression="zstd")
 
     def _write_video(
         self, video: ProbedVideo, segments: list[PlannedSegment], keys: list[str], path: Path
@@ -360,14 +342,13 @@ class _Assembler:
         Args:
             more: by name, what writes them.
         """
-        for name, write in more.items():
-            write(self.snapshot.path(name))
-        write_json(self.snapshot.path(PRODUCTS_FILE), self.made)
+        with on_disk_of(self.snapshot.folder):
+            for name, write in more.items():
+                path = self.snapshot.path(name)
+                write(path)
+                self.made[name] = {"digest": file_digest(path), **_stamp(path)}
+            write_json(self.snapshot.path(PRODUCTS_FILE), self.made)
         self.snapshot.publish({*self._before, *more, PRODUCTS_FILE})
-
-
-def _escaped(text: str) -> str:
-    return text.translate(_ESCAPES)
 
 
 def _stamp(path: Path) -> dict[str, int]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 from pvio.errors import DamagedVideos
+from pvio.summary import parse_summary
+from pvio.text import printable
 
 
 def check_summary(summary: str) -> None:
@@ -14,9 +13,10 @@ def check_summary(summary: str) -> None:
     Raises:
         DamagedVideos: when a video is not `ok`, naming each with its reason.
     """
-    rows = csv.DictReader(io.StringIO(summary), delimiter="\t", quoting=csv.QUOTE_NONE)
     bad = [
-        f"{row['path']}: {row['status']}, {row['reason']}" for row in rows if row["status"] != "ok"
+        printable(f"{row['path']}: {row['status']}, {row['reason']}")
+        for row in parse_summary(summary)
+        if row["status"] != "ok"
     ]
     if bad:
         raise DamagedVideos(

@@ -8,7 +8,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from pvio.collection import Source, find_sources
+from pvio.collection import Source, find_sources, read_names
 from pvio.config import Settings
 from pvio.errors import UnreadableVideo
 from pvio.manifest import ProbedVideo
@@ -23,21 +23,24 @@ log = logging.getLogger(__name__)
 _WORTH_PROCESSES = 100
 
 
-def probe(settings: Settings, threads: int = 1) -> list[ProbedVideo]:
+def probe(settings: Settings, threads: int = 1, results: str = "results") -> list[ProbedVideo]:
     """Probe the collection of the settings.
 
     Args:
         settings: `videos` and `cache` matter.
         threads: videos indexed at the same time.
+        results: folder of the products; videos keep the names that they have in it.
 
     Returns:
         One row per video, in the order of their paths; unreadable ones say why.
 
     Raises:
         CollectionError: when the setting leads to no video at all.
+        NotWritable: when the cache is read-only.
     """
-    sources = find_sources(settings.videos)
+    sources = find_sources(settings.videos, read_names(results))
     store = Store(settings.cache)
+    store.prepare()
     rows: dict[Source, ProbedVideo] = {}
     with ProgressReport("probe", len(sources), "videos") as progress:
         with ThreadPoolExecutor(max(threads, LOOKUP_THREADS)) as pool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pvio.collection import PRODUCTS_FILE
-from pvio.errors import PvioError
+from pvio.errors import PvioError, on_disk_of
 from pvio.store import remove_leftovers, temporary_name
 
 # Names what the products were made with.
@@ -52,7 +52,8 @@ class Snapshot:
             os.rename(self._old, self.folder)
         # Of its own: another process may make a next state at the same time.
         self.next = self.folder.with_name(temporary_name(f".{self.folder.name}"))
-        self.next.mkdir(parents=True)
+        with on_disk_of(self.folder.parent):
+            self.next.mkdir(parents=True)
         remove_leftovers(self.folder.parent)
 
     def path(self, name: str) -> Path:

@@ -17,12 +17,12 @@ import logging
 import os
 import re
 import shutil
-import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from pvio.collection import Source
+from pvio.devices import open_own, own_folder
 from pvio.errors import UnreadableVideo
 from pvio.image_names import image_files
 from pvio.media.index import FrameIndex, combined_digest
@@ -115,12 +115,8 @@ def _prepared(setting: str) -> Path:
             raise OSError(errno.ENOENT, f"the environment variable {name} is not set")
     above = os.path.abspath(os.path.expanduser(os.path.expandvars(setting)))
     folder = Path(above, f"pvio-{os.getuid()}")
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(0o700)
-    facts = folder.lstat()
-    # Where all users may write, another one could have made it.
-    is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
-    if not is_own or not os.access(folder, os.W_OK | os.X_OK):
+    own_folder(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     _clear(folder)
     return folder
@@ -146,7 +142,7 @@ def _take(index: FrameIndex, copy: Path) -> int:
     with _alone(copy):
         if not copy.exists():
             _make(index, copy)
-        lock = os.open(copy, os.O_RDONLY)  # not inherited by the programs that this process starts
+        lock = open_own(copy, os.O_RDONLY)  # not inherited by programs that this process starts
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
@@ -159,7 +155,7 @@ def _remove_if_free(copy: Path, how: int = 0) -> None:
     """Remove a copy and its lock file, unless somebody holds it; see `_alone`."""
     with _alone(copy, how) as gate:
         if copy.exists():
-            lock = os.open(copy, os.O_RDONLY)
+            lock = open_own(copy, os.O_RDONLY)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Never half a folder under this name.
@@ -182,7 +178,7 @@ def _alone(copy: Path, how: int = 0) -> Iterator[str]:
     """
     gate = f"{copy}.lock"
     while True:
-        lock = os.open(gate, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = open_own(gate, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | how)
             if os.fstat(lock).st_nlink:  # else who had it before has removed the file

@@ -21,6 +21,10 @@ from pvio.media.stitch import container_times, shown_times
 from pvio.models.contract import BASE_COLUMNS
 from pvio.predictions import Predictions, read_predictions
 from pvio.store import file_digest
+from pvio.summary import read_summary
+
+# What a run writes besides the products of each video.
+RUN_PRODUCTS = ("summary.tsv", "report.html", "plan.json")
 
 
 def verify(results: Path) -> tuple[list[str], list[str]]:
@@ -28,7 +32,9 @@ def verify(results: Path) -> tuple[list[str], list[str]]:
 
     Of predictions: the file is the one that was written, it has a row for every frame of the
     source, at the source's time stamps, and rows without a picture have no output. Of videos: the
-    file is the one that was written, and its frames are shown at the times of the rows.
+    file is the one that was written, and its frames are shown at the times of the rows. The
+    summary, the plan and the page are those that were written, and the summary has a line for each
+    video, with as many rows of each status as its predictions have.
 
     Args:
         results: folder of the products.
@@ -42,7 +48,12 @@ def verify(results: Path) -> tuple[list[str], list[str]]:
     products = _read_products(results)
     faults: list[str] = []
     remarks: list[str] = []
-    for video in read_plan(results / "plan.json").videos:
+    videos = read_plan(results / "plan.json").videos
+    for name in RUN_PRODUCTS:
+        faults += [f"{name}: {fault}" for fault in _check_run_product(results, name, products)]
+    summary, wrong = _read_summary(results, videos)
+    faults += [f"summary.tsv: {fault}" for fault in wrong]
+    for video in videos:
         if video.status != "ok":
             remarks.append(f"{video.name}: no results, {video.reason}")
             continue
@@ -55,6 +66,11 @@ def verify(results: Path) -> tuple[list[str], list[str]]:
             faults.append(f"{name}: it cannot be read")
             continue
         faults += [f"{name}: {fault}" for fault in _check_rows(rows, video)]
+        if video.name in summary:
+            faults += [
+                f"summary.tsv: {video.name}: {fault}"
+                for fault in _check_counts(summary[video.name], rows)
+            ]
         remarks += [f"{video.name}: {remark}" for remark in _not_ok(rows)]
         for name in (f"videos/{video.name}{suffix}" for suffix in VIDEO_SUFFIXES):
             if "failure" in products.get(name, {}):
@@ -71,6 +87,37 @@ def _read_products(results: Path) -> dict[str, dict[str, object]]:
         return json.loads((results / PRODUCTS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PvioError(f"{results} holds no results of a finished run: {error}") from error
+
+
+def _check_run_product(
+    results: Path, name: str, products: dict[str, dict[str, object]]
+) -> Iterator[str]:
+    if name in products or not (results / name).is_file():  # earlier versions did not list them
+        yield from _check_file(results, name, products)
+
+
+def _read_summary(
+    results: Path, videos: list[ProbedVideo]
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The lines of the summary by name, and what is wrong with them."""
+    try:
+        rows = read_summary(results / "summary.tsv")
+        found = [(row["name"], row["path"]) for row in rows]
+    except (PvioError, LookupError) as error:
+        return {}, [f"it cannot be read: {error}"]
+    expected = [(video.name, video.path) for video in videos]
+    wrong = [] if found == expected else ["its videos are not those of plan.json"]
+    return {row["name"]: row for row in rows}, wrong
+
+
+def _check_counts(row: dict[str, str], rows: Predictions) -> Iterator[str]:
+    expected = {"frames": len(rows["frame"])} | {
+        status: int((rows["status"] == status).sum())
+        for status in ("ok", "suspect", "corrupt", "missing")
+    }
+    for column, n in expected.items():
+        if row.get(column) != str(n):
+            yield f"{column} is {row.get(column)}, but the predictions have {n}"
 
 
 def _read(path: Path) -> Predictions | None:

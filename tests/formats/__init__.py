@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 # Modules of cases, in the order of the sections of docs/formats.md.
-SUBJECTS: tuple[str, ...] = ("times", "rows", "pixels", "images", "containers")
+SUBJECTS: tuple[str, ...] = ("times", "rows", "pixels", "images", "containers", "endings")
 DATA = Path(__file__).parent / "data"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from pvio.config import parse_settings
-from pvio.devices import take_device
+from pvio.devices import open_own, own_folder, take_device
 from pvio.engine import decoder_beside
 from pvio.models import loading
 from pvio.models.loading import choose_device
@@ -22,7 +24,7 @@ from pvio.models.loading import choose_device
 JOB = """
 import subprocess, sys
 from pathlib import Path
-from pvio.devices import take_device
+from pvio.devices import open_own, own_folder, take_device
 
 folder, *devices = sys.argv[1:]
 print(take_device(devices, Path(folder)), flush=True)
@@ -151,3 +153,43 @@ def test_a_decoder_beside_a_model_on_the_cpu_takes_a_device(start: Start, two_de
     start("a")
     settings = parse_settings({"decoder": "cuda"})
     assert decoder_beside(torch.device("cpu"), settings) == "cuda:1"
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "file", "somebody else's"])
+def test_a_folder_of_locks_that_another_user_may_have_made_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+):
+    folder, other = tmp_path / "locks", tmp_path / "other"
+    if kind == "file":
+        folder.touch()
+    elif kind == "somebody else's":
+        if os.getuid():
+            pytest.skip("a folder can be given away by root alone")
+        folder.mkdir()
+        os.chown(folder, 65534, 65534)
+    else:
+        folder.symlink_to(other)
+        if kind == "link":
+            other.mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert take_device(["a", "b"], folder) == 0
+    assert str(folder) in caplog.text
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_a_folder_of_locks_that_all_may_write_to_is_closed(tmp_path: Path):
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks").chmod(0o777)
+    own_folder(tmp_path / "locks")
+    assert (tmp_path / "locks").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_lock_that_is_a_link_or_another_users_is_not_opened(tmp_path: Path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "gpu-a-0.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic links"):
+        open_own(tmp_path / "gpu-a-0.lock", os.O_RDWR | os.O_CREAT)
+    if os.getuid() == 0:
+        os.chown(tmp_path / "victim", 65534, 65534)
+        with pytest.raises(PermissionError, match="another user"):
+            open_own(tmp_path / "victim", os.O_RDWR)

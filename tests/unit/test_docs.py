@@ -28,11 +28,12 @@ from pvio.errors import ConfigError
 from pvio.media.draw import Canvas
 from pvio.models.contract import VideoInfo
 from pvio.models.open_field import OpenFieldTracker
-from pvio.stages.assemble import SUMMARY_COLUMNS, assemble
+from pvio.stages.assemble import assemble
 from pvio.stages.encode import encode
 from pvio.stages.infer import infer
 from pvio.stages.plan import make_plan
 from pvio.stages.probe import probe
+from pvio.summary import SUMMARY_COLUMNS
 
 REPOSITORY = Path(__file__).parents[2]
 SAMPLE = REPOSITORY / "samples" / "dark_on_bright.mp4"

@@ -10,7 +10,7 @@ import pytest
 from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, SegmentReceipt
 from pvio.report import render_report
 from pvio.report.scatter import SIDE, median_error, predicted_and_measured, scatter
-from pvio.stages.assemble import SUMMARY_COLUMNS
+from pvio.summary import SUMMARY_COLUMNS
 
 HEADER = "\t".join(SUMMARY_COLUMNS) + "\n"
 

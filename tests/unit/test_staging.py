@@ -314,6 +314,17 @@ def test_a_folder_of_another_user_is_not_used(
     assert "stage: " in caplog.text
 
 
+def test_a_lock_that_is_a_link_elsewhere_is_not_followed(
+    stage: Path, own: Path, at_work: Staging, tmp_path: Path
+):
+    index = load_index(SAMPLES[0])
+    victim = tmp_path / "victim"
+    for name in (f"{index.digest}.mp4", f"{index.digest}.mp4.lock"):
+        (own / name).symlink_to(victim)
+    assert at_work.staged(index).copy == ""
+    assert not victim.exists()
+
+
 # Jobs that share a stage
 
 FORK = multiprocessing.get_context("fork")

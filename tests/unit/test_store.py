@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import av
 import pytest
 
-from pvio.errors import StoreError
-from pvio.store import Kind, Store, look_up, make_key, replacing, write_json
+from pvio.errors import StoreError, no_space
+from pvio.store import Kind, Store, look_up, make_key, replacing, write_json, write_text
 
 KEY = make_key(test="entry")
 PAYLOAD = bytes(range(256)) * 20
@@ -206,3 +210,70 @@ def test_a_replaced_file_keeps_its_ending_while_it_is_written(tmp_path: Path):
 def test_json_is_readable_text(tmp_path: Path):
     write_json(tmp_path / "x" / "a.json", {"name": "Mäuse"})
     assert "Mäuse" in (tmp_path / "x" / "a.json").read_text(encoding="utf-8")
+
+
+def test_json_takes_names_that_are_no_utf8(tmp_path: Path):
+    write_json(tmp_path / "a.json", {"name": "caf\udce9 Mäuse"})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert "caf\\udce9 Mäuse" in text
+    assert json.loads(text) == {"name": "caf\udce9 Mäuse"}
+
+
+def test_text_that_is_no_utf8_is_written_escaped(tmp_path: Path):
+    write_text(tmp_path / "a.txt", "caf\udce9\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"caf\\udce9\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named(tmp_path: Path, number: int):
+    with pytest.raises(OSError) as caught, Store(tmp_path / "cache").writing("video", "a" * 32, {}):  # noqa: PT011
+        raise OSError(number, os.strerror(number))  # of a write, which knows no file
+    assert str(tmp_path / "cache") in no_space(caught.value)
+    assert "cache" in no_space(caught.value)
+    with pytest.raises(OSError) as caught, replacing(tmp_path / "results/a.tsv"):  # noqa: PT011
+        av.error.err_check(-number, None)  # type: ignore[attr-defined]
+    assert str(tmp_path / "results") in no_space(caught.value)
+
+
+READ_ONLY = """
+import sys
+from pathlib import Path
+from pvio.errors import NotWritable
+from pvio.stages.snapshot import Snapshot
+from pvio.store import Store, write_json
+
+folder = Path(sys.argv[1])
+for write in (
+    Store(folder / "cache").prepare,
+    lambda: write_json(folder / "results/x.json", {}),
+    lambda: write_json(folder / "new/x.json", {}),
+    lambda: Snapshot(folder / "results"),
+):
+    try:
+        write()
+    except NotWritable as error:
+        print(error)
+"""
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path):
+    if os.getuid():
+        pytest.skip("another user can be taken by root alone")
+    for name in ("cache/tmp", "results"):
+        (tmp_path / name).mkdir(parents=True)
+    for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    done = subprocess.run(
+        [*user, sys.executable, "-c", READ_ONLY, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "ermission denied: '/root" in done.stderr or "setpriv" in done.stderr:
+        pytest.skip(done.stderr)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4, done.stderr
+    folders = (tmp_path / "cache", tmp_path / "results", tmp_path, tmp_path)
+    for line, folder in zip(lines, folders, strict=True):
+        assert line.startswith(f"{str(folder)!r} cannot be written to (Permission denied)")

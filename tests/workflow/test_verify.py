@@ -63,6 +63,30 @@ def test_every_kind_of_fault_is_found(project: Project) -> None:
     assert "videos/good.mp4: it is absent" in text
 
 
+def test_summary_plan_and_page_are_checked(project: Project) -> None:
+    results = project.folder / "results"
+    summary = (results / "summary.tsv").read_text()
+    (results / "summary.tsv").write_text(summary.replace("damaged", "ok"))
+    (results / "report.html").write_text("<p>")
+    code, text = verify(project)
+    assert code == 1
+    for name in ("summary.tsv", "report.html"):
+        assert f"{name}: it is not what was written" in text
+    assert "plan.json: " not in text
+    lines = summary.split("\n")
+    cells = lines[2].split("\t")
+    assert cells[0] == "good"
+    cells[4] = "19"  # frames
+    (results / "summary.tsv").write_text("\n".join([*lines[:2], "\t".join(cells), ""]))
+    assert "summary.tsv: good: frames is 19, but the predictions have 20" in verify(project)[1]
+    (results / "summary.tsv").write_text("\n".join(lines[:2]) + "\n")
+    assert "summary.tsv: its videos are not those of plan.json" in verify(project)[1]
+    (results / "summary.tsv").write_text("name\tpath\nx\n")
+    assert "summary.tsv: it cannot be read" in verify(project)[1]
+    (results / "summary.tsv").unlink()
+    assert "summary.tsv: it is absent" in verify(project)[1]
+
+
 def test_a_source_that_is_another_one_by_now_is_told(project: Project) -> None:
     make_clip(project.folder / "clips/good.mp4", frames=20, size="80x48")
     code, text = verify(project)

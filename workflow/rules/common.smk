@@ -8,7 +8,8 @@ from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from pvio import __version__ as PVIO_VERSION
-from pvio.collection import find_sources, fingerprint
+from pvio.collection import NAMES_FILE, find_sources, fingerprint, read_names
+from pvio.collection.names import renamed_results
 from pvio.config import parse_settings, save_settings, with_types
 from pvio.errors import PvioError
 from pvio.job_environment import prepare_environment
@@ -17,6 +18,8 @@ from pvio.models.signature import check_arguments
 from pvio.signals import end_jobs_on_sigterm
 from pvio.stages.again import forget_what_is_out_of_date
 from pvio.stages.loads import advice, load_of, planned_shards
+from pvio.summary import read_summary
+from pvio.text import printable, printable_lines
 
 min_version("9.20")
 
@@ -44,7 +47,7 @@ try:
     )
     SETTINGS = parse_settings(with_types(config, given.config_args, files))
     if workflow.is_main_process:
-        sources = find_sources(SETTINGS.videos)
+        sources = find_sources(SETTINGS.videos, read_names(), logger.info)
         COLLECTION, N_VIDEOS = fingerprint(sources), len(sources)
         MODEL = model_fingerprint(SETTINGS.model, quick=True)
         check_arguments(SETTINGS.model)
@@ -53,7 +56,7 @@ try:
 
             check_encoder(SETTINGS.output)
 except PvioError as error:
-    raise WorkflowError(str(error))
+    raise WorkflowError(printable_lines(error))
 
 # One job per core of a machine, or per job that a cluster shall run at once (--jobs). A job of a cluster
 # knows its own cores only, and finds the number in the plan.
@@ -127,11 +130,22 @@ onstart:
 
 onsuccess:
     summary = Path("results/summary.tsv")
-    lines = summary.read_text().splitlines()[1:] if summary.exists() else []
-    bad = sum(line.split("\t")[2] != "ok" for line in lines)
+    rows = read_summary(summary) if summary.exists() else []
+    bad = sum(row["status"] != "ok" for row in rows)
     if bad:
         print(
-            f"{bad} of {len(lines)} videos are not ok: see {summary}",
+            f"{bad} of {len(rows)} videos are not ok: see {summary}",
+            file=sys.stderr,
+        )
+    names = Path("results", NAMES_FILE)
+    renamed = renamed_results() if names.exists() else {}
+    if renamed and names.stat().st_mtime >= STARTED:
+        old, new = next(iter(renamed.items()))
+        print(
+            printable(
+                f"{len(renamed)} results have another name now, since their files were moved "
+                f"({old} is {new}): see logs/assemble.log"
+            ),
             file=sys.stderr,
         )
 
@@ -141,7 +155,7 @@ onerror:
     for path in sorted(Path("logs").rglob("*.log")):
         if path.stat().st_mtime < STARTED:
             continue
-        text = f"\n{path.read_text(errors='replace')}"
+        text = f"\n{path.read_text(encoding='utf-8', errors='replace')}"
         _, found, error = text.rpartition("\nError: ")
         if found:
-            print(f"\n{path}: {error.strip()}", file=sys.stderr)
+            print(f"\n{path}: {printable_lines(error.strip())}", file=sys.stderr)
