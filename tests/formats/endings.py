@@ -6,11 +6,17 @@ from formats import Case, by_ffmpeg
 
 # Frame i is a flat picture of luma 40 + 20 i, which any lossy codec keeps.
 _STEPS = "color=black:size={size}:rate=25,geq=lum=40+20*N:cb=128:cr=128,format=yuv420p"
+_NO_RATE = "states no frames per second; 25 are assumed"
 _FOUND = "is found in folders and read like any other"
 
 
 def _ending(
-    name: str, what: str, *options: str, size: str = "64x48", full_range: bool = False
+    name: str,
+    what: str,
+    *options: str,
+    size: str = "64x48",
+    full_range: bool = False,
+    warning: str = "",
 ) -> Case:
     source = ["-f", "lavfi", "-i", _STEPS.format(size=size), "-frames:v", "6"]
     return Case(
@@ -22,6 +28,7 @@ def _ending(
         # FFmpeg's encoder of JPEG stretches 16 to 235 to 0 to 255.
         means=[(24 + 20 * i) * 255 / 219 if full_range else 40 + 20 * i for i in range(6)],
         tolerance=1.5,
+        warning=warning,
     )
 
 
@@ -43,9 +50,17 @@ CASES: list[Case] = [
         "ending.265", "HEVC without a container", "-c:v", "libx265", "-x265-params", "log-level=0"
     ),
     _ending("ending.ivf", "VP9 in IVF", "-c:v", "libvpx-vp9"),
-    _ending("ending.obu", "AV1 without a container", "-c:v", "libaom-av1", "-cpu-used", "8"),
+    _ending(
+        "ending.obu",
+        "AV1 without a container",
+        "-c:v",
+        "libaom-av1",
+        "-cpu-used",
+        "8",
+        warning=_NO_RATE,
+    ),
     _ending("ending.m1v", "MPEG-1 without a container", "-f", "mpeg1video"),
     _ending("ending.m2v", "MPEG-2 without a container", "-f", "mpeg2video"),
-    _ending("ending.mjpeg", "JPEG images in a row", "-q:v", "2", full_range=True),
+    _ending("ending.mjpeg", "JPEG images in a row", "-q:v", "2", full_range=True, warning=_NO_RATE),
     _ending("ending.h263", "H.263 without a container", "-c:v", "h263", size="176x144"),
 ]
