@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ NAMES = (
 
 
 @pytest.fixture
-def here(ffmpeg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(ffmpeg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with `target.mp4`, black, and `white.mp4`."""
     for name, color in (("target.mp4", "black"), ("white.mp4", "white")):
         source = f"color={color}:size=32x32:rate=25"
@@ -65,7 +65,7 @@ def here(ffmpeg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
             *("-pix_fmt", "yuv420p", tmp_path / name),
         )
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
+    return tmp_path
 
 
 @pytest.mark.parametrize(("name", "text", "said"), CASES)
