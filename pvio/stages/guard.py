@@ -83,7 +83,7 @@ def concerns_all(error: Exception, *shared: str | Path) -> bool:
     return any(_lies_in(os.fsdecode(name), folder) for name in names for folder in shared)
 
 
-def describe(error: BaseException) -> str:
+def describe(error: BaseException, longest: int = _LONGEST_REASON) -> str:
     """An error as one line: its own text where pvio raised it, else with its type."""
     try:
         text = " ".join(str(error).split())
@@ -92,7 +92,7 @@ def describe(error: BaseException) -> str:
     if not isinstance(error, PvioError):
         kind = type(error).__name__
         text = f"{kind}: {text} (see the log)" if text else f"{kind} (see the log)"
-    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def ascii_path(path: str) -> str:

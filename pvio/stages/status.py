@@ -23,6 +23,7 @@ from pvio.store import Kind, Store, look_up
 
 # How far back the rate of a run is measured.
 _RECENT_SECONDS = 600.0
+_LOST = "lost from the cache, or computed by another version of pvio"
 
 
 @dataclass
@@ -99,6 +100,7 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
     }
     last = _LastRun.read(folder / results)
     changed = last.changes(settings, state.model) if last else []
+    products = read_products(folder / results)
     for number, video in enumerate(state.videos):
         if video.status != "ok":
             found.unreadable.append((video.path, video.reason))
@@ -107,6 +109,9 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
         else:
             try:
                 reasons = [faults[number]] if number in faults else _reasons(video, last, changed)
+                failed = products.get(f"predictions/{video.name}.parquet", {}).get("failure")
+                if failed and reasons == [_LOST]:
+                    reasons = [f"it failed in the last run: {failed}"]
             except Exception as error:
                 reasons = [reason_for_video(error, video.path, "comparing", settings.cache)]
             for reason in reasons:
@@ -122,7 +127,6 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
     if last is not None:
         present = {video.path for video in state.videos} | set(state.new)
         found.gone = [path for path in last.digests if path not in present]
-    products = read_products(folder / results)
     found.lost = sorted(
         name
         for name, facts in products.items()
@@ -179,7 +183,7 @@ def _reasons(video: ProbedVideo, last: _LastRun | None, changed: Sequence[str]) 
         return ["new"]
     if last.digests[video.path] != video.digest:
         return ["its content changed"]
-    return list(changed) or ["lost from the cache, or computed by another version of pvio"]
+    return list(changed) or [_LOST]
 
 
 def _done(
