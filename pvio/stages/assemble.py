@@ -18,7 +18,7 @@ import pvio
 from pvio.collection import PRODUCTS_FILE
 from pvio.config import Settings, dump_settings
 from pvio.cost import Measured, load_costs, works
-from pvio.errors import FailedSegments, PvioError, UnreadableVideo
+from pvio.errors import FailedSegments, PvioError, UnreadableVideo, no_space
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import (
     Failures,
@@ -41,7 +41,7 @@ from pvio.stages.shard import check_unchanged, read_entry
 from pvio.stages.snapshot import RUN_FILE, Snapshot, read_products
 from pvio.store import Store, file_digest, make_key, remove_leftovers, write_json, write_text
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"})
 # Reasons that an error names.
@@ -195,7 +195,19 @@ def _made_with(settings: Settings, model: str) -> dict[str, str]:
 
 
 def _keep_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:
-    """What the segments that this run computed took is for the next plan to know."""
+    """What the segments that this run computed took is for the next plan to know.
+
+    It is a help for the next plan, and no result: whatever goes wrong is logged.
+    """
+    try:
+        _learn_costs(plan, settings, model, receipts)
+    except Exception as error:
+        if no_space(error):
+            raise
+        logger.exception("what the segments took could not be noted")
+
+
+def _learn_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:
     infer, encode = works(settings, model)
     found = [
         Measured(

@@ -59,7 +59,7 @@ def make_plan(
             index = stored_index(video, store)
             segments = cut_segments(index, settings.segment_frames, number)
             for segment in segments[:1]:  # what is to be asked of all of them below
-                predictions_key(video, segment, settings, model)
+                video_key(video, segment, settings, model)
                 for work in (infer, encode):
                     predict(work, segment, True)
             return segments, ""
@@ -144,8 +144,12 @@ def _finished(
 
     def look(segment: Segment) -> tuple[bool, bool]:
         facts = (videos[segment.video], segment, settings, model)
-        inferred = store.has("predictions", predictions_key(*facts))
-        encoded = inferred and store.has("video", video_key(*facts))
+        try:
+            inferred = store.has("predictions", predictions_key(*facts))
+            encoded = inferred and store.has("video", video_key(*facts))
+        except Exception as error:  # its job looks again
+            reason_for_video(error, videos[segment.video].path, "looking up", settings.cache)
+            return False, False
         return (encoded if settings.output.video == "frames" else inferred), encoded
 
     if not store.holds("predictions"):
