@@ -30,7 +30,7 @@ STREAM = (
 # Text that refers to another file, the names it may go by, and what the reason says.
 REFERRING = {
     "ffconcat version 1.0\nfile target.mp4\n": (
-        ("list.mp4", "list.mkv", "list.png", "list.ffconcat"),
+        ("list.mp4", "list.mkv", "list.ffconcat"),
         r"playlist \(ffconcat\)",
     ),
     PLAYLIST: (("list.m3u8", "list.m3u"), r"playlist \(HLS"),
