@@ -212,6 +212,11 @@ class Settings(Section):
     on_damaged: Literal["mark", "fail"] = Field(
         default="mark", description="mark damaged rows and videos, or also fail at the very end"
     )
+    on_failed: Literal["fail", "mark"] = Field(
+        default="fail",
+        description="what videos mean at which the model, the encoder or pvio failed: fail at the "
+        "very end, or only mark them",
+    )
     decoder: Literal["auto", "pyav", "torchcodec", "cuda"] = Field(
         default="auto", description="auto: PyAV, which reports damage most exactly"
     )

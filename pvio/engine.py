@@ -33,6 +33,9 @@ BATCHES_AHEAD = 2
 # Batches of pictures the model returned that wait to be written, while another one is.
 BATCHES_BEHIND = 1
 
+# Types of outputs that are stored as they are; others become float32.
+_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
+
 Progress = Callable[[int], None]
 
 
@@ -394,22 +397,60 @@ def _outputs(returned: Any, n: int, where: str) -> dict[str, np.ndarray]:
             "the model must return a Tensor or a dict of Tensors, it returned "
             f"{'an empty dict' if returned == {} else type(returned).__name__} for {where}"
         )
-    outputs: dict[str, np.ndarray] = {}
-    for name, value in returned.items():
-        if not isinstance(name, str) or name in BASE_COLUMNS:
-            raise ModelError(
-                f"the model's output {name!r} cannot be a column: names are strings other than "
-                + ", ".join(BASE_COLUMNS)
-            )
-        if not isinstance(value, torch.Tensor) or value.ndim == 0 or len(value) != n:
-            shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-            raise ModelError(
-                f"the model's output '{name}' must be a Tensor with one row a frame "
-                f"({n} for {where}), got {shape}"
-            )
-        if value.is_complex():
-            raise ModelError(f"the model's output '{name}' is complex; return its real and imag")
-        if value.dtype == torch.bfloat16:
-            value = value.float()
-        outputs[name] = value.detach().to("cpu", copy=True).numpy()
-    return outputs
+    return {name: _output(name, value, n, where) for name, value in returned.items()}
+
+
+def _output(name: Any, value: Any, n: int, where: str) -> np.ndarray:
+    """One output as an array of shape (n, ...).
+
+    Raises:
+        ModelError: when it cannot be a column of the predictions; names output, shape and frames.
+    """
+    if not isinstance(name, str) or not name or name in BASE_COLUMNS or not _is_text(name):
+        raise ModelError(
+            f"the model's output {name!r} cannot be a column: names are strings, not empty, other "
+            "than " + ", ".join(BASE_COLUMNS)
+        )
+    if not isinstance(value, torch.Tensor):
+        raise ModelError(
+            f"the model's output '{name}' must be a Tensor with one row a frame ({n} for {where}), "
+            f"got {type(value).__name__}"
+        )
+    if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_meta:
+        raise ModelError(
+            f"the model's output '{name}' for {where} is no plain Tensor ({_kind_of(value)}): "
+            "return a dense one, with values of its own"
+        )
+    shape = tuple(value.shape)
+    if not shape or shape[0] != n:
+        raise ModelError(
+            f"the model's output '{name}' must be a Tensor with one row a frame ({n} for {where}), "
+            f"got shape {shape}"
+        )
+    if 0 in shape:
+        raise ModelError(
+            f"the model's output '{name}' has the shape {shape} for {where}: no values per frame; "
+            "leave it out, or fill what is absent with NaN"
+        )
+    if value.is_complex():
+        raise ModelError(f"the model's output '{name}' is complex; return its real and imag")
+    if value.is_floating_point() and value.dtype not in _NUMPY_FLOATS:
+        value = value.float()  # bfloat16 and the types of 8 bits: NumPy has none
+    return value.detach().resolve_neg().to("cpu", copy=True).numpy()
+
+
+def _kind_of(value: torch.Tensor) -> str:
+    if value.is_nested:
+        return "nested"
+    if value.is_quantized:
+        return str(value.dtype)
+    return "on the meta device" if value.is_meta else str(value.layout)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a string can be written as UTF-8: lone surrogates cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

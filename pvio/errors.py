@@ -30,13 +30,12 @@ class UnreadableVideo(PvioError, ValueError):
         self.path = path
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[UnreadableVideo], tuple[object, str]]:
+        return type(self), (self.path, self.reason)
+
 
 class ModelError(PvioError):
     """A model cannot be loaded, or breaks the contract of docs/models.md."""
-
-
-class UnusableModel(ModelError):
-    """A model cannot be loaded at all, whatever the video."""
 
 
 class StoreError(PvioError):
@@ -54,6 +53,9 @@ class LostEntry(StoreError):
         super().__init__(text)
         self.kind = kind
 
+    def __reduce__(self) -> tuple[type[LostEntry], tuple[str, str]]:
+        return type(self), (str(self), self.kind)
+
 
 class EncodeError(PvioError):
     """A video could not be encoded or joined."""
@@ -67,8 +69,16 @@ class NotWritable(PvioError, PermissionError):
     """A folder that pvio has to write to is read-only."""
 
 
+class JobError(PvioError):
+    """A job cannot begin, whatever the video: its model cannot be loaded, say."""
+
+
 class FailedSegments(PvioError):
-    """Some segments of a job failed; all others of the job are done."""
+    """All that a job or a run tried failed: no result is written, those of before stay."""
+
+
+class FailedVideos(PvioError):
+    """Some videos failed, and the settings say `on_failed: fail`."""
 
 
 class DamagedVideos(PvioError):

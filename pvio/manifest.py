@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -134,7 +134,8 @@ class SegmentReceipt:
         status: rows by status (infer only).
         seconds: measured when it was computed: total, and parts of it, in wall time; cost, and the
             part of it in the model's `prepare`, see `cost`.
-        failure: why it has no result: its video can no longer be read.
+        failure: why it has no result.
+        failed: with a `failure`, whether computing it failed; else its video can no longer be read.
         given_up: why frames of it were given up: the decoder hung.
         not_finite: rows with a picture whose output is NaN or infinite, by output.
     """
@@ -147,6 +148,7 @@ class SegmentReceipt:
     failure: str = ""
     given_up: str = ""
     not_finite: dict[str, int] = field(default_factory=dict)
+    failed: bool = False
 
     @property
     def cost(self) -> float:
@@ -172,6 +174,20 @@ class Receipt:
     shard: str
     seconds: float
     segments: list[SegmentReceipt]
+
+
+# Receipts of segments that have no result, by stage and number of the segment.
+Failures = dict[tuple[Stage, int], SegmentReceipt]
+
+
+def failures_in(receipts: Iterable[Receipt]) -> Failures:
+    """The segments without a result."""
+    return {
+        (receipt.stage, done.segment): done
+        for receipt in receipts
+        for done in receipt.segments
+        if done.failure
+    }
 
 
 def read_probe(path: str | os.PathLike[str]) -> list[ProbedVideo]:

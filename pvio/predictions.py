@@ -23,6 +23,8 @@ from pvio.text import json_text
 
 METADATA_KEY = b"pvio"
 SHAPE_KEY = b"shape"
+# frame, pts, time and status; the outputs of the model come after them.
+N_BASE_COLUMNS = 4
 
 
 class Predictions(dict[str, np.ndarray]):
@@ -103,8 +105,15 @@ class SegmentTable:
         """Add the outputs of some frames.
 
         Raises:
-            ModelError: when names, shapes or types differ from those of earlier batches.
+            ModelError: when names, shapes or types differ from those of earlier batches, or an
+                output has no values.
         """
+        for name, values in outputs.items():
+            if 0 in values.shape[1:]:  # Arrow has no lists of no values
+                raise ModelError(
+                    f"the model's output '{name}' has the shape {values.shape[1:]} for frame "
+                    f"{ranks[0]}: no values"
+                )
         rows = np.asarray(ranks, np.int64) - self._start
         if not self._columns:
             n = self._stop - self._start
@@ -176,10 +185,55 @@ def deserialize(payload: bytes) -> pa.Table:
 
 
 def merge(tables: list[pa.Table], metadata: dict[str, Any]) -> pa.Table:
-    """Segments in the order of their frames as one table; absent columns are null."""
+    """Segments in the order of their frames as one table.
+
+    Columns are null for a segment without any output, whose frames all lack a picture.
+
+    Raises:
+        ModelError: when an output has another shape or type in one segment than in another, or is
+            absent in one; names both.
+    """
+    _check_alike(tables)
     whole = pa.concat_tables(tables, promote_options="default")
     text = json_text(metadata, sort_keys=True)
     return whole.combine_chunks().replace_schema_metadata({METADATA_KEY: text.encode()})
+
+
+def _check_alike(tables: list[pa.Table]) -> None:
+    """Check that all segments with outputs have the same ones; see `merge`."""
+    first: pa.Table | None = None
+    for table in tables:
+        if table.num_columns == N_BASE_COLUMNS:
+            continue
+        if first is None:
+            first = table
+        here, there = _described_outputs(table), _described_outputs(first)
+        differing = [
+            f"'{name}' is {there.get(name, 'absent')} for {_frames_of(first)} and "
+            f"{here.get(name, 'absent')} for {_frames_of(table)}"
+            for name in dict.fromkeys((*there, *here))
+            if here.get(name) != there.get(name)
+        ]
+        if differing:
+            raise ModelError(
+                f"the model's output {', '.join(differing)}; it must be the same for all frames of "
+                "a video"
+            )
+
+
+def _described_outputs(table: pa.Table) -> dict[str, str]:
+    """Type and shape of one row of each output, as words."""
+    found = {}
+    for field in list(table.schema)[N_BASE_COLUMNS:]:
+        is_list = pa.types.is_fixed_size_list(field.type)
+        shape = tuple(json.loads(field.metadata[SHAPE_KEY])) if is_list else ()
+        found[field.name] = f"{field.type.value_type if is_list else field.type} of shape {shape}"
+    return found
+
+
+def _frames_of(table: pa.Table) -> str:
+    frames = table.column("frame")
+    return f"frames {frames[0]} to {frames[-1]}"
 
 
 def _arrow_column(name: str, values: np.ndarray, missing: np.ndarray) -> tuple[pa.Field, pa.Array]:

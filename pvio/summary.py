@@ -23,8 +23,9 @@ class SummaryRow:
     Attributes:
         name: of its results.
         path: of the video.
-        status: "ok"; "damaged": some rows are not `ok`, or its container is damaged; "failed": its
-            predictions are there, its video could not be joined; "unreadable": it has no results.
+        status: "ok"; "damaged": some rows are not `ok`, or its container is damaged; "failed": the
+            model, the encoder or pvio failed at it: it has no results, or, with rows, no video;
+            "unreadable": the file cannot be read: it has no results.
         reason: what is wrong with it.
         frames: number of rows of its predictions.
         ok, suspect, corrupt, missing: rows by status.

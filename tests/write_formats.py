@@ -40,6 +40,7 @@ TITLES = {
     "images": "Images",
     "containers": "Containers and codecs",
     "endings": "Endings",
+    "referring": "Files that refer to others",
 }
 
 UNSUPPORTED = """\

@@ -23,6 +23,7 @@ from pvio.threads import limit_libraries
 
 if TYPE_CHECKING:
     from pvio.manifest import Receipt
+    from pvio.stages.check import Policy
 
 CONFIG_FILE = "config.yaml"
 
@@ -162,7 +163,8 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
     """Run the model over the segments of one shard.
 
     Finished segments are kept in the cache and never computed twice. A segment that fails is
-    logged with its traceback, the others go on, and the command ends with exit code 1.
+    logged with its traceback and noted in the file that is written, and the others go on. Where
+    every video fails alike, the command ends with exit code 1.
     """
     limit_libraries(threads)
     from pvio.manifest import read_part
@@ -176,14 +178,37 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
 
 
 @main.command()
+@out_option
+@click.argument("receipts", nargs=-1, type=click.Path(exists=True))
+def inferred(out: Path, receipts: tuple[str, ...]) -> None:
+    """Collect which segments the infer jobs failed at, for the encode jobs.
+
+    RECEIPTS are the files, or folders of files, that the infer jobs wrote.
+    """
+    from pvio.manifest import Receipt
+    from pvio.stages.again import note_failures
+    from pvio.store import write_json
+
+    found = _receipts(receipts)
+    note_failures(found)
+    failed = [done for receipt in found for done in receipt.segments if done.failure]
+    write_json(out, Receipt("infer", "failed", 0.0, failed))
+
+
+@main.command()
 @config_option
 @plan_option
 @click.option("--shard", required=True, metavar="K-of-N", help="Which shard of the plan.")
+@click.option(
+    "--inferred",
+    type=click.Path(exists=True),
+    help="What `pvio inferred` wrote: videos at which infer failed are not encoded.",
+)
 @out_option
-def encode(config: str, plan_path: str, shard: str, out: Path) -> None:
+def encode(config: str, plan_path: str, shard: str, inferred: str | None, out: Path) -> None:
     """Encode the segments of one shard again, with the model's drawing on them."""
     limit_libraries(1)
-    from pvio.manifest import read_part
+    from pvio.manifest import failures_in, read_part
     from pvio.stages.encode import encode as run
     from pvio.stages.repair import repairing
     from pvio.store import write_json
@@ -192,7 +217,11 @@ def encode(config: str, plan_path: str, shard: str, out: Path) -> None:
     part, settings = read_part(plan_path, "encode", shard), _settings(config)
     _provide_ffmpeg(settings)  # lost predictions may have to be computed
     rows = replace(part, stage="infer", numbers=list(part.segments))
-    write_json(out, repairing(lambda stage: [rows], settings, lambda: run(part, settings)))
+    failures = failures_in(_receipts((inferred,) if inferred else ()))
+    receipt = repairing(
+        lambda stage: [rows], settings, lambda failed: run(part, settings, failed), failures
+    )
+    write_json(out, receipt)
 
 
 @main.command()
@@ -209,8 +238,8 @@ def assemble(
     RECEIPTS are the files, or folders of files, that the infer and encode jobs wrote.
     """
     limit_libraries(threads)
-    from pvio.manifest import read_plan
-    from pvio.stages.again import note_vanished
+    from pvio.manifest import failures_in, read_plan
+    from pvio.stages.again import note_failures
     from pvio.stages.assemble import assemble as run
     from pvio.stages.repair import repairing
 
@@ -223,10 +252,14 @@ def assemble(
         """Whether no other run has begun in this folder."""
         return Path(plan_path).exists() and Path(plan_path).read_bytes() == made_of
 
+    note_failures(found)  # also where the results are not written
     rows = repairing(
-        plan.parts, settings, lambda: run(plan, settings, found, results, threads, is_current)
+        plan.parts,
+        settings,
+        lambda failed: run(plan, settings, found, results, threads, is_current, failed),
+        failures_in(found),
     )
-    note_vanished(found)
+    note_failures(found, are_assembled=all(row.status != "failed" for row in rows))
     for row in rows:
         if row.status != "ok":
             logging.warning("%s: %s: %s", row.status, row.path, row.reason)
@@ -235,12 +268,19 @@ def assemble(
 
 @main.command()
 @click.argument("summary", default="results/summary.tsv", type=click.Path(exists=True))
-def check(summary: str) -> None:
-    """Fail when a video of SUMMARY is damaged or unreadable, naming each (`on_damaged: fail`)."""
+@click.option(
+    "--on-damaged", type=click.Choice(["mark", "fail"]), default="fail", show_default=True
+)
+@click.option("--on-failed", type=click.Choice(["mark", "fail"]), default="fail", show_default=True)
+def check(summary: str, on_damaged: Policy, on_failed: Policy) -> None:
+    """Fail when a video of SUMMARY is damaged, unreadable or failed, naming each.
+
+    The options are the settings `on_damaged` and `on_failed`.
+    """
     from pvio.stages.check import check_summary
 
-    check_summary(Path(summary).read_text(encoding="utf-8"))
-    logging.info("no video is damaged or unreadable")
+    check_summary(Path(summary).read_text(encoding="utf-8"), on_damaged, on_failed)
+    logging.info("the videos are as they must be")
 
 
 @main.command()

@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from pvio.errors import EncodeError
-from pvio.media.container import open_container
+from pvio.media.container import absolute_path, open_container
 from pvio.media.index import FrameIndex
 from pvio.media.output_format import output_color
 from pvio.media.side_streams import Sound, copy_metadata, needs_free_keys
@@ -66,7 +66,7 @@ def join_segments(
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(
             av.open(
-                str(path),
+                absolute_path(path),
                 "w",
                 # FFmpeg's own choice for .m4v takes no H.265.
                 format="mp4" if os.fspath(path).lower().endswith(".m4v") else None,

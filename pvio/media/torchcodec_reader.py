@@ -9,6 +9,7 @@ import numpy as np
 
 from pvio.errors import PvioError
 from pvio.media.complaints import listen, tell_of_damage
+from pvio.media.container import absolute_path
 from pvio.media.decoded import Decoded
 from pvio.media.index import FrameIndex
 from pvio.media.pyav_reader import PyAVReader
@@ -71,7 +72,7 @@ class TorchcodecReader:
         self.index = index
         self._fallback = PyAVReader(index)
         self._decoder = decoder(
-            index.location,
+            absolute_path(index.location),
             stream_index=index.stream_index,
             dimension_order="NHWC",
             num_ffmpeg_threads=1,

@@ -14,24 +14,33 @@ AGAIN = "work/again.json"
 ASSEMBLED = "work/assembled"
 
 
-def note_vanished(receipts: Iterable[Receipt], path: str = AGAIN) -> None:
-    """Note the shards with videos that vanished or changed during the run.
+def note_failures(
+    receipts: Iterable[Receipt], *, are_assembled: bool = True, path: str = AGAIN
+) -> None:
+    """Note what the next run has to do again, since it failed in this one.
 
-    They are reported, and the run ends well; the next one shall look at them again.
+    That is shards with segments that failed, or whose videos vanished or changed during the run.
+
+    Args:
+        receipts: of the run.
+        are_assembled: whether a product of every video is there, or the reason in its receipts.
+        path: of the note.
     """
-    shards = [
+    again = [
         f"work/{receipt.stage}/{receipt.shard}.json"
         for receipt in receipts
         if any(done.failure for done in receipt.segments)
     ]
-    if shards:
-        write_json(path, shards)
+    if not are_assembled:
+        again.append(ASSEMBLED)
+    if again:
+        write_json(path, again)
     else:
         Path(path).unlink(missing_ok=True)
 
 
 def forget_what_is_out_of_date(results: str = "results") -> None:
-    """Remove receipts of such shards, and the mark of finished results that are no longer there.
+    """Remove the files of that note, and the mark of finished results that are no longer there.
 
     Called when the workflow is read, in its working folder.
     """
@@ -39,9 +48,9 @@ def forget_what_is_out_of_date(results: str = "results") -> None:
         found = json.loads(Path(AGAIN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = []
-    shards = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
-    for shard in shards:
-        Path(shard).unlink(missing_ok=True)
-    if shards or not Path(results, PRODUCTS_FILE).exists():
+    again = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+    for file in again:
+        Path(file).unlink(missing_ok=True)
+    if again or not Path(results, PRODUCTS_FILE).exists():
         Path(ASSEMBLED).unlink(missing_ok=True)
     Path(AGAIN).unlink(missing_ok=True)

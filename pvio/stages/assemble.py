@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import Counter, defaultdict
@@ -11,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import av
 import pyarrow.parquet as pq
 
 import pvio
@@ -19,31 +19,35 @@ from pvio.collection import NAMES_FILE, PRODUCTS_FILE
 from pvio.collection.names import named_videos
 from pvio.config import Settings, dump_settings
 from pvio.cost import Measured, load_costs, works
-from pvio.errors import (
-    EncodeError,
-    NoSpaceLeft,
-    PvioError,
-    UnreadableVideo,
-    no_space,
-    on_disk_of,
-)
+from pvio.errors import FailedSegments, PvioError, UnreadableVideo, no_space, on_disk_of
 from pvio.keys import predictions_key, video_key
-from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt
+from pvio.manifest import (
+    Failures,
+    Plan,
+    PlannedSegment,
+    ProbedVideo,
+    Receipt,
+    SegmentReceipt,
+    failures_in,
+)
 from pvio.media.index import FrameIndex
 from pvio.media.stitch import join_segments
 from pvio.models.entry import model_fingerprint
 from pvio.predictions import deserialize, merge
 from pvio.progress import ProgressReport
 from pvio.report import render_report
+from pvio.stages.guard import reason_for_video
 from pvio.stages.plan import stored_index
 from pvio.stages.shard import check_unchanged, read_entry
 from pvio.stages.snapshot import RUN_FILE, Snapshot, read_products
 from pvio.store import Store, file_digest, make_key, remove_leftovers, write_json, write_text
 from pvio.summary import SummaryRow, summary_table
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SHOWN = 20
+# Reasons that an error names.
+_MOST_REASONS = 10
 
 
 def assemble(
@@ -53,29 +57,33 @@ def assemble(
     results: str | os.PathLike[str],
     threads: int = 1,
     is_current: Callable[[], bool] = lambda: True,
+    failures: Failures | None = None,
 ) -> list[SummaryRow]:
     """Write predictions, videos, `plan.json`, `summary.tsv` and `report.html` to `results`.
 
     They are made beside it and take its place as a whole. Products of the run before that are still
-    right are taken over as they are.
+    right are taken over as they are. Whatever is raised for a video, see `reason_for_video`, costs
+    this one alone: it is `failed`, and what an earlier run made of it goes.
 
     Args:
-        plan: the manifest, whose segments are all in the store.
+        plan: the manifest, whose segments are in the store, but for those that failed.
         settings: the same as everything was computed with.
         receipts: of the infer and encode jobs.
         results: folder of the products.
         threads: videos assembled at the same time.
         is_current: asked at the end whether the results may be replaced.
+        failures: segments that have no result; those of the receipts when None.
 
     Raises:
         LostEntry: when the store lacks a segment.
+        FailedSegments: when videos failed, and no other one has results.
         PvioError: when `results` cannot be replaced, or must not.
     """
     receipts = list(receipts)
     remove_leftovers(Store(settings.cache).temporaries)
     snapshot = Snapshot(results)
     try:
-        return _assemble(plan, settings, receipts, snapshot, threads, is_current)
+        return _assemble(plan, settings, receipts, snapshot, threads, is_current, failures)
     finally:
         snapshot.discard()
 
@@ -87,8 +95,11 @@ def _assemble(
     snapshot: Snapshot,
     threads: int,
     is_current: Callable[[], bool],
+    failures: Failures | None,
 ) -> list[SummaryRow]:
-    worker = _Assembler(plan, settings, snapshot, receipts)
+    if failures is None:
+        failures = failures_in(receipts)
+    worker = _Assembler(plan, settings, snapshot, receipts, failures)
     numbers = range(len(plan.videos))
     with ProgressReport("assemble", len(plan.videos), "videos") as progress:
         rows = []
@@ -96,6 +107,7 @@ def _assemble(
             for row in pool.map(worker.assemble, numbers):
                 rows.append(row)
                 progress.advance(1)
+    _check_not_all_failed(rows)
     _keep_costs(plan, settings, worker.model, receipts)
     summary = summary_table(rows)
     infers, encodes = (
@@ -117,6 +129,28 @@ def _assemble(
     return rows
 
 
+def _check_not_all_failed(rows: list[SummaryRow]) -> None:
+    """Results of before are better than none.
+
+    Raises:
+        FailedSegments: when some videos failed, and no video has results.
+    """
+    failed = [row for row in rows if row.status == "failed"]
+    if not failed or any(row.frames for row in rows):
+        return
+    reasons: dict[str, list[str]] = {}
+    for row in failed:
+        reasons.setdefault(row.reason, []).append(row.path)
+    lines = [
+        f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {reason}"
+        for reason, paths in list(reasons.items())[:_MOST_REASONS]
+    ]
+    raise FailedSegments(
+        f"{len(failed)} of {len(rows)} videos failed, and no other one has results. The results "
+        "stay as they are. Fix the cause and run the same command again:\n  " + "\n  ".join(lines)
+    )
+
+
 def _made_with(settings: Settings, model: str) -> dict[str, str]:
     sections = ("segment_frames", "model", "decoder", "output")
     return {"settings": dump_settings(settings, *sections), "model": model}
@@ -135,9 +169,9 @@ def _names(plan: Plan, results: Path) -> dict[str, Any]:
         if video.digest in before and before[video.digest] not in after
     }
     for old, new in list(renamed.items())[:_SHOWN]:
-        log.warning("the results %s are called %s now: the file was moved", old, new)
+        logger.warning("the results %s are called %s now: the file was moved", old, new)
     if len(renamed) > _SHOWN:
-        log.warning("%d more results have another name now", len(renamed) - _SHOWN)
+        logger.warning("%d more results have another name now", len(renamed) - _SHOWN)
     videos = [
         {"path": video.path, "name": video.name, "digest": video.digest} for video in plan.videos
     ]
@@ -145,7 +179,19 @@ def _names(plan: Plan, results: Path) -> dict[str, Any]:
 
 
 def _keep_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:
-    """What the segments that this run computed took is for the next plan to know."""
+    """What the segments that this run computed took is for the next plan to know.
+
+    It is a help for the next plan, and no result: whatever goes wrong is logged.
+    """
+    try:
+        _learn_costs(plan, settings, model, receipts)
+    except Exception as error:
+        if no_space(error):
+            raise
+        logger.exception("what the segments took could not be noted")
+
+
+def _learn_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:
     infer, encode = works(settings, model)
     found = [
         Measured(
@@ -171,7 +217,12 @@ class _Assembler:
     """What assembling one video needs to know of the run."""
 
     def __init__(
-        self, plan: Plan, settings: Settings, snapshot: Snapshot, receipts: Iterable[Receipt]
+        self,
+        plan: Plan,
+        settings: Settings,
+        snapshot: Snapshot,
+        receipts: Iterable[Receipt],
+        failures: Failures,
     ):
         self.plan, self.settings, self.snapshot = plan, settings, snapshot
         self.store = Store(settings.cache)
@@ -181,7 +232,13 @@ class _Assembler:
             "infer": defaultdict(float),
             "encode": defaultdict(float),
         }
-        self.failures: dict[int, str] = {}
+        # By stage and video, in the order of the segments.
+        self.failures: dict[str, dict[int, list[SegmentReceipt]]] = {
+            "infer": defaultdict(list),
+            "encode": defaultdict(list),
+        }
+        for (stage, number), failure in sorted(failures.items()):
+            self.failures[stage][plan.segments[number].video].append(failure)
         self.not_finite: dict[int, Counter[str]] = defaultdict(Counter)
         self.given_up: dict[str, dict[int, list[str]]] = {
             "infer": defaultdict(list),
@@ -197,8 +254,6 @@ class _Assembler:
                 for kind, digest in done.digests.items():
                     self.digests[kind, done.segment] = digest
                 self.status.setdefault(video, Counter()).update(done.status)
-                if done.failure:
-                    self.failures[video] = done.failure
                 self.not_finite[video].update(done.not_finite)
                 if done.given_up:
                     self.given_up[receipt.stage][video].append(done.given_up)
@@ -207,6 +262,7 @@ class _Assembler:
         self._before = read_products(snapshot.folder)
 
     def assemble(self, number: int) -> SummaryRow:
+        """Make the products of a video; whatever is raised for it becomes its reason."""
         video = self.plan.videos[number]
         row = SummaryRow(
             video.name, video.path, video.status, video.reason,
@@ -215,8 +271,33 @@ class _Assembler:
         )  # fmt: skip
         if video.status != "ok":
             return row
-        if number in self.failures:
-            return replace(row, status="unreadable", reason=self.failures[number])
+        try:
+            return self._assembled(number, row)
+        except Exception as error:
+            reason = reason_for_video(error, video.path, "assembling", self.settings.cache)
+            status = "unreadable" if isinstance(error, UnreadableVideo) else "failed"
+            self._withdraw(video, reason)
+            return replace(row, status=status, reason=reason)
+
+    def _withdraw(self, video: ProbedVideo, reason: str) -> None:
+        """Leave a video without products."""
+        table = f"predictions/{video.name}.parquet"
+        for name in (table, f"videos/{video.name}{self.settings.output.suffix}"):
+            self.made.pop(name, None)
+            with contextlib.suppress(OSError):
+                self.snapshot.path(name).unlink(missing_ok=True)
+        self.made[table] = {"failure": reason}
+
+    def _assembled(self, number: int, row: SummaryRow) -> SummaryRow:
+        video = self.plan.videos[number]
+        if failed := self.failures["infer"][number]:
+            reason = self._failure_of(number, failed)
+            self.made[f"predictions/{video.name}.parquet"] = {"failure": reason}
+            is_failed = any(each.failed for each in failed)
+            return replace(row, status="failed" if is_failed else "unreadable", reason=reason)
+        unreadable = [each for each in self.failures["encode"][number] if not each.failed]
+        if unreadable:
+            return replace(row, status="unreadable", reason=unreadable[0].failure)
         numbers = self.segments[number]
         segments = [self.plan.segments[each] for each in numbers]
         source = [video.path, video.digest]
@@ -232,20 +313,22 @@ class _Assembler:
         if self.settings.output.video != "none" and not has_size:
             remarks = ["no video: no frame tells how large it is"]
         elif self.settings.output.video != "none":
-            videos = [video_key(*fact) for fact in facts]
             name = f"videos/{video.name}{self.settings.output.suffix}"
             try:
-                remarks = self._make(
-                    name,
-                    [*source, *self._contents("video", numbers)],
-                    lambda path: self._write_video(video, segments, videos, path),
-                )
-            except (EncodeError, UnreadableVideo, av.error.FFmpegError) as error:
-                if no_space(error):
-                    raise NoSpaceLeft(no_space(error)) from error
-                log.exception("%s: its video could not be joined", video.path)
-                failure = f"no video: {error}"
-                self.made[name] = {"failure": str(error)}
+                if failed := self.failures["encode"][number]:
+                    failure = self._failure_of(number, failed)
+                else:
+                    videos = [video_key(*fact) for fact in facts]
+                    remarks = self._make(
+                        name,
+                        [*source, *self._contents("video", numbers)],
+                        lambda path: self._write_video(video, segments, videos, path),
+                    )
+            except Exception as error:
+                failure = reason_for_video(error, video.path, "joining", self.settings.cache)
+            if failure:
+                self.made[name] = {"failure": failure}
+                failure = f"no video: {failure}"
         counts = self.status.get(number, Counter())
         bad = ", ".join(
             f"{counts[status]} {status}"
@@ -277,6 +360,23 @@ class _Assembler:
             infer_seconds=round(self.seconds["infer"][number], 4),
             encode_seconds=round(self.seconds["encode"][number], 4),
         )
+
+    def _failure_of(self, number: int, failed: list[SegmentReceipt]) -> str:
+        """Why segments of a video have no result, as words."""
+        reasons: dict[str, list[int]] = {}
+        for each in failed:
+            reasons.setdefault(each.failure, []).append(each.segment)
+        if not any(each.failed for each in failed):
+            return failed[0].failure
+        n = len(self.segments[number])
+        first = self.plan.segments[failed[0].segment]
+        where = f"frames {first.start} to {first.stop - 1}"
+        if n > 1:
+            where = f"{len(failed)} of {n} segments failed, the first at {where}"
+        else:
+            where += " failed"
+        others = f"; and for {len(reasons) - 1} other reason(s)" if len(reasons) > 1 else ""
+        return f"{where}: {failed[0].failure}{others}"
 
     def _contents(self, kind: str, numbers: list[int]) -> list[str]:
         """Digests of the segments' entries."""

@@ -1,25 +1,43 @@
-"""The last stage with `on_damaged: fail`: damaged inputs fail the run once everything is done."""
+"""The last stage: damaged inputs and failed videos fail the run once everything is done."""
 
 from __future__ import annotations
 
-from pvio.errors import DamagedVideos
+from typing import Literal
+
+from pvio.errors import DamagedVideos, FailedVideos
 from pvio.summary import parse_summary
 from pvio.text import printable
 
+Policy = Literal["mark", "fail"]
 
-def check_summary(summary: str) -> None:
+
+def check_summary(summary: str, on_damaged: Policy = "fail", on_failed: Policy = "fail") -> None:
     """Check the content of `summary.tsv`.
 
+    Args:
+        summary: the content.
+        on_damaged: what a video that is `damaged` or `unreadable` means.
+        on_failed: what a video that is `failed` means.
+
     Raises:
-        DamagedVideos: when a video is not `ok`, naming each with its reason.
+        DamagedVideos, FailedVideos: naming each video that matters, with its reason.
     """
-    bad = [
-        printable(f"{row['path']}: {row['status']}, {row['reason']}")
-        for row in parse_summary(summary)
-        if row["status"] != "ok"
-    ]
-    if bad:
+    rows = parse_summary(summary)
+    failed = [row for row in rows if row["status"] == "failed"]
+    damaged = [row for row in rows if row["status"] not in ("ok", "failed")]
+    if on_damaged == "fail" and damaged:
         raise DamagedVideos(
-            f"{len(bad)} video(s) are damaged or unreadable, and on_damaged is 'fail' (all results "
-            "are written nevertheless):\n  " + "\n  ".join(bad)
+            f"{len(damaged)} video(s) are damaged or unreadable, and on_damaged is 'fail' (all "
+            "results are written nevertheless):\n  "
+            + "\n  ".join(_described(failed if on_failed == "fail" else []) + _described(damaged))
         )
+    if on_failed == "fail" and failed:
+        raise FailedVideos(
+            f"{len(failed)} video(s) failed; the results of the others are written. Fix the cause "
+            "and run the same command again: only what failed is tried again. on_failed: mark ends "
+            "such a run without an error:\n  " + "\n  ".join(_described(failed))
+        )
+
+
+def _described(rows: list[dict[str, str]]) -> list[str]:
+    return [printable(f"{row['path']}: {row['status']}, {row['reason']}") for row in rows]

@@ -11,27 +11,32 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pvio.config import Settings
-from pvio.errors import ModelError
+from pvio.errors import JobError, ModelError
 from pvio.keys import predictions_key, video_key
-from pvio.manifest import Part, PlannedSegment, Receipt
+from pvio.manifest import Failures, Part, PlannedSegment, Receipt
 from pvio.media.index import FrameIndex
 from pvio.models.entry import model_fingerprint
-from pvio.stages.shard import Entry, Task, loading, read_entry, work_through
+from pvio.stages.guard import describe
+from pvio.stages.shard import Entry, Task, read_entry, work_through
 from pvio.store import Store
 from pvio.threads import limit_torch
 
 log = logging.getLogger(__name__)
 
 
-def encode(part: Part, settings: Settings) -> Receipt:
+def encode(part: Part, settings: Settings, failures: Failures | None = None) -> Receipt:
     """Encode the overlay video of the segments of a shard that are not in the store.
 
     Args:
         part: of the plan, for the shard.
         settings: the same as the plan and the predictions were made with.
+        failures: segments without predictions; the segments of their videos are not encoded.
+
+    Returns:
+        The receipt; a segment that failed is in it with the reason.
 
     Raises:
-        FailedSegments: when segments failed, after all others are done.
+        FailedSegments, JobError: see `work_through`.
     """
     store = Store(settings.cache)
     fingerprint = model_fingerprint(settings.model)
@@ -40,7 +45,17 @@ def encode(part: Part, settings: Settings) -> Receipt:
         for segment in (part.segments[number] for number in part.numbers)
     ]
     compute = Encoding(part, settings, store, fingerprint)
-    return work_through(part, entries, store, settings, compute)
+    failed_videos = {
+        part.segments[number].video: receipt.failure
+        for (stage, number), receipt in (failures or {}).items()
+        if stage == "infer" and number in part.segments
+    }
+    failed = {
+        number: failed_videos[video]
+        for number in part.numbers
+        if (video := part.segments[number].video) in failed_videos
+    }
+    return work_through(part, entries, store, settings, compute, failed)
 
 
 class Encoding:
@@ -63,8 +78,10 @@ class Encoding:
     def __call__(self, task: Task) -> None:
         """See `Compute`."""
         if self._painter is None:
-            with loading():
+            try:
                 self._painter = Painter(self._settings)
+            except (Exception, SystemExit) as error:
+                raise JobError(describe(error, longest=2000)) from error
         painter = self._painter
         began, spent = time.perf_counter(), time.process_time()
         facts: dict[str, Any] = {"patience": self._settings.decoder_timeout, "rows": {}}

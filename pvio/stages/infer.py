@@ -6,10 +6,12 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from pvio.config import Settings
+from pvio.errors import JobError
 from pvio.keys import predictions_key, video_key
-from pvio.manifest import Part, Receipt
+from pvio.manifest import Failures, Part, Receipt
 from pvio.models.entry import model_fingerprint
-from pvio.stages.shard import Entry, Task, loading, work_through
+from pvio.stages.guard import describe
+from pvio.stages.shard import Entry, Task, work_through
 from pvio.store import Store
 from pvio.threads import limit_torch
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from pvio.engine import Engine
 
 
-def infer(part: Part, settings: Settings, threads: int = 1) -> Receipt:
+def infer(
+    part: Part, settings: Settings, threads: int = 1, failures: Failures | None = None
+) -> Receipt:
     """Run the model over the segments of a shard that are not in the store.
 
     PyTorch is imported, and the model loaded, only when there is something to do. With
@@ -27,9 +31,13 @@ def infer(part: Part, settings: Settings, threads: int = 1) -> Receipt:
         part: of the plan, for the shard.
         settings: the same as the plan was made with.
         threads: for the model's operators on the CPU.
+        failures: segments that are not tried.
+
+    Returns:
+        The receipt; a segment that failed is in it with the reason.
 
     Raises:
-        FailedSegments: when segments failed, after all others are done.
+        FailedSegments, JobError: see `work_through`.
     """
     store = Store(settings.cache)
     fingerprint = model_fingerprint(settings.model)
@@ -42,7 +50,12 @@ def infer(part: Part, settings: Settings, threads: int = 1) -> Receipt:
             wanted += (("video", video_key(*facts)),)
         entries.append(wanted)
     compute = Inference(settings, store, threads)
-    return work_through(part, entries, store, settings, compute)
+    failed = {
+        number: receipt.failure
+        for (stage, number), receipt in (failures or {}).items()
+        if stage == "infer"
+    }
+    return work_through(part, entries, store, settings, compute, failed)
 
 
 class Inference:
@@ -86,5 +99,7 @@ class Inference:
         from pvio.engine import Engine
 
         limit_torch(self._threads)
-        with loading():
+        try:
             return Engine(self._settings)
+        except (Exception, SystemExit) as error:
+            raise JobError(describe(error, longest=2000)) from error

@@ -13,6 +13,7 @@ from typing import get_args
 from pvio.config import Settings
 from pvio.errors import PvioError
 from pvio.manifest import Plan, ProbedVideo, Stage, from_json
+from pvio.stages.guard import reason_for_video
 from pvio.store import write_json
 
 LOADS_FILE = "loads.json"
@@ -71,7 +72,13 @@ def job_loads(stage: Stage, seconds: Sequence[float], plan: Plan, settings: Sett
         plan: tells the videos of each.
         settings: `model` and `output` matter.
     """
-    needs = [_memory(stage, video, settings) for video in plan.videos]
+    needs = []
+    for video in plan.videos:
+        try:
+            needs.append(_memory(stage, video, settings))
+        except Exception as error:
+            reason_for_video(error, video.path, "predicting", settings.cache)
+            needs.append(_BASE_MIB[stage])
     shards = plan.infer if stage == "infer" else plan.encode
     found = []
     for each, numbers in zip(seconds, shards, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pvio.collection import Source
 from pvio.config import Settings
@@ -14,6 +15,7 @@ from pvio.manifest import Plan, PlannedSegment, ProbedVideo
 from pvio.media.index import FrameIndex, load_index, unpack_index
 from pvio.models.entry import model_fingerprint
 from pvio.plan import Segment, cut_segments, shard_segments
+from pvio.stages.guard import reason_for_video
 from pvio.stages.loads import Loads, job_loads
 from pvio.store import Store, StoreError, look_up
 
@@ -28,7 +30,8 @@ def make_plan(
 ) -> tuple[Plan, Loads]:
     """Cut every readable video into segments and spread them over the shards by cost.
 
-    What is in the store already costs nothing, so that the rest is spread evenly.
+    What is in the store already costs nothing, so that the rest is spread evenly. Whatever is
+    raised for a video makes it `unreadable` in the plan, see `reason_for_video`.
 
     Args:
         videos: what `probe` returned.
@@ -43,17 +46,34 @@ def make_plan(
     model = model_fingerprint(settings.model)
     infer, encode = works(settings, model)
 
-    def cut_video(number: int) -> list[Segment]:
-        index = stored_index(videos[number], store)
-        return cut_segments(index, settings.segment_frames, number)
-
-    readable = [number for number, video in enumerate(videos) if video.status == "ok"]
-    cut = [segment for segments in look_up(cut_video, readable) for segment in segments]
+    videos = list(videos)
 
     def predict(work: Work, segment: Segment, first: bool) -> float:
         video = videos[segment.video]
         return round(costs.seconds(work, video, segment.n_frames, first), 6)
 
+    def cut_video(number: int) -> tuple[list[Segment], str]:
+        """The segments of a video, and why it has none."""
+        video = videos[number]
+        try:
+            index = stored_index(video, store)
+            segments = cut_segments(index, settings.segment_frames, number)
+            for segment in segments[:1]:  # what is to be asked of all of them below
+                video_key(video, segment, settings, model)
+                for work in (infer, encode):
+                    predict(work, segment, True)
+            return segments, ""
+        except Exception as error:
+            return [], reason_for_video(error, video.path, "planning", settings.cache)
+
+    readable = [number for number, video in enumerate(videos) if video.status == "ok"]
+    cut: list[Segment] = []
+    for number, (segments_of_video, reason) in zip(
+        readable, look_up(cut_video, readable), strict=True
+    ):
+        cut += segments_of_video
+        if reason:
+            videos[number] = replace(videos[number], status="unreadable", reason=reason)
     inferred, encoded = _finished(cut, videos, settings, model, store)
 
     def spread(
@@ -89,7 +109,7 @@ def make_plan(
         for number, each in enumerate(cut)
     ]
     encodes, encode_loads = spread([each.encode_seconds for each in segments], encoded)
-    plan = Plan(list(videos), segments, shards, encodes)
+    plan = Plan(videos, segments, shards, encodes)
     found: Loads = {"infer": job_loads("infer", loads, plan, settings)}
     if settings.output.video == "overlay":
         found["encode"] = job_loads("encode", encode_loads, plan, settings)
@@ -124,8 +144,12 @@ def _finished(
 
     def look(segment: Segment) -> tuple[bool, bool]:
         facts = (videos[segment.video], segment, settings, model)
-        inferred = store.has("predictions", predictions_key(*facts))
-        encoded = inferred and store.has("video", video_key(*facts))
+        try:
+            inferred = store.has("predictions", predictions_key(*facts))
+            encoded = inferred and store.has("video", video_key(*facts))
+        except Exception as error:  # its job looks again
+            reason_for_video(error, videos[segment.video].path, "looking up", settings.cache)
+            return False, False
         return (encoded if settings.output.video == "frames" else inferred), encoded
 
     if not store.holds("predictions"):

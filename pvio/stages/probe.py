@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
 from pvio.collection import Source, find_sources, read_names
 from pvio.config import Settings
-from pvio.errors import UnreadableVideo
+from pvio.errors import PvioError, UnreadableVideo
 from pvio.manifest import ProbedVideo
 from pvio.media.index import facts_of_stored, index_anew, index_key
 from pvio.media.time_limit import keep_helper
 from pvio.progress import ProgressReport
+from pvio.stages.guard import reason_for_video
 from pvio.store import LOOKUP_THREADS, Store, StoreError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # New videos from which on starting processes pays.
 _WORTH_PROCESSES = 100
+# Videos that are handed to a process at once.
+_CHUNK = 8
+# So many videos, and no other, that cannot be indexed for reasons that no one foresaw are a fault
+# of the installation.
+_TOO_MANY_ALIKE = 3
 
 
 def probe(settings: Settings, threads: int = 1, results: str = "results") -> list[ProbedVideo]:
     """Probe the collection of the settings.
+
+    Whatever is raised for a video makes it `unreadable`, see `reason_for_video`.
 
     Args:
         settings: `videos` and `cache` matter.
@@ -37,6 +47,7 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
     Raises:
         CollectionError: when the setting leads to no video at all.
         NotWritable: when the cache is read-only.
+        PvioError: when an error that no file explains is met at every video.
     """
     sources = find_sources(settings.videos, read_names(results))
     store = Store(settings.cache)
@@ -53,12 +64,50 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
                     rows[source] = row
                     progress.advance(1)
         new = [source for source in sources if source not in rows]
-        with _pool(threads, len(new)) as pool:
-            found = pool.map(partial(_index, store=store), new, chunksize=8)
-            for source, row in zip(new, found, strict=True):
-                rows[source] = row
-                progress.advance(1)
+        unforeseen = 0
+        for source, (row, foreseen) in zip(new, _indexed(new, store, threads), strict=True):
+            rows[source] = row
+            unforeseen += not foreseen
+            progress.advance(1)
+    if unforeseen == len(sources) >= _TOO_MANY_ALIKE:
+        raise PvioError(
+            f"none of {len(sources)} videos can be indexed; the first one: "
+            f"{rows[sources[0]].reason}. This looks like a fault of the installation: see "
+            "`pvio doctor`. The results stay as they are"
+        )
     return [rows[source] for source in sources]
+
+
+def _indexed(
+    sources: Sequence[Source], store: Store, threads: int
+) -> Iterator[tuple[ProbedVideo, bool]]:
+    """`_index` of each source, in order; a source at which a process dies is unreadable."""
+    index = partial(_index, store=store)
+    done = 0
+    while done < len(sources):
+        try:
+            with _pool(threads, len(sources)) as pool:
+                for found in pool.map(index, sources[done:], chunksize=_CHUNK):
+                    yield found
+                    done += 1
+        except BrokenProcessPool:
+            logger.warning("a process died while it indexed videos: the next ones go one by one")
+            # One of those that were in work when it died; the others of them are in the store.
+            for source in sources[done : done + threads * _CHUNK]:
+                yield _indexed_alone(source, store)
+                done += 1
+
+
+def _indexed_alone(source: Source, store: Store) -> tuple[ProbedVideo, bool]:
+    """`_index` in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(1, context, keep_helper) as pool:
+            return pool.submit(_index, source, store).result()
+    except BrokenProcessPool:
+        logger.warning("%s: the process that indexed it died", source.path)
+        reason = "the process that indexed it died: the file makes FFmpeg crash, or needs too much"
+        return _unreadable(source, f"{reason} memory"), True
 
 
 def _pool(threads: int, n: int) -> Executor:
@@ -83,23 +132,32 @@ def known_video(
     except StoreError:
         return None
     except UnreadableVideo as error:
-        return _unreadable(source, error)
+        return _unreadable(source, error.reason)
+    except Exception as error:  # as if there were no index: it is built anew
+        reason_for_video(error, source.path, "looking up", store.root)
+        return None
 
 
-def _index(source: Source, store: Store) -> ProbedVideo:
-    """The row of a video whose index is to be built and stored, or whose file is to be compared."""
+def _index(source: Source, store: Store) -> tuple[ProbedVideo, bool]:
+    """The row of a video whose index is to be built and stored, or whose file is to be compared.
+
+    With it, whether all went as foreseen: the video can be read, or is known not to be readable.
+    """
     try:
         if store.has("index", index_key(source)):
             if (row := known_video(source, store)) is not None:
-                return row
-            log.warning("%s: its index in the cache is damaged or of another file", source.path)
-        return _row(source, *index_anew(source, store)[1:])
+                return row, True
+            logger.warning("%s: its index in the cache is damaged or of another file", source.path)
+        return _row(source, *index_anew(source, store)[1:]), True
     except UnreadableVideo as error:
-        return _unreadable(source, error)
+        return _unreadable(source, error.reason), True
+    except Exception as error:
+        reason = reason_for_video(error, source.path, "indexing", store.root)
+        return _unreadable(source, reason), False
 
 
-def _unreadable(source: Source, error: UnreadableVideo) -> ProbedVideo:
-    return ProbedVideo(source.name, source.path, source.is_image_folder, "unreadable", error.reason)
+def _unreadable(source: Source, reason: str) -> ProbedVideo:
+    return ProbedVideo(source.name, source.path, source.is_image_folder, "unreadable", reason)
 
 
 def _row(source: Source, key: str, facts: dict[str, Any]) -> ProbedVideo:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pvio.config import Settings
 from pvio.errors import LostEntry
-from pvio.manifest import Part, Stage
+from pvio.manifest import Failures, Part, Receipt, Stage, failures_in
 from pvio.stages.encode import encode
 from pvio.stages.infer import infer
 
@@ -23,14 +23,17 @@ Result = TypeVar("Result")
 def repairing(
     parts: Callable[[Stage], Iterable[Part]],
     settings: Settings,
-    step: Callable[[], Result],
+    step: Callable[[Failures], Result],
+    failures: Failures,
 ) -> Result:
     """Do a step that reads entries, and do it again once those that it lacks are computed.
 
     Args:
         parts: of the plan, whose segments the step reads; of infer, and of encode.
         settings: of the run.
-        step: raises `LostEntry` when it lacks one.
+        step: called with the segments that have no result; raises `LostEntry` when it lacks an
+            entry of another one.
+        failures: segments that have no result. Those that fail here are added for the next try.
 
     Raises:
         LostEntry: when entries are lost again and again.
@@ -38,13 +41,16 @@ def repairing(
     """
     for _ in range(_MOST_REPAIRS):
         try:
-            return step()
+            return step(failures)
         except LostEntry as error:
             log.warning("%s; it is computed again", error)
             kind = error.kind
-        for part in parts("infer"):
-            infer(part, settings)
+        # What failed before is not tried again: the next run does.
+        receipts: list[Receipt] = [
+            infer(part, settings, failures=failures) for part in parts("infer")
+        ]
+        failures = failures_in(receipts) | failures
         if kind == "video" and settings.output.video == "overlay":
-            for part in parts("encode"):
-                encode(part, settings)
-    return step()
+            receipts = [encode(part, settings, failures) for part in parts("encode")]
+            failures = failures_in(receipts) | failures
+    return step(failures)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,14 +16,12 @@ from typing import Any
 from pvio.collection import Source
 from pvio.config import Settings
 from pvio.errors import (
-    ConfigError,
     FailedSegments,
+    JobError,
     LostEntry,
-    ModelError,
     NoSpaceLeft,
     PvioError,
     UnreadableVideo,
-    UnusableModel,
     memory_advice,
     no_space,
 )
@@ -29,6 +29,7 @@ from pvio.image_names import is_sequence
 from pvio.manifest import Part, PlannedSegment, ProbedVideo, Receipt, SegmentReceipt
 from pvio.media.index import FrameIndex, content_digest, facts_of_stored, index_key
 from pvio.progress import ProgressReport
+from pvio.stages.guard import concerns_all, describe
 from pvio.stages.plan import stored_index
 from pvio.stages.staging import Staging, stage_folder
 from pvio.stages.supervised import OUT_OF_MEMORY, Outcome, supervised
@@ -66,6 +67,13 @@ class Task:
         return self.segment.start, self.segment.stop
 
 
+# Characters of a reason: a message of CUDA's may be long, and in the end says how much is left.
+_LONGEST_FAILURE = 1000
+# Videos that fail alike, one after the other, before a job looks at others.
+_ENOUGH_FAILURES = 3
+# Segments of a video that fail, and none that succeeds, before its others are not tried.
+_ENOUGH_OF_A_VIDEO = 3
+
 # Computes a segment and commits its entries; is pickled, before its first call, where the system
 # cannot fork.
 Compute = Callable[[Task], None]
@@ -77,11 +85,13 @@ def work_through(
     store: Store,
     settings: Settings,
     compute: Compute,
+    failed: Mapping[int, str] | None = None,
 ) -> Receipt:
     """Compute the segments of a shard that are not in the store, in a child process.
 
-    A segment that fails is logged with its traceback, and the others go on. So it is when the
-    process dies at a segment twice. One whose video can no longer be read is noted in the receipt.
+    A segment that fails is logged with its traceback and noted in the receipt, and the others go
+    on. So it is when the process dies at a segment twice, and when its video can no longer be read.
+    Where every video fails alike, the job ends, see `_FailureWatch`.
     One of which frames were given up is computed again only with more patience, and one that was
     drawn from other rows than those in the store, with these.
 
@@ -92,17 +102,20 @@ def work_through(
         settings: `decoder_timeout` and `stage` matter.
         compute: commits a segment's entries. The facts of the last one are `seconds`, `given_up`,
             `patience`, and for what is drawn `rows`, the digest of each predictions entry by key.
+        failed: segments that need not be tried, since what they need has failed, and why.
 
     Raises:
-        FailedSegments: at the end, when segments failed, naming them.
+        FailedSegments: when every video fails alike.
+        JobError: when the job cannot begin, as when its model cannot be loaded.
         NoSpaceLeft: as soon as the disk is full.
-        UnusableModel: as soon as the model cannot be loaded, which no segment would change.
         LostEntry: when an entry of an earlier stage is lost.
     """
-    began, patience = time.perf_counter(), settings.decoder_timeout
+    began, patience, failed = time.perf_counter(), settings.decoder_timeout, failed or {}
     stage, shard, numbers = part.stage, part.shard, part.numbers
     finished = _finished(store, entries, patience)
-    todo = [n for n, facts in zip(numbers, finished, strict=True) if facts is None]
+    todo = [
+        n for n, facts in zip(numbers, finished, strict=True) if facts is None and n not in failed
+    ]
     total = sum(part.segments[n].stop - part.segments[n].start for n in todo)
     log.info(
         "%s %s: %d segment(s), %d finished before, %d to do (%d frames)",
@@ -111,49 +124,116 @@ def work_through(
     wanted = dict(zip(numbers, entries, strict=True))
     lacking = {n: wanted[n] for n in todo}
     outcomes: dict[int, Outcome] = {}
-    failures: dict[str, list[str]] = {}
+    watch = _FailureWatch(part, len(todo) < len(numbers) - len(failed))
     with (
         stage_folder(settings.stage if todo else None) as folder,
         ProgressReport(f"{stage} {shard}", total) as progress,
-        contextlib.closing(
-            supervised(
-                _Work(part, lacking, store, patience, Staging(folder), compute),
-                *(todo, progress.advance, store.temporaries),
-            )
-        ) as done,
     ):
-        for outcome in done:
-            name = _name_of(part, outcome.task)
-            outcomes[outcome.task] = outcome
-            if outcome.kind == "done":
-                log.info("%s: done in %.1f s", name, outcome.value[-1]["seconds"]["total"])
-            elif outcome.kind == "full":
-                raise NoSpaceLeft(outcome.value)
-            elif outcome.kind == "model":
-                raise UnusableModel(outcome.value)
-            elif outcome.kind == "lost":
-                raise LostEntry(*outcome.value)
-            elif outcome.kind == "failed":
-                log.error("%s failed: %s", name, outcome.value)
-                failures.setdefault(outcome.value, []).append(name)
-    if failures:
-        n_failed = sum(map(len, failures.values()))
-        lines = [
-            f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
-            for reason, names in failures.items()
-        ]
-        raise FailedSegments(
-            f"{n_failed} of {len(numbers)} segments of {stage} {shard} failed, the others are "
-            "finished and kept:\n  " + "\n  ".join(lines) + "\n"
-            "The results are written when all segments are done: mend the cause and run again, or "
-            "take these videos out of `videos`"
-        )
+        work = _Work(part, lacking, store, patience, Staging(folder), compute)
+        while todo:
+            supervision = supervised(
+                work,
+                todo,
+                progress.advance,
+                store.temporaries,
+                lambda number: part.segments[number].video,
+            )
+            with contextlib.closing(supervision) as done:
+                for outcome in done:
+                    outcomes[outcome.task] = outcome
+                    todo.remove(outcome.task)
+                    _look_at(outcome, _name_of(part, outcome.task))
+                    watch.add(outcome)
+                    if scouts := watch.scouts(todo):
+                        todo = [*scouts, *(n for n in todo if n not in scouts)]
+                        break
     _check_not_all_gone(part, outcomes)
     receipts = [
-        _receipt(n, wanted[n], facts, outcomes.get(n))
+        SegmentReceipt(n, {}, False, failure=failed[n], failed=True)
+        if n in failed and facts is None
+        else _receipt(n, wanted[n], facts, outcomes.get(n))
         for n, facts in zip(numbers, finished, strict=True)
     ]
+    n_failed = sum(bool(each.failure) for each in receipts)
+    if n_failed:
+        log.warning("%d of %d segments of %s %s failed", n_failed, len(numbers), stage, shard)
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
+
+
+def _look_at(outcome: Outcome, name: str) -> None:
+    """Log what became of a segment; raise what concerns the whole job."""
+    if outcome.kind == "done":
+        log.info("%s: done in %.1f s", name, outcome.value[-1]["seconds"]["total"])
+    elif outcome.kind == "full":
+        raise NoSpaceLeft(outcome.value)
+    elif outcome.kind == "lost":
+        raise LostEntry(*outcome.value)
+    elif outcome.kind == "stop":
+        raise JobError(outcome.value)
+    elif outcome.kind == "failed":
+        log.error("%s failed: %s", name, outcome.value)
+
+
+class _FailureWatch:
+    """Ends a job in which every video fails alike: a slip in a model must not run through them all.
+
+    When the first three videos fail alike, and no segment is finished, three others are tried next,
+    spread over those that remain: videos side by side may be of one kind, which costs these alone.
+    When they fail alike, too, the job ends.
+
+    Args:
+        part: of the shard.
+        has_results: whether segments of the shard were finished before.
+    """
+
+    def __init__(self, part: Part, has_results: bool):
+        self._part = part
+        self._is_over = has_results
+        self._reason = ""
+        self._names: dict[int, str] = {}  # of the first failed segment of each video
+        self._scouts: list[int] = []
+
+    def add(self, outcome: Outcome) -> None:
+        """Take note of a segment.
+
+        Raises:
+            FailedSegments: when the job is not worth going on.
+        """
+        if self._is_over or outcome.kind not in ("done", "found", "failed"):
+            return
+        self._reason = self._reason or str(outcome.value)
+        alike = _without_numbers(str(outcome.value)) == _without_numbers(self._reason)
+        if outcome.kind != "failed" or not alike:
+            self._is_over = True
+            return
+        video = self._part.segments[outcome.task].video
+        self._names.setdefault(video, _name_of(self._part, outcome.task))
+        if self._scouts and all(
+            self._part.segments[number].video in self._names for number in self._scouts
+        ):
+            names = list(self._names.values())
+            raise FailedSegments(
+                f"{self._part.stage} {self._part.shard} ends, since all of the first {len(names)} "
+                f"videos fail alike: {names[0]} and {len(names) - 1} more: {self._reason}\n"
+                "Fix the cause and run the same command again"
+            )
+
+    def scouts(self, todo: list[int]) -> list[int]:
+        """Segments of `todo` to try next, when those before make the job doubtful; mostly none."""
+        if self._is_over or self._scouts or len(self._names) < _ENOUGH_FAILURES:
+            return []
+        others: dict[int, int] = {}
+        for number in todo:
+            others.setdefault(self._part.segments[number].video, number)
+        untried = [number for video, number in others.items() if video not in self._names]
+        n = min(_ENOUGH_FAILURES, len(untried))
+        self._scouts = [untried[(2 * i + 1) * len(untried) // (2 * n)] for i in range(n)]
+        return self._scouts
+
+
+def _without_numbers(text: str) -> str:
+    """A reason without what differs from segment to segment: frames and sizes."""
+    return re.sub(r"\d+", "#", text)
 
 
 def _check_not_all_gone(part: Part, outcomes: dict[int, Outcome]) -> None:
@@ -179,8 +259,9 @@ def _is_there(path: str) -> bool:
 def _receipt(
     number: int, wanted: tuple[Entry, ...], finished: list[Facts] | None, outcome: Outcome | None
 ) -> SegmentReceipt:
-    if outcome is not None and outcome.kind == "unreadable":
-        return SegmentReceipt(number, {}, False, failure=outcome.value)
+    if outcome is not None and outcome.kind in ("unreadable", "failed"):
+        is_failed = outcome.kind == "failed"
+        return SegmentReceipt(number, {}, False, failure=outcome.value, failed=is_failed)
     facts: list[Facts] = outcome.value if outcome is not None else finished or []
     return SegmentReceipt(
         number,
@@ -212,13 +293,27 @@ class _Work:
     ):
         self._part, self._wanted, self._store = part, wanted, store
         self._patience, self._staging, self._compute = patience, staging, compute
-        self._unusable = ""
+        # By video, since the last segment of it that was done.
+        self._failed: Counter[int] = Counter()
+        self._last: dict[int, str] = {}
+        self._logged: set[str] = set()
 
     def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+        """See `Work`."""
+        video = self._part.segments[task].video
+        if self._failed[video] >= _ENOUGH_OF_A_VIDEO:
+            return Outcome(task, "failed", self._last[video])
+        outcome = self._tried(task, careful, progress)
+        if outcome.kind == "failed":
+            self._failed[video] += 1
+            self._last[video] = outcome.value
+        else:
+            self._failed[video] = 0
+        return outcome
+
+    def _tried(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
         segment, wanted = self._part.segments[task], self._wanted[task]
         video, name = self._part.videos[segment.video], _name_of(self._part, task)
-        if self._unusable:  # told already; the job is about to end
-            return Outcome(task, "model", self._unusable)
         try:
             # Another run that shares the store may have been here since this job began.
             found = finished_entries(self._store, wanted, self._patience)
@@ -247,30 +342,24 @@ class _Work:
         except (Exception, SystemExit) as error:
             if no_space(error):
                 return Outcome(task, "full", no_space(error))
-            own = isinstance(error, PvioError)
-            log.error("%s: %s", name, error, exc_info=error.__cause__ if own else error)
-            text = str(error) if own else f"{type(error).__name__}: {error}"
+            text = describe(error, longest=_LONGEST_FAILURE)
+            self._log(name, text, error)
             advice = memory_advice(text)
             if advice and not careful:  # a new process begins with all of it
                 logging.shutdown()
                 os._exit(OUT_OF_MEMORY)
-            if isinstance(error, UnusableModel) and not advice:
-                self._unusable = text
-                return Outcome(task, "model", text)
-            return Outcome(task, "failed", text + advice)
+            stops = isinstance(error, JobError) or (
+                isinstance(error, Exception) and concerns_all(error, self._store.root)
+            )
+            return Outcome(task, "stop" if stops else "failed", text + advice)
 
-
-@contextlib.contextmanager
-def loading() -> Iterator[None]:
-    """A context in which the model is loaded: when that fails, so it would for each segment.
-
-    Raises:
-        UnusableModel: with the text of the error.
-    """
-    try:
-        yield
-    except (ModelError, ConfigError) as error:
-        raise UnusableModel(str(error)) from error.__cause__
+    def _log(self, name: str, text: str, error: BaseException) -> None:
+        """Log an error, the first of its kind with its traceback."""
+        own = isinstance(error, PvioError)
+        cause = error.__cause__ if own else error
+        is_new = _without_numbers(text) not in self._logged
+        self._logged.add(_without_numbers(text))
+        log.error("%s: %s", name, text, exc_info=cause if is_new else None)
 
 
 def read_entry(store: Store, kind: Kind, key: str) -> tuple[bytes, Facts]:
@@ -323,8 +412,14 @@ def finished_entries(
             store.info("predictions", key)["digest"] == digest
             for key, digest in facts[-1].get("rows", {}).items()
         )
+        may_do_better = facts[-1]["given_up"] and facts[-1]["patience"] < patience
+        is_complete = "total" in facts[-1]["seconds"]
     except StoreError as error:
         log.warning("%s; it is computed again", error)
         return None
-    may_do_better = facts[-1]["given_up"] and facts[-1]["patience"] < patience
-    return facts if is_current and not may_do_better else None
+    except Exception as error:  # written by another version
+        if concerns_all(error, store.root):
+            raise
+        log.warning("an entry cannot be understood (%r); it is computed again", error)
+        return None
+    return facts if is_current and is_complete and not may_do_better else None

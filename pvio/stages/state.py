@@ -12,6 +12,7 @@ from pvio.manifest import ProbedVideo
 from pvio.media.index import unpack_index
 from pvio.models.entry import model_fingerprint
 from pvio.plan import Segment, cut_segments
+from pvio.stages.guard import reason_for_video
 from pvio.stages.probe import known_video
 from pvio.store import Store, StoreError, look_up
 
@@ -57,9 +58,12 @@ def current_state(settings: Settings) -> State:
             return []
         try:
             index = unpack_index(*store.read("index", video.index_key), video.path)
+            return cut_segments(index, settings.segment_frames, number)
         except StoreError:  # damaged: the next run builds it again
             return []
-        return cut_segments(index, settings.segment_frames, number)
+        except Exception as error:
+            reason_for_video(error, video.path, "cutting", settings.cache)
+            return []
 
     segments = [each for found in look_up(cut, range(len(videos))) for each in found]
     return State(videos, new, segments, model)

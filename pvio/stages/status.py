@@ -17,12 +17,14 @@ from pvio.keys import predictions_key, video_key
 from pvio.manifest import ProbedVideo, Stage, read_plan
 from pvio.plan import Segment
 from pvio.settings_text import same
+from pvio.stages.guard import reason_for_video
 from pvio.stages.snapshot import RUN_FILE, read_products
 from pvio.stages.state import State, current_state
 from pvio.store import Kind, Store, look_up
 
 # How far back the rate of a run is measured.
 _RECENT_SECONDS = 600.0
+_LOST = "lost from the cache, or computed by another version of pvio"
 
 
 @dataclass
@@ -90,8 +92,8 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
     """
     state = current_state(settings)
     found = Status(videos=len(state.videos) + len(state.new))
-    done = _done(state, settings)
-    found.stages = _stages(state, settings, done)
+    done, faults = _done(state, settings)
+    found.stages = _stages(state, settings, done, faults)
     missing = {
         segment.video
         for segment, each in zip(state.cut, done, strict=True)
@@ -99,13 +101,21 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
     }
     last = _LastRun.read(folder / results)
     changed = last.changes(settings, state.model) if last else []
+    products = read_products(folder / results)
     for number, video in enumerate(state.videos):
         if video.status != "ok":
             found.unreadable.append((video.path, video.reason))
-        elif number not in missing:
+        elif number not in missing and number not in faults:
             found.finished += 1
         else:
-            for reason in _reasons(video, last, changed):
+            try:
+                reasons = [faults[number]] if number in faults else _reasons(video, last, changed)
+                failed = products.get(f"predictions/{video.name}.parquet", {}).get("failure")
+                if failed and reasons == [_LOST]:
+                    reasons = [f"it failed in the last run: {failed}"]
+            except Exception as error:
+                reasons = [reason_for_video(error, video.path, "comparing", settings.cache)]
+            for reason in reasons:
                 found.reasons.setdefault(reason, []).append(video.path)
     for path in state.new:
         if last is not None and path in last.unreadable:
@@ -118,7 +128,6 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
     if last is not None:
         present = {video.path for video in state.videos} | set(state.new)
         found.gone = [path for path in last.digests if path not in present]
-    products = read_products(folder / results)
     found.lost = sorted(
         name
         for name, facts in products.items()
@@ -175,11 +184,17 @@ def _reasons(video: ProbedVideo, last: _LastRun | None, changed: Sequence[str]) 
         return ["new"]
     if last.digests[video.path] != video.digest:
         return ["its content changed"]
-    return list(changed) or ["lost from the cache, or computed by another version of pvio"]
+    return list(changed) or [_LOST]
 
 
-def _done(state: State, settings: Settings) -> list[dict[Stage, float | None]]:
-    """For every segment and stage when it was finished, in seconds since 1970; None: not yet."""
+def _done(
+    state: State, settings: Settings
+) -> tuple[list[dict[Stage, float | None]], dict[int, str]]:
+    """For every segment and stage when it was finished, in seconds since 1970; None: not yet.
+
+    With them, by number of the video, why that could not be found out.
+    """
+    faults: dict[int, str] = {}
     store = Store(settings.cache)
     output = settings.output.video
 
@@ -190,6 +205,14 @@ def _done(state: State, settings: Settings) -> list[dict[Stage, float | None]]:
             return None
 
     def look(segment: Segment) -> dict[Stage, float | None]:
+        try:
+            return looked_up(segment)
+        except Exception as error:
+            path = state.videos[segment.video].path
+            faults[segment.video] = reason_for_video(error, path, "looking up", settings.cache)
+            return {"infer": None, "encode": None}
+
+    def looked_up(segment: Segment) -> dict[Stage, float | None]:
         facts = (state.videos[segment.video], segment, settings, state.model)
         inferred = finished("predictions", predictions_key(*facts))
         if output == "none":
@@ -199,12 +222,16 @@ def _done(state: State, settings: Settings) -> list[dict[Stage, float | None]]:
             return {"infer": video if inferred is not None else None}
         return {"infer": inferred, "encode": video if inferred is not None else None}
 
-    return look_up(look, state.cut)
+    return look_up(look, state.cut), faults
 
 
 def _stages(
-    state: State, settings: Settings, done: list[dict[Stage, float | None]]
+    state: State,
+    settings: Settings,
+    done: list[dict[Stage, float | None]],
+    faults: dict[int, str],
 ) -> list[StageStatus]:
+    """Sums over the collection; what goes wrong with a video is added to `faults`."""
     costs = load_costs(settings.cache)
     by_stage = dict(zip(("infer", "encode"), works(settings, state.model), strict=True))
     found = []
@@ -220,9 +247,13 @@ def _stages(
             at = times[stage]
             if at is None:
                 video = state.videos[segment.video]
-                each.seconds_left += costs.seconds(
-                    by_stage[stage], video, segment.n_frames, segment.start == 0
-                )
+                facts = (by_stage[stage], video, segment.n_frames, segment.start == 0)
+                try:
+                    each.seconds_left += costs.seconds(*facts)
+                except Exception as error:
+                    faults[segment.video] = reason_for_video(
+                        error, video.path, "predicting", settings.cache
+                    )
                 continue
             each.segments_done += 1
             each.frames_done += segment.n_frames

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 # A segment at which the process died is tried once more, with more care, in a process of its own.
 _ATTEMPTS = 2
-# When it died so often without anything done in between, it does not go on.
-_MOST_DEATHS = 4
+# When so many segments of a video have failed in this way, its others are not tried.
+_MOST_LOST = 2
 # A process that is done may take so long to end: a model may leave threads behind.
 _SECONDS_TO_END = 5.0
 # By which a process tells that memory ran out in it.
@@ -45,12 +45,12 @@ class Outcome:
     Attributes:
         task: its number.
         kind: "done"; "found", done by another job; "failed"; "unreadable", its video; "full", the
-            disk; "lost", what it needs; "model", which cannot be loaded.
+            disk; "lost", what it needs; "stop", the job cannot begin, whatever the task.
         value: what was done, or why it failed, as words.
     """
 
     task: int
-    kind: Literal["done", "found", "failed", "unreadable", "full", "lost", "model"]
+    kind: Literal["done", "found", "failed", "unreadable", "full", "lost", "stop"]
     value: Any
 
 
@@ -68,22 +68,30 @@ class Work(Protocol):
 
 
 def supervised(
-    work: Work, tasks: Sequence[int], progress: Callable[[int], None], temporaries: Path
+    work: Work,
+    tasks: Sequence[int],
+    progress: Callable[[int], None],
+    temporaries: Path,
+    group_of: Callable[[int], Hashable] = lambda task: task,
 ) -> Generator[Outcome]:
     """Do tasks one after the other in a child process, which is started again when it dies.
+
+    A task at which it dies twice has failed. Where two tasks of a group have failed so, all of the
+    group have: a video that makes the model eat all memory costs a few processes only.
 
     Args:
         work: does a task.
         tasks: their numbers.
         progress: called here with the number of frames done since the last call.
         temporaries: folder of the child's temporary files, which are removed when it died.
+        group_of: the group of a task: its video.
 
     Yields:
         What became of every task, as it is done.
     """
     todo = deque(tasks)
     deaths: Counter[int] = Counter()
-    in_a_row = 0
+    lost: Counter[Hashable] = Counter()
     while todo:
         current: int | None = None
         n_done = 0  # frames of the current task
@@ -92,7 +100,7 @@ def supervised(
             for message in child.messages():
                 if isinstance(message, Outcome):
                     todo.remove(message.task)
-                    current, in_a_row, n_done = None, 0, 0
+                    current, n_done = None, 0
                     yield message
                     if not todo:
                         return
@@ -105,21 +113,23 @@ def supervised(
         finally:
             child.end(_SECONDS_TO_END if not todo else 0)
             remove_leftovers(temporaries, child.pid)
-        progress(-n_done)
+            if n_done:
+                progress(-n_done)
         what = _death(code)
         at = todo[0] if current is None else current
         deaths[at] += 1
-        in_a_row += 1
-        if in_a_row == _MOST_DEATHS:
-            yield from (Outcome(task, "failed", what) for task in todo)
-            return
+        todo.remove(at)
         if deaths[at] < _ATTEMPTS:
             log.warning("%s; it is started again", what)
-            todo.remove(at)
             todo.appendleft(at)
-        else:
-            todo.remove(at)
-            yield Outcome(at, "failed", what)
+            continue
+        yield Outcome(at, "failed", what)
+        group = group_of(at)
+        lost[group] += 1
+        if lost[group] == _MOST_LOST:
+            others = [task for task in todo if group_of(task) == group]
+            todo = deque(task for task in todo if group_of(task) != group)
+            yield from (Outcome(task, "failed", what) for task in others)
 
 
 class _Child:

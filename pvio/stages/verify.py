@@ -20,6 +20,7 @@ from pvio.media.index import FrameIndex, build_index
 from pvio.media.stitch import container_times, shown_times
 from pvio.models.contract import BASE_COLUMNS
 from pvio.predictions import Predictions, read_predictions
+from pvio.stages.guard import reason_for_video
 from pvio.store import file_digest
 from pvio.summary import read_summary
 
@@ -54,32 +55,51 @@ def verify(results: Path) -> tuple[list[str], list[str]]:
     summary, wrong = _read_summary(results, videos)
     faults += [f"summary.tsv: {fault}" for fault in wrong]
     for video in videos:
-        if video.status != "ok":
-            remarks.append(f"{video.name}: no results, {video.reason}")
-            continue
-        if video.damage:
-            remarks.append(f"{video.name}: {video.damage}")
-        name = f"predictions/{video.name}.parquet"
-        rows = _read(results / name)
-        faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
-        if rows is None:
-            faults.append(f"{name}: it cannot be read")
-            continue
-        faults += [f"{name}: {fault}" for fault in _check_rows(rows, video)]
-        if video.name in summary:
-            faults += [
-                f"summary.tsv: {video.name}: {fault}"
-                for fault in _check_counts(summary[video.name], rows)
-            ]
-        remarks += [f"{video.name}: {remark}" for remark in _not_ok(rows)]
-        for name in (f"videos/{video.name}{suffix}" for suffix in VIDEO_SUFFIXES):
-            if "failure" in products.get(name, {}):
-                faults.append(f"{name}: it could not be joined: {products[name]['failure']}")
-            elif name in products:
-                faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
-                if (results / name).is_file():
-                    faults += [f"{name}: {fault}" for fault in _check_video(results / name, rows)]
+        try:
+            _verify_video(video, results, products, summary, faults, remarks)
+        except Exception as error:
+            reason = reason_for_video(error, video.path, "verifying")
+            faults.append(f"{video.name}: it could not be verified: {reason}")
     return faults, remarks
+
+
+def _verify_video(
+    video: ProbedVideo,
+    results: Path,
+    products: dict[str, dict[str, object]],
+    summary: dict[str, dict[str, str]],
+    faults: list[str],
+    remarks: list[str],
+) -> None:
+    """Add the faults and the remarks on one video to those of the others."""
+    if video.status != "ok":
+        remarks.append(f"{video.name}: no results, {video.reason}")
+        return
+    if video.damage:
+        remarks.append(f"{video.name}: {video.damage}")
+    name = f"predictions/{video.name}.parquet"
+    if "failure" in products.get(name, {}):
+        remarks.append(f"{video.name}: no results, {products[name]['failure']}")
+        return
+    rows = _read(results / name)
+    faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
+    if rows is None:
+        faults.append(f"{name}: it cannot be read")
+        return
+    faults += [f"{name}: {fault}" for fault in _check_rows(rows, video)]
+    if video.name in summary:
+        faults += [
+            f"summary.tsv: {video.name}: {fault}"
+            for fault in _check_counts(summary[video.name], rows)
+        ]
+    remarks += [f"{video.name}: {remark}" for remark in _not_ok(rows)]
+    for name in (f"videos/{video.name}{suffix}" for suffix in VIDEO_SUFFIXES):
+        if "failure" in products.get(name, {}):
+            faults.append(f"{name}: it could not be joined: {products[name]['failure']}")
+        elif name in products:
+            faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
+            if (results / name).is_file():
+                faults += [f"{name}: {fault}" for fault in _check_video(results / name, rows)]
 
 
 def _read_products(results: Path) -> dict[str, dict[str, object]]:

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 # Modules of cases, in the order of the sections of docs/formats.md.
-SUBJECTS: tuple[str, ...] = ("times", "rows", "pixels", "images", "containers", "endings")
+SUBJECTS: tuple[str, ...] = (
+    "times",
+    "rows",
+    "pixels",
+    "images",
+    "containers",
+    "endings",
+    "referring",
+)
 DATA = Path(__file__).parent / "data"
 
 

@@ -100,6 +100,54 @@ class Convolution(torch.nn.Module):
     def forward(self, frames):
         return self.layer(frames).mean((2, 3))
 
+def no_values(frames):
+    return {"boxes": torch.zeros(len(frames), 0, 4)}
+
+def nothing(frames):
+    return None
+
+def words(frames):
+    return {"label": ["mouse"] * len(frames)}
+
+def objects(frames):
+    import numpy
+    return {"thing": numpy.array([object()] * len(frames))}
+
+def nested_dict(frames):
+    return {"left": {"x": frames.mean((1, 2, 3))}}
+
+def generator(frames):
+    return (each.mean() for each in frames)
+
+def empty_name(frames):
+    return {"": frames.mean((1, 2, 3))}
+
+def surrogate_name(frames):
+    return {"x\\udcff": frames.mean((1, 2, 3))}
+
+def sparse(frames):
+    return {"links": torch.eye(len(frames)).to_sparse()}
+
+def quantized(frames):
+    return {"q": torch.quantize_per_tensor(torch.zeros(len(frames)), 0.1, 0, torch.quint8)}
+
+def nested_tensor(frames):
+    rows = [torch.zeros(1 + i % 2) for i in range(len(frames))]
+    return {"boxes": torch.nested.nested_tensor(rows)}
+
+def meta(frames):
+    return {"m": torch.zeros(len(frames), device="meta")}
+
+def many_types(frames):
+    values = torch.arange(len(frames)) % 2
+    kinds = ("bool", "uint8", "uint16", "uint32", "int8", "int64", "float16", "float64", "bfloat16")
+    found = {kind: values.to(getattr(torch, kind)) for kind in (*kinds, "float8_e4m3fn")}
+    weight = torch.nn.Parameter(torch.ones(1))
+    with torch.inference_mode(False), torch.enable_grad():
+        found["with_gradient"] = weight * values.clone().float()
+    found["negated_view"] = torch.complex(values.float(), -values.float()).conj().imag
+    return found
+
 def in_place(frames):
     frames.zero_()
     return torch.zeros(len(frames))
@@ -249,6 +297,18 @@ def test_lower_precision_gives_nearly_the_same(engine: Any, index: FrameIndex, p
         ("scalar", ("'output'", "one row a frame", "()")),
         ("reserved", ("'pts'", "frame, pts, time, status")),
         ("number_as_name", ("3", "strings")),
+        ("no_values", ("'boxes'", "(7, 0, 4)", "frames 0 to 6", "no values")),
+        ("nothing", ("NoneType", "frames 0 to 6")),
+        ("words", ("'label'", "list", "frames 0 to 6")),
+        ("objects", ("'thing'", "ndarray", "frames 0 to 6")),
+        ("nested_dict", ("'left'", "dict", "frames 0 to 6")),
+        ("generator", ("generator", "frames 0 to 6")),
+        ("empty_name", ("''", "not empty")),
+        ("surrogate_name", ("'x\\udcff'", "cannot be a column")),
+        ("sparse", ("'links'", "sparse", "dense", "frames 0 to 6")),
+        ("quantized", ("'q'", "quint8", "frames 0 to 6")),
+        ("nested_tensor", ("'boxes'", "nested", "frames 0 to 6")),
+        ("meta", ("'m'", "meta", "frames 0 to 6")),
         ("complex_values", ("complex",)),
         ("Changing", ("'output'", "frame 7", "(2,)", "(1,)")),
         ("Failing", ("frames 14 to 20", "ValueError", "cannot see the animal")),
@@ -260,6 +320,16 @@ def test_a_broken_contract_is_named(
     with pytest.raises(ModelError) as caught:
         engine(name).run(index, 0, 40)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_all_plain_types_become_columns(engine: Any, index: FrameIndex):
+    found = columns(engine("many_types"), index)
+    outputs = {name: found[name] for name in list(found)[4:]}
+    assert len(outputs) == 12
+    widened = ("bfloat16", "float8_e4m3fn", "with_gradient", "negated_view")
+    for name, values in outputs.items():
+        assert values.dtype == ("float32" if name in widened else name), name
+        assert values.astype(float).tolist() == [float(i % 7 % 2) for i in range(40)], name
 
 
 def test_the_models_own_exception_is_the_cause(engine: Any, index: FrameIndex):

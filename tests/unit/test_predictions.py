@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,40 @@ def test_rows_are_counted_by_status(index: FrameIndex):
     for rank, status in enumerate(["ok", "suspect", "ok", "corrupt"]):
         table.set_status(rank, status)
     assert table.counts() == {"ok": 2, "suspect": 1, "corrupt": 1, "missing": 1}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ({"x": np.zeros((5, 1))}, {"x": np.zeros((5, 2))}, (r"double of shape \(1,\)", r"\(2,\)")),
+        ({"x": np.zeros((5, 2, 3))}, {"x": np.zeros((5, 3, 2))}, (r"\(2, 3\)", r"\(3, 2\)")),
+        ({"x": np.zeros(5)}, {"x": np.zeros((5, 1))}, (r"of shape \(\)", r"\(1,\)")),
+        ({"x": np.zeros(5)}, {"x": np.zeros(5, np.float32)}, ("double", "float")),
+        ({"x": np.zeros(5)}, {"x": np.zeros(5), "y": np.zeros(5)}, ("'y' is absent", "double")),
+        ({"x": np.zeros(5)}, {"y": np.zeros(5)}, ("'x'", "'y'", "absent")),
+    ],
+)
+def test_outputs_that_differ_between_segments_are_an_error_that_names_both(
+    index: FrameIndex, one: Any, other: Any, said: tuple[str, ...]
+):
+    bare = segment(index, 0, 5, {}, range(5))
+    tables = [bare, segment(index, 5, 10, one), segment(index, 10, 15, other)]
+    with pytest.raises(ModelError) as caught:
+        merge(tables, METADATA)
+    assert "frames 5 to 9" in str(caught.value)
+    assert "frames 10 to 14" in str(caught.value)
+    for words in said:
+        assert re.search(words, str(caught.value)), str(caught.value)
+
+
+def test_the_order_of_outputs_may_differ_between_segments(index: FrameIndex, tmp_path: Path):
+    values = {"x": np.arange(5), "y": np.ones((5, 2), np.float32)}
+    swapped = dict(reversed(values.items()))
+    found = read([segment(index, 0, 5, values), segment(index, 5, 10, swapped)], tmp_path)
+    assert found["x"].tolist() == [*range(5)] * 2
+    assert found["y"].shape == (10, 2)
+
+
+def test_an_output_without_values_is_an_error(index: FrameIndex):
+    with pytest.raises(ModelError, match=r"'x' has the shape \(0,\) for frame 2"):
+        SegmentTable(index, 0, 5).add([2, 3], {"x": np.zeros((2, 0))})

@@ -1,24 +1,32 @@
-"""What a shard job says of segments that fail."""
+"""What a shard job makes of segments that fail, and when it ends."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from clips import REPOSITORY
 
 from pvio.config import parse_settings
-from pvio.errors import UnusableModel
+from pvio.errors import FailedSegments, JobError
+from pvio.manifest import Part, PlannedSegment, ProbedVideo
+from pvio.stages import shard
 from pvio.stages.infer import infer
 from pvio.stages.plan import make_plan
 from pvio.stages.probe import probe
+from pvio.stages.shard import work_through
+from pvio.stages.supervised import Outcome
+from pvio.store import Store
 
 SAMPLE = REPOSITORY / "samples/dark_on_bright.mp4"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
-def test_what_goes_wrong_with_every_segment_is_said_once(tmp_path: Path):
+def test_a_model_that_cannot_be_loaded_ends_the_job(tmp_path: Path):
     settings = parse_settings(
         {
             "videos": [str(SAMPLE)],
@@ -28,5 +36,98 @@ def test_what_goes_wrong_with_every_segment_is_said_once(tmp_path: Path):
         }
     )
     plan, _ = make_plan(probe(settings), settings, 1)
-    with pytest.raises(UnusableModel, match=r"^model\.device: cuda is not there"):
+    with pytest.raises(JobError) as failed:
         infer(next(plan.parts("infer")), settings)
+    assert str(failed.value).count("model.device: cuda is not there") == 1
+
+
+@dataclass
+class Failing:
+    """In place of `_Work`: segments of some videos fail, those of others are done."""
+
+    folder: Path
+    segments: dict[int, PlannedSegment]
+    failing: frozenset[int]
+    reason: str = "the model failed on frames {start} to {stop}: NameError: no such name"
+
+    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+        segment = self.segments[task]
+        with (self.folder / "log").open("a") as file:
+            file.write(f"{segment.video}\n")
+        if segment.video in self.failing:
+            reason = self.reason.format(start=segment.start, stop=segment.stop, video=segment.video)
+            return Outcome(task, "failed", reason)
+        facts = {"digest": "d", "seconds": {"total": 0.1}, "given_up": ""}
+        return Outcome(task, "done", [facts])
+
+
+def in_this_process(
+    work: Failing, tasks: list[int], progress: Any, temporaries: Path, group_of: Any
+) -> Iterator[Outcome]:
+    """In place of `supervised`."""
+    for task in list(tasks):
+        yield work(task, False, progress)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`work_through` with a `Failing`: the numbers of the videos that were tried, in order."""
+
+    def work(n_videos: int, failing: Any, n_segments: int = 1, **more: Any) -> Any:
+        clip = tmp_path / "clip.mp4"
+        clip.touch()
+        videos = {n: ProbedVideo(f"v{n}", str(clip)) for n in range(n_videos)}
+        segments = dict(
+            enumerate(
+                PlannedSegment(video, 10 * k, 10 * k + 10, 1.0, 1.0)
+                for video in range(n_videos)
+                for k in range(n_segments)
+            )
+        )
+        part = Part("infer", "1-of-1", [*segments], videos, segments)
+        doing = Failing(tmp_path, segments, frozenset(failing), **more)
+        monkeypatch.setattr(shard, "_Work", lambda *_: doing)
+        monkeypatch.setattr(shard, "supervised", in_this_process)
+        entries: Any = [(("predictions", f"key{n}"),) for n in segments]
+        (tmp_path / "log").write_text("")
+        receipt = work_through(part, entries, Store(tmp_path), parse_settings({}), lambda _: None)
+        return receipt.segments
+
+    return work
+
+
+def tried(folder: Path) -> list[int]:
+    return [int(line) for line in (folder / "log").read_text().split()]
+
+
+def test_a_video_that_fails_is_noted_and_the_others_go_on(work: Any, tmp_path: Path):
+    receipts = work(6, {2, 3})
+    assert [receipt.failed for receipt in receipts] == [False, False, True, True, False, False]
+    assert "frames 0 to 10" in receipts[2].failure
+    assert all(receipt.digests == {} for receipt in receipts[2:4])
+    assert tried(tmp_path) == [*range(6)]
+
+
+def test_a_job_ends_when_all_videos_fail_alike(work: Any, tmp_path: Path):
+    with pytest.raises(FailedSegments, match=r"first 6 videos fail alike.*NameError"):
+        work(100, range(100), 3)
+    assert len(set(tried(tmp_path))) == 6  # three, and three others
+    assert max(tried(tmp_path)) > 70
+
+
+def test_videos_side_by_side_that_fail_alike_cost_themselves_alone(work: Any, tmp_path: Path):
+    receipts = work(100, range(40))
+    assert [receipt.failed for receipt in receipts] == [True] * 40 + [False] * 60
+    assert sorted(tried(tmp_path)) == [*range(100)]  # none is tried twice
+
+
+def test_a_job_with_one_success_does_not_end(work: Any):
+    assert sum(receipt.failed for receipt in work(20, range(1, 20))) == 19
+
+
+def test_videos_that_fail_for_reasons_of_their_own_do_not_end_the_job(work: Any):
+    assert all(receipt.failed for receipt in work(20, range(20), reason="{video:c} is wrong"))
+
+
+def test_few_videos_that_all_fail_are_all_noted(work: Any):
+    assert all(receipt.failed for receipt in work(3, range(3), 4))

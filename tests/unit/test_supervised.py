@@ -105,11 +105,24 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path):
     assert not Store(tmp_path).has("video", "key0")
 
 
-def test_a_process_that_dies_again_and_again_is_given_up(tmp_path: Path):
-    work = Dying(tmp_path, always=tuple(range(20)))
-    found = run(work, 20)
-    assert {each.kind for each in found.values()} == {"failed"}
-    assert len(work.log()) == 4
+def test_a_video_at_which_the_process_dies_again_and_again_is_given_up(tmp_path: Path):
+    """Of tasks 0 to 7, four are of one video: it costs four processes, and the others go on."""
+    work = Dying(tmp_path, always=(2, 3, 4, 5))
+    outcomes = supervised(
+        work, range(8), lambda n: None, tmp_path / "tmp", lambda task: task in (2, 3, 4, 5)
+    )
+    found = {each.task: each.kind for each in outcomes}
+    assert found == {task: "failed" if task in (2, 3, 4, 5) else "done" for task in range(8)}
+    assert [line for line in work.log() if line[0] in "2345"] == [
+        *("2 False", "2 True", "3 False", "3 True"),
+    ]
+
+
+def test_progress_counts_no_frames_of_a_task_that_was_not_done(tmp_path: Path):
+    steps: list[int] = []
+    outcomes = supervised(Dying(tmp_path, always=(1,)), range(3), steps.append, tmp_path / "tmp")
+    assert len(list(outcomes)) == 3
+    assert sum(steps) == 2 * 3
 
 
 @dataclass

@@ -73,26 +73,33 @@ class model:
         ("return frames.mean(dim=(1, 2, 3))[:-1]", "must be a Tensor with one row a frame"),
     ],
 )
-def test_a_model_that_fails_or_dies_costs_its_segment(
-    project: Project, how: str, said: str
-) -> None:
+def test_a_model_that_fails_or_dies_costs_one_video(project: Project, how: str, said: str) -> None:
+    """A model that ends its process, or eats all memory, too."""
     make_clip(project.folder / "clips/middle.mp4", frames=20, size="80x48")
     changed = settings(model=model(project, DYING.format(how=how)))
     done = project.snakemake(**changed)
     text = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "1 of 5 segments of infer 1-of-1 failed" in text
-    assert "middle frames 0 to 19: " in text
+    assert "1 video(s) failed; the results of the others are written" in text
     assert said in text
-    assert not (project.folder / "results").exists()
-    # Once the cause is gone, only this segment is computed.
+    rows = project.summary()
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "long": "ok",
+        "middle": "failed",
+        "short": "ok",
+    }
+    assert said in rows["middle"]["reason"]
+    assert "frames 0 to 19 failed: " in rows["middle"]["reason"]
+    products = {path.name for path in (project.folder / "results/predictions").iterdir()}
+    assert products == {"long.parquet", "short.parquet"}
+    # Once the cause is gone, the same command computes this segment alone.
     (project.folder / "mended").touch()
     project.run(**changed)
     assert project.n_computed("infer") == 1
     assert {row["status"] for row in project.summary().values()} == {"ok"}
 
 
-def test_retries_do_not_repeat_finished_segments(project: Project) -> None:
+def test_the_same_command_tries_again_what_failed_and_this_alone(project: Project) -> None:
     # Fails in its first run and in the second.
     code = """
 from pathlib import Path
@@ -106,9 +113,86 @@ def model(frames):
     return frames.mean(dim=(1, 2, 3))
 """
     changed = settings(model=model(project, code))
-    project.run("--retries", "2", **changed)
+    # Marked, the run ends well, and the next one tries again all the same.
+    project.run(**changed, on_failed="mark")
+    assert project.summary()["short"]["status"] == "failed"
+    assert project.snakemake(**changed).returncode != 0
+    project.run(**changed)
     log = (project.folder / "logs/infer/1-of-1.log").read_text()
     assert "4 segment(s), 3 finished before, 1 to do (12 frames)" in log
+    assert {row["status"] for row in project.summary().values()} == {"ok"}
+
+
+def test_what_a_video_had_before_it_failed_is_gone(project: Project) -> None:
+    """Old rows are not taken for those of the new model; nothing at all is no result, either."""
+    project.run(**settings(output=OVERLAY))
+    code = """
+from pathlib import Path
+
+def model(frames):
+    if len(frames) == 12 or Path("hopeless").exists():
+        raise ValueError("no animal")
+    return frames.mean(dim=(1, 2, 3))
+"""
+    changed = settings(model=model(project, code), output=OVERLAY)
+    done = project.snakemake(**changed)
+    assert done.returncode != 0
+    assert "Traceback" in project.logs()
+    names = {path.name for path in project.folder.glob("results/*/*")}
+    assert names == {"long.parquet", "long.mp4"}
+    assert "no animal" in project.summary()["short"]["reason"]
+    assert project.summary()["long"]["status"] == "ok"
+    # Where all fail, the results stay as they are.
+    (project.folder / "hopeless").touch()
+    changed = settings(model=model(project, code + "# another\n"), output=OVERLAY)
+    done = project.snakemake(**changed)
+    assert done.returncode != 0
+    assert "The results stay as they are" in done.stdout + done.stderr
+    assert {path.name for path in project.folder.glob("results/*/*")} == names
+    # As soon as one succeeds, it has results again.
+    (project.folder / "hopeless").unlink()
+    assert project.snakemake(**changed).returncode != 0
+    assert project.n_computed("infer") == 3
+    assert {path.name for path in project.folder.glob("results/*/*")} == names
+
+
+def test_a_model_whose_drawing_fails_costs_one_video(project: Project) -> None:
+    code = """
+class model:
+    def __call__(self, frames):
+        return frames.mean(dim=(1, 2, 3))
+
+    def draw(self, frame, row):
+        if row["frame"] == 30:
+            raise ValueError("no paint")
+"""
+    done = project.snakemake(**settings(model=model(project, code), output=OVERLAY))
+    assert done.returncode != 0
+    rows = project.summary()
+    assert rows["short"]["status"] == "ok"
+    assert rows["long"]["status"] == "failed"
+    assert "1 of 3 segments failed, the first at frames 20 to 39" in rows["long"]["reason"]
+    assert "no paint" in rows["long"]["reason"]
+    names = {path.name for path in project.folder.glob("results/*/*")}
+    assert names == {"long.parquet", "short.parquet", "short.mp4"}
+
+
+def test_outputs_that_differ_between_segments_cost_one_video(project: Project) -> None:
+    code = """
+import torch
+
+calls = 0
+
+def model(frames):
+    global calls
+    calls += 1
+    return {"boxes": torch.zeros(len(frames), 1 + (calls == 2))}
+"""
+    done = project.snakemake(**settings(model=model(project, code)))
+    assert done.returncode != 0
+    reason = project.summary()["long"]["reason"]
+    assert "'boxes' is float of shape (1,) for frames 0 to 19 and float of shape (2,)" in reason
+    assert project.summary()["short"]["status"] == "ok"
 
 
 def test_a_model_that_leaks_goes_on_in_new_processes(project: Project) -> None:

@@ -177,7 +177,7 @@ def test_a_video_that_vanishes_during_the_run_is_reported(
     assert set(project.summary()) == {"b"}
 
 
-def test_a_model_that_fails_on_one_video_leaves_the_others_finished(
+def test_a_model_that_fails_on_one_video_leaves_the_others_their_results(
     new_project: Callable[[], Project],
 ) -> None:
     project = new_project()
@@ -198,8 +198,9 @@ def test_a_model_that_fails_on_one_video_leaves_the_others_finished(
     done = project.snakemake(**settings)
     text = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "large frames 0 to 19" in text
+    assert "clips/large.mp4: failed, frames 0 to 19 failed: " in text
     assert "too large for me" in text
+    assert project.summary()["small"]["status"] == "ok"
     assert "Traceback" in project.logs()
     # The world changes, the code does not: the finished segment is not computed again.
     (project.folder / "mended").touch()

@@ -14,7 +14,11 @@ rule check:
     resources:
         mem_mb=500,
         runtime=10,
+    params:
+        on_damaged=SETTINGS.on_damaged,
+        on_failed=SETTINGS.on_failed,
     message:
-        "Checking that no video is damaged"
+        "Checking that no video failed or is damaged"
     shell:
-        "PVIO_JOB=1 pvio check results/summary.tsv > {log} 2>&1"
+        "PVIO_JOB=1 pvio check results/summary.tsv --on-damaged {params.on_damaged}"
+        " --on-failed {params.on_failed} > {log} 2>&1"

@@ -70,7 +70,7 @@ if SHARDS == "auto":
     if not workflow.is_main_process:
         SHARDS = planned_shards("work/shards") or SHARDS
 ENCODES = SETTINGS.output.video == "overlay"
-CHECKED = "work/checked" if SETTINGS.on_damaged == "fail" else []
+CHECKED = "work/checked" if "fail" in (SETTINGS.on_damaged, SETTINGS.on_failed) else []
 
 # What each stage depends on: a changed setting runs the stages again that it concerns. The settings
 # are handed over as a file, since a list of videos may be longer than a command line can be; its

@@ -4,10 +4,17 @@ rule inferred:
     input:
         gather.infer("work/infer/{scatteritem}.json"),
     output:
-        touch("work/inferred"),
+        "work/inferred",
+    log:
+        "logs/inferred.log",
     localrule: True
+    conda:
+        "../envs/pvio.yaml"
+    threads: 1
     message:
         "All shards were inferred"
+    shell:
+        "pvio inferred --out {output} {input} > {log} 2>&1"
 
 
 rule encode:
@@ -41,4 +48,4 @@ rule encode:
     shell:
         "PVIO_JOB=1 pvio encode --config {params.settings:q}"
         " --plan {input.parts}/encode/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"
-        " --out {output} > {log} 2>&1"
+        " --inferred {input.inferred} --out {output} > {log} 2>&1"
