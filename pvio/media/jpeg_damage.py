@@ -22,8 +22,8 @@ _BAD_SCAN = ("error y=", "error count", "mjpeg_decode_dc: bad vlc", "overread", 
 def jpeg_damage(path: str | os.PathLike[str]) -> str:
     """What is wrong with the picture data of a JPEG file, as words; "" when nothing is found.
 
-    About half of all damage cannot be found: what is valid code decodes to another picture. It
-    takes a third of the time of decoding with Pillow.
+    Not all damage can be found: what is valid code by chance decodes to another picture. This takes
+    a third of the time of decoding with Pillow.
 
     Args:
         path: of an image file; of other formats nothing is told.
