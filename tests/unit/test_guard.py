@@ -50,10 +50,13 @@ VICTIM = "victim"
 OTHERS = {"first", "last"}
 PACKAGE = Path(pvio.__file__).parent
 # Modules whose functions are called for all videos together, before or after the border: the
-# collection, settings, the border itself, what listens to FFmpeg, and the lines of the summary.
-BEYOND = {"collection.py", "config.py", "guard.py", "errors.py", "complaints.py", "progress.py"}
-# Those that hold the border, what follows an error there, and the text of the summary.
-BEYOND_FUNCTIONS = {"known_video", "_index", "_unreadable", "_withdraw", "_escaped"}
+# collection, settings, the border itself, what listens to FFmpeg, the summary and the page.
+BEYOND = {
+    *("collection", "image_names.py", "config.py", "guard.py", "errors.py", "complaints.py"),
+    *("progress.py", "text.py", "summary.py", "page.py"),
+}
+# Those that hold the border, and what follows an error there.
+BEYOND_FUNCTIONS = {"known_video", "_index", "_unreadable", "_withdraw"}
 
 
 class Peculiar(Exception):
@@ -144,8 +147,9 @@ def concerns_victim(value: object) -> bool:
 @functools.cache
 def is_within_border(code: CodeType) -> bool:
     path = Path(code.co_filename)
-    is_ours = path.is_relative_to(PACKAGE) and path.name not in BEYOND
-    return is_ours and code.co_name not in BEYOND_FUNCTIONS
+    if not path.is_relative_to(PACKAGE) or not BEYOND.isdisjoint(path.relative_to(PACKAGE).parts):
+        return False
+    return code.co_name not in BEYOND_FUNCTIONS
 
 
 class Tracer:
