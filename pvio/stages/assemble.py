@@ -297,6 +297,8 @@ class _Assembler:
             return replace(row, status="failed" if is_failed else "unreadable", reason=reason)
         unreadable = [each for each in self.failures["encode"][number] if not each.failed]
         if unreadable:
+            table = f"predictions/{video.name}.parquet"
+            self.made[table] = {"failure": unreadable[0].failure}
             return replace(row, status="unreadable", reason=unreadable[0].failure)
         numbers = self.segments[number]
         segments = [self.plan.segments[each] for each in numbers]

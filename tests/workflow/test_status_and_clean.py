@@ -119,7 +119,8 @@ def test_status_names_what_failed_and_the_log(project: Project) -> None:
     done = project.snakemake(**failing, shards=1)
     assert done.returncode != 0
     text = pvio(project, "status", **failing)
-    assert "failed, see logs/infer/1-of-1.log: " in text
+    assert "failed, see logs/assemble.log: " in text
+    assert "videos failed, and no other one has results" in text
     assert "no eyes" in text
 
 

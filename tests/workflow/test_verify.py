@@ -109,7 +109,8 @@ def test_a_video_that_could_not_be_joined_is_told(new_project: Callable[[], Proj
     make_clip(project.folder / "clips/long.mp4", frames=40, options="-g 10")
     model = {"entry": "shrinking.py:Shrinking", "batch_size": 20}
     output = {"video": "frames"}
-    project.run(videos=["clips"], model=model, segment_frames=20, shards=1, output=output)
+    settings = {"videos": ["clips"], "model": model, "segment_frames": 20, "output": output}
+    assert project.snakemake(**settings, shards=1).returncode != 0  # on_failed: fail
     assert project.summary()["long"]["status"] == "failed"
     assert not (project.folder / "results/videos/long.mp4").exists()
     code, text = verify(project)
