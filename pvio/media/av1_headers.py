@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pvio.media.bits import BitReader
+from pvio.media.bits import Bits
 from pvio.media.packet_kinds import Kind, PacketParser
 
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
@@ -41,36 +41,38 @@ class Av1Parser(PacketParser):
     def _take_sequences(self, data: memoryview) -> None:
         for kind, unit in _units(data):
             if kind == _SEQUENCE:
-                self._sequence = _read_sequence(BitReader(bytes(unit)))
+                self._sequence = _read_sequence(Bits(bytes(unit)))
 
     def _read(self, packet: Any) -> Kind:
         has_frame = False
         for kind, unit in _units(memoryview(packet)):
             if kind == _SEQUENCE:
-                self._sequence = _read_sequence(BitReader(bytes(unit)))
+                self._sequence = _read_sequence(Bits(bytes(unit)))
             elif kind in (_FRAME_HEADER, _FRAME):
                 has_frame = True
-                if self._read_frame(BitReader(bytes(unit[:_HEADER]))):
+                if self._read_frame(Bits(bytes(unit[:_HEADER]))):
                     return Kind.FRAME
         return Kind.HIDDEN if has_frame else Kind.FRAME
 
-    def _read_frame(self, bits: BitReader) -> bool:
+    def _read_frame(self, bits: Bits) -> bool:
         """Take the size of a frame; whether it is shown."""
         sequence = self._sequence
         if sequence is None or sequence.reduced:
             self.size = sequence and sequence.size
-            return sequence is not None or bits.flag() or bits.bits(3) & 1 == 1
+            shown = sequence is not None or bits.flag() or bits.read(3) & 1 == 1
+            bits.check()
+            return shown
         if bits.flag():  # show_existing_frame; of its size nothing is known here
             self.size = self.size or sequence.size
             return True
-        kind, shown = bits.bits(2), bits.flag()
-        self.size = _frame_size(bits, kind, shown, sequence)
+        kind, shown = bits.read(2), bits.flag()
+        size = _frame_size(bits, kind, shown, sequence)
+        bits.check()
+        self.size = size
         return shown
 
 
-def _frame_size(
-    bits: BitReader, kind: int, shown: bool, sequence: _Sequence
-) -> tuple[int, int] | None:
+def _frame_size(bits: Bits, kind: int, shown: bool, sequence: _Sequence) -> tuple[int, int] | None:
     """Size of a frame; None where it takes more to know it."""
     if shown and sequence.time_bits and not sequence.equal_intervals:
         bits.skip(sequence.time_bits)
@@ -79,7 +81,7 @@ def _frame_size(
     if kind != _SWITCH and not (kind == _KEY and shown):
         bits.skip(1)  # error_resilient_mode
     bits.skip(1)
-    screen_content = bits.bits(1) if sequence.screen_content == 2 else sequence.screen_content
+    screen_content = bits.read(1) if sequence.screen_content == 2 else sequence.screen_content
     if screen_content and sequence.integer_mv == 2:
         bits.skip(1)
     bits.skip(sequence.frame_id_bits)
@@ -88,7 +90,7 @@ def _frame_size(
     if kind != _KEY or not shown or sequence.time_bits:
         return None
     bits.skip(sequence.order_hint_bits)
-    width, height = (bits.bits(n) + 1 for n in sequence.size_bits)
+    width, height = (bits.read(n) + 1 for n in sequence.size_bits)
     return height, width
 
 
@@ -111,7 +113,7 @@ def _units(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         at += size
 
 
-def _read_sequence(bits: BitReader) -> _Sequence:
+def _read_sequence(bits: Bits) -> _Sequence:
     bits.skip(4)  # profile, still_picture
     reduced, equal_intervals, time_bits = bits.flag(), False, 0
     if reduced:
@@ -122,36 +124,37 @@ def _read_sequence(bits: BitReader) -> _Sequence:
             bits.skip(64)
             equal_intervals = bits.flag()
             if equal_intervals:
-                bits.exp_golomb()
+                bits.ue()
             if bits.flag():  # decoder_model_info
-                delay_bits = bits.bits(5) + 1
+                delay_bits = bits.read(5) + 1
                 bits.skip(32 + 5)
-                time_bits = bits.bits(5) + 1
+                time_bits = bits.read(5) + 1
         has_display_delay = bits.flag()
-        for _ in range(bits.bits(5) + 1):
+        for _ in range(bits.read(5) + 1):
             bits.skip(12)
-            if bits.bits(5) > 7:
+            if bits.read(5) > 7:
                 bits.skip(1)
             if delay_bits and bits.flag():
                 bits.skip(2 * delay_bits + 1)
             if has_display_delay and bits.flag():
                 bits.skip(4)
-    size_bits = (bits.bits(4) + 1, bits.bits(4) + 1)
-    width, height = (bits.bits(n) + 1 for n in size_bits)
+    size_bits = (bits.read(4) + 1, bits.read(4) + 1)
+    width, height = (bits.read(n) + 1 for n in size_bits)
     frame_id_bits, screen_content, integer_mv, order_hint_bits = 0, 2, 2, 0
     if not reduced:
         if bits.flag():
-            frame_id_bits = bits.bits(4) + 2
-            frame_id_bits += bits.bits(3) + 1
+            frame_id_bits = bits.read(4) + 2
+            frame_id_bits += bits.read(3) + 1
         bits.skip(3 + 4)
         if has_order_hint := bits.flag():
             bits.skip(2)
         if not bits.flag():
-            screen_content = bits.bits(1)
+            screen_content = bits.read(1)
         if screen_content and not bits.flag():
-            integer_mv = bits.bits(1)
+            integer_mv = bits.read(1)
         if has_order_hint:
-            order_hint_bits = bits.bits(3) + 1
+            order_hint_bits = bits.read(3) + 1
+    bits.check()
     return _Sequence(
         (height, width),
         size_bits,

@@ -3,83 +3,59 @@
 from __future__ import annotations
 
 
-class BitReader:
-    """Reads bits from the front of some bytes, most significant bit first.
-
-    Args:
-        data: what is read.
-
-    Raises:
-        EOFError: by all methods, when the data end before the number.
-    """
-
-    def __init__(self, data: bytes):
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def bits(self, n: int) -> int:
-        """A number of `n` bits."""
-        self._left -= n
-        if self._left < 0:
-            raise EOFError
-        return (self._value >> self._left) & ((1 << n) - 1)
-
-    def flag(self) -> bool:
-        return self.bits(1) == 1
-
-    def skip(self, n: int) -> None:
-        self.bits(n)
-
-    def exp_golomb(self) -> int:
-        """ue(v) of ITU-T H.264, 9.1; also uvlc() of AV1, 4.10.3."""
-        zeros = 0
-        while not self.bits(1):
-            zeros += 1
-            if zeros > 32:
-                raise EOFError
-        return (1 << zeros) - 1 + self.bits(zeros)
-
-    def signed_exp_golomb(self) -> int:
-        """se(v) of ITU-T H.264, 9.1.1."""
-        number = self.exp_golomb()
-        return (number + 1) // 2 if number % 2 else -number // 2
-
-
 class Bits:
-    """Reads numbers bit by bit; behind the end there are zeros.
+    """Reads numbers from the front of some bytes, most significant bit first.
+
+    Behind the end there are zeros, so that a header is read to its end and then checked once.
 
     Args:
         data: the bytes, without emulation prevention.
+
+    Attributes:
+        left: bits that are left, below 0 behind the end.
     """
 
-    def __init__(self, data: bytes):
-        self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
+    __slots__ = ("_value", "left")
 
-    @property
-    def left(self) -> int:
-        """Bits that are left, below 0 behind the end."""
-        return self._left
+    def __init__(self, data: bytes):
+        self._value, self.left = int.from_bytes(data, "big"), 8 * len(data)
 
     def read(self, n: int) -> int:
         """An unsigned number of n bits."""
-        self._left -= n
-        shifted = self._value >> self._left if self._left >= 0 else self._value << -self._left
+        self.left = left = self.left - n
+        shifted = self._value >> left if left >= 0 else self._value << -left
         return shifted & ((1 << n) - 1)
 
+    def flag(self) -> bool:
+        self.left = left = self.left - 1
+        return left >= 0 and self._value >> left & 1 == 1
+
     def skip(self, n: int) -> None:
-        self._left -= n
+        self.left -= n
 
     def ue(self) -> int:
-        """An unsigned Exp-Golomb code (ITU-T H.264, 9.1)."""
-        n = 0
-        while n < 32 and self._left > 0 and not self.read(1):
-            n += 1
-        return (1 << n) - 1 + self.read(n)
+        """An unsigned Exp-Golomb code (ITU-T H.264, 9.1); also uvlc() of AV1, 4.10.3."""
+        left = self.left
+        rest = self._value & ((1 << left) - 1) if left > 0 else 0
+        n = rest.bit_length()  # of the code and all behind it, without the zeros in front
+        self.left = n - 1 - (left - n)
+        if rest == 0 or left - n > 32:  # no code
+            self.left = -1
+        return (rest >> self.left) - 1 if self.left >= 0 else 0
 
     def se(self) -> int:
-        """A signed Exp-Golomb code."""
+        """A signed Exp-Golomb code (ITU-T H.264, 9.1.1)."""
         code = self.ue()
         return (code + 1) // 2 if code % 2 else -(code // 2)
+
+    def check(self) -> None:
+        """Raise when more was read than there was.
+
+        Raises:
+            EOFError: then.
+        """
+        if self.left < 0:
+            raise EOFError
 
 
 def without_escapes(unit: bytes) -> bytes:

@@ -10,29 +10,44 @@ from pvio.media.packet_kinds import Kind, PacketParser
 _FRAME_STARTS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Most have their size in front of this.
 _HEADERS = 2048
+# Bytes of a marker, its length, the precision and the size.
+_FRAME_HEADER = 9
 _WITHOUT_LENGTH = frozenset(range(0xD0, 0xD9)) | {0x01}
 
 
 class JpegParser(PacketParser):
     """See `PacketParser`; ITU-T T.81, B.1. Fields of interlaced video state half the height."""
 
+    def __init__(self, extradata: bytes = b""):
+        del extradata
+        self._at, self._start = 0, b""  # of the frame header of the packet before
+
     def _read(self, packet: Any) -> Kind:
         view = memoryview(packet)
-        self.size = _jpeg_size(bytes(view[:_HEADERS])) or _jpeg_size(bytes(view))
+        # Nearly all packets have the same header at the same place.
+        if self._start and view[self._at : self._at + _FRAME_HEADER] == self._start:
+            return Kind.FRAME
+        data = bytes(view[:_HEADERS])
+        if (at := _frame_header(data)) < 0:
+            data = bytes(view)
+            at = _frame_header(data)
+        self._at, self._start = at, data[at : at + _FRAME_HEADER] if at >= 0 else b""
+        self.size = (_number(view, at + 5), _number(view, at + 7)) if at >= 0 else None
         return Kind.FRAME
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+def _frame_header(data: bytes) -> int:
+    """Position of the marker in front of a JPEG's size; -1 where there is none."""
     at, end = 2, len(data) - 8
     while at < end and data[at] == 0xFF:
         marker = data[at + 1]
         if marker in _FRAME_STARTS:
-            return data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
+            return at
         if marker == 0xFF:
             at += 1
         else:
             at += 2 if marker in _WITHOUT_LENGTH else 2 + (data[at + 2] << 8 | data[at + 3])
-    return None
+    return -1
 
 
 class ProresParser(PacketParser):

@@ -1,4 +1,4 @@
-"""Packets of H.264 and HEVC: second fields, and the size of frames.
+"""Packets of H.264 and HEVC: second fields, the size of frames, and their order.
 
 A frame of H.264 may be coded as two fields of opposite parity. Containers keep these in one packet
 or in two. Two are one frame when FFmpeg pairs them: opposite parity, the same `frame_num`, one
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pvio.media.h264_headers import H264Headers
+from pvio.media.hevc_headers import HevcHeaders
 from pvio.media.nal import length_size
 from pvio.media.packet_kinds import Kind, PacketParser
-from pvio.media.parameter_sets import ParameterSets, Slice, units_of, units_of_extradata
+from pvio.media.parameter_sets import NalHeaders, Slice, units_of
 
 
 class NalParser(PacketParser):
@@ -24,7 +26,7 @@ class NalParser(PacketParser):
 
     def __init__(self, extradata: bytes = b"", codec: str = "h264"):
         self._codec = codec
-        self._sets = ParameterSets(codec)
+        self._headers: NalHeaders = H264Headers() if codec == "h264" else HevcHeaders()
         self._first: Slice | None = None  # field that waits for its second
         self._configure(extradata)
 
@@ -33,28 +35,34 @@ class NalParser(PacketParser):
 
     def _configure(self, extradata: bytes) -> None:
         self._length_size = length_size(self._codec, extradata)
-        for unit in units_of_extradata(extradata, self._codec):
-            self._sets.take(unit)
-        self.all_matter = self._sets.has_fields
+        for unit in self._headers.units_of_extradata(extradata):
+            self._headers.read(unit, has_lengths=True)
+        self._note_sets()
+
+    def _note_sets(self) -> None:
+        self.all_matter, self.has_order = self._headers.has_fields, self._headers.has_order
 
     def _read(self, packet: Any) -> Kind:
+        self.order = None
         if packet.is_keyframe and packet.has_sidedata("new_extradata"):
             self._configure(bytes(packet.get_sidedata("new_extradata")))
         if self._length_size is None:
             return Kind.FRAME
-        field = None
+        field, is_first = None, True
         for unit in units_of(memoryview(packet), self._length_size):
-            if (header := self._sets.slice_of(unit)) is None:
-                self._sets.take(unit)
+            header = self._headers.read(unit, self._length_size > 0)
+            if header is None:
                 continue
-            self.size = header.sequence.size
+            self.size = header.size
+            if is_first:
+                self.order, is_first = header.order, False
             if header.field == "frame":
                 break
             if field is not None and header.field != field.field:
                 field = None  # both fields are here
                 break
             field = header
-        self.all_matter = self._sets.has_fields
+        self._note_sets()
         first, self._first = self._first, field
         if (
             field is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Kind(enum.Enum):
@@ -22,22 +22,45 @@ class Kind(enum.Enum):
     AS_BEFORE = enum.auto()
 
 
+class OrderCount(NamedTuple):
+    """The order count of a picture (ITU-T H.264, 8.2.1; H.265, 8.3.1).
+
+    Attributes:
+        value: of the count, modulo `modulus`.
+        modulus: a power of two.
+        restarts: whether the count begins anew, so that all pictures before are shown before.
+        is_field: whether it is a field, half of a frame.
+    """
+
+    value: int
+    modulus: int
+    restarts: bool
+    is_field: bool = False
+
+
 class PacketParser:
     """Reads the headers of a stream's packets, in decoding order; nothing is decoded.
+
+    Each packet is read once. What its headers tell is kept up to the next one, for whoever wants
+    to know more than the kind.
 
     Args:
         extradata: the stream's decoder configuration, b"" where there is none.
 
     Attributes:
         size: (height, width) that the headers state for the last packet; None where not known.
-        all_matter: whether packets that are no keyframes need to be read.
-        is_reordered: whether the last packet is shown before the one decoded in front of it
-            (MPEG-4).
+        all_matter: whether the kinds and sizes of packets that are no keyframes need to be read.
+        is_reordered: whether the last packet is a B-picture, shown before the one decoded in front
+            of it (MPEG-1, 2 and 4); None where not known.
+        order: order count of the last packet (H.264 and HEVC); None where not known.
+        has_order: whether packets can have one, as far as parameter sets tell.
     """
 
     size: tuple[int, int] | None = None
     all_matter = True
-    is_reordered = False
+    is_reordered: bool | None = None
+    order: OrderCount | None = None
+    has_order = True
 
     def __init__(self, extradata: bytes = b""):
         del extradata  # parsers that need it have their own

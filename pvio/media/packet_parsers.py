@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from pvio.media.av1_headers import Av1Parser
 from pvio.media.intra_headers import JpegParser, PngParser, ProresParser
-from pvio.media.mpeg_headers import Mpeg2Parser, Mpeg4Parser
+from pvio.media.mpeg4_headers import Mpeg4Parser
+from pvio.media.mpeg_headers import Mpeg2Parser
 from pvio.media.nal_headers import NalParser
 from pvio.media.packet_kinds import PacketParser
 from pvio.media.vpx_headers import Vp8Parser, Vp9Parser

@@ -289,33 +289,41 @@ def _demuxed(
     context = stream.codec_context
     codec = context.codec.canonical_name
     size = length_size(codec, context.extradata)
-    steps, budget = Steps(context), Budget(path)
-    parser = parser_for(codec, context.extradata)
-    pieces: list[np.ndarray] = []
+    budget, parser = Budget(path), parser_for(codec, context.extradata)
+    steps = Steps(context, parser)
     rows: list[tuple[Any, ...]] = []
+    pieces: list[np.ndarray] = []
     seen, number, n_rows = None, -1, 0
     second_fields: list[int] = []
     for packet in demux(container, stream):
-        if packet.size:
-            budget.spend(packet.size)
-            if len(first) < _FIRST_PACKETS:
+        if n_bytes := packet.size:
+            budget.spend(n_bytes)
+            if n_rows < _FIRST_PACKETS:
                 first.append(packet)
-            dts = _NO_TIME if packet.dts is None else packet.dts
-            pts = dts if decoding or packet.pts is None else packet.pts
-            clean = clean_start(bytes(packet), codec, size) if packet.is_keyframe else None
-            key = (clean is not None, clean is False)
-            pos = -1 if packet.pos is None else packet.pos
-            length = packet.duration or 0
-            kind = Kind.FRAME
-            if parser and (packet.is_keyframe or parser.all_matter):
-                kind = parser.read(packet)
-            if parser and parser.size != seen:
-                seen, number = parser.size, _number_of(parser.size, sizes, packet)
-            is_frame = kind is not Kind.SECOND_FIELD and kind is not Kind.HIDDEN
-            flags = (packet.is_discard, packet.is_corrupt, is_frame)
-            rows.append((pts, dts, length, pos, number, *key, *flags, steps.step(packet)))
-            if kind is Kind.SECOND_FIELD:
-                second_fields.append(n_rows)
+            dts, pts, pos, is_key = packet.dts, packet.pts, packet.pos, packet.is_keyframe
+            clean = None
+            if is_key:
+                clean = size is None or clean_start(bytes(packet), codec, size)
+            kind, step = Kind.FRAME, 0
+            if parser is not None:
+                is_needed = steps.needs(pts, is_key)
+                if is_needed or is_key or parser.all_matter:
+                    kind = parser.read(packet)
+                    if is_needed:
+                        step = steps.step()
+                    if parser.size != seen:
+                        seen, number = parser.size, _number_of(parser.size, sizes, packet)
+                    if kind is Kind.SECOND_FIELD:
+                        second_fields.append(n_rows)
+            if dts is None:
+                dts = _NO_TIME
+            if decoding or pts is None:
+                pts = dts
+            rows.append((
+                *(pts, dts, packet.duration or 0, -1 if pos is None else pos, number),
+                *(clean is not None, clean is False, packet.is_discard, packet.is_corrupt),
+                *(kind is not Kind.SECOND_FIELD and kind is not Kind.HIDDEN, step),
+            ))  # fmt: skip
             n_rows += 1
         if len(rows) == _PIECE:
             pieces.append(np.array(rows, dtype=_PACKET))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pvio.media.bits import BitReader
+from pvio.media.bits import Bits
 from pvio.media.packet_kinds import Kind, PacketParser
 
 _VP8_START, _VP9_SYNC = b"\x9d\x01\x2a", 0x498342
@@ -59,21 +59,23 @@ class Vp9Parser(PacketParser):
 
     def _read_frame(self, data: memoryview) -> bool:
         """Take the size of a frame; whether it is shown."""
-        bits = BitReader(bytes(data[:_VP9_HEADER]))
-        if bits.bits(2) != 2:
+        bits = Bits(bytes(data[:_VP9_HEADER]))
+        if bits.read(2) != 2:
             return True
-        profile = bits.bits(1) | bits.bits(1) << 1
+        profile = bits.read(1) | bits.read(1) << 1
         if profile == 3:
             bits.skip(1)
         if bits.flag():  # show_existing_frame
-            self.size = self._slots[bits.bits(3)]
+            slot = bits.read(3)
+            bits.check()
+            self.size = self._slots[slot]
             return True
         is_inter, shown, resilient = bits.flag(), bits.flag(), bits.flag()
         refreshed = 0xFF
         if not is_inter:
             _read_sync(bits)
             _skip_color(bits, profile)
-            self.size = _vp9_size(bits)
+            size: tuple[int, int] | None = _vp9_size(bits)
         else:
             intra_only = not shown and bits.flag()
             if not resilient:
@@ -82,13 +84,15 @@ class Vp9Parser(PacketParser):
                 _read_sync(bits)
                 if profile > 0:
                     _skip_color(bits, profile)
-                refreshed = bits.bits(8)
-                self.size = _vp9_size(bits)
+                refreshed = bits.read(8)
+                size = _vp9_size(bits)
             else:
-                refreshed = bits.bits(8)
-                references = [bits.bits(4) >> 1 for _ in range(3)]
+                refreshed = bits.read(8)
+                references = [bits.read(4) >> 1 for _ in range(3)]
                 same = next((slot for slot in references if bits.flag()), None)
-                self.size = _vp9_size(bits) if same is None else self._slots[same]
+                size = _vp9_size(bits) if same is None else self._slots[same]
+        bits.check()
+        self.size = size
         for slot in range(8):
             if refreshed >> slot & 1:
                 self._slots[slot] = self.size
@@ -113,21 +117,21 @@ def _vp9_frames(data: memoryview) -> list[memoryview]:
     return frames
 
 
-def _read_sync(bits: BitReader) -> None:
-    if bits.bits(24) != _VP9_SYNC:
+def _read_sync(bits: Bits) -> None:
+    if bits.read(24) != _VP9_SYNC:
         raise EOFError
 
 
-def _skip_color(bits: BitReader, profile: int) -> None:
+def _skip_color(bits: Bits, profile: int) -> None:
     if profile >= 2:
         bits.skip(1)
-    is_rgb = bits.bits(3) == _VP9_RGB
+    is_rgb = bits.read(3) == _VP9_RGB
     if not is_rgb:
         bits.skip(1)
     if profile % 2:
         bits.skip(1 if is_rgb else 3)
 
 
-def _vp9_size(bits: BitReader) -> tuple[int, int]:
-    width, height = bits.bits(16) + 1, bits.bits(16) + 1
+def _vp9_size(bits: Bits) -> tuple[int, int]:
+    width, height = bits.read(16) + 1, bits.read(16) + 1
     return height, width

@@ -1,0 +1,145 @@
+"""Packets of MPEG-4 part 2: repeated and packed pictures, B-pictures, times, sizes.
+
+ISO/IEC 14496-2, 6.2.3 to 6.2.5: a video object layer (VOL) tells the size and the units of time in
+a second; each picture (VOP) its type, its time, and whether it is coded.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from pvio.media.bits import Bits
+from pvio.media.packet_kinds import Kind, PacketParser
+
+PICTURE_START = b"\0\0\1\xb6"
+_LAYER = re.compile(rb"\x00\x00\x01[\x20-\x2f]")
+# Enough for what is read of a layer, and of a picture.
+_LAYER_BYTES, _PICTURE_BYTES = 64, 20
+# In front of the picture come the headers of a keyframe, with user data.
+_HEADERS = 1024
+_B_PICTURE = 2
+_OWN_ASPECT, _RECTANGLE, _GRAY_SHAPE = 15, 0, 3
+
+
+class Layer(NamedTuple):
+    """What a video object layer says.
+
+    Attributes:
+        units: of time in a second; 0 only in a damaged header.
+        size: (height, width); None for shapes that are no rectangles.
+    """
+
+    units: int
+    size: tuple[int, int] | None
+
+    @property
+    def time_bits(self) -> int:
+        """Bits of the units of time in the header of a picture."""
+        return max(1, (self.units - 1).bit_length())
+
+
+class Picture(NamedTuple):
+    """What the header of a picture says.
+
+    Attributes:
+        is_b: whether it is shown before the picture that is decoded in front of it.
+        seconds: that have begun since the picture shown before it.
+        units: of time after the whole second.
+        is_coded: whether it has data of its own.
+    """
+
+    is_b: bool
+    seconds: int
+    units: int
+    is_coded: bool
+
+
+def read_layer(data: bytes) -> Layer | None:
+    """The first video object layer in the data; None without one, or where it is damaged."""
+    found = _LAYER.search(data)
+    if found is None:
+        return None
+    bits = Bits(data[found.end() : found.end() + _LAYER_BYTES])
+    bits.skip(1 + 8)
+    version = 1
+    if bits.flag():
+        version = bits.read(4)
+        bits.skip(3)
+    if bits.read(4) == _OWN_ASPECT:
+        bits.skip(16)
+    if bits.flag():  # vol_control_parameters
+        bits.skip(3)
+        if bits.flag():
+            bits.skip(79)
+    shape = bits.read(2)
+    if shape == _GRAY_SHAPE and version != 1:
+        bits.skip(4)
+    bits.skip(1)
+    layer = Layer(bits.read(16), None)
+    bits.skip(1)
+    if bits.flag():
+        bits.skip(layer.time_bits)
+    if shape == _RECTANGLE:
+        bits.skip(1)
+        width = bits.read(13)
+        bits.skip(1)
+        layer = layer._replace(size=(bits.read(13), width))
+    return layer if bits.left >= 0 else None
+
+
+def read_picture(data: bytes, at: int, time_bits: int) -> Picture:
+    """The header of the picture whose start code is at `at`; one cut short ends with zeros."""
+    bits = Bits(data[at + 4 : at + _PICTURE_BYTES])
+    is_b, seconds = bits.read(2) == _B_PICTURE, 0
+    while bits.flag():
+        seconds += 1
+    bits.skip(1)
+    units = bits.read(time_bits)
+    bits.skip(1)
+    return Picture(is_b, seconds, units, bits.flag() or bits.left < 0)
+
+
+class Mpeg4Parser(PacketParser):
+    """See `PacketParser`.
+
+    A picture that is not coded is the one before again. In the packed streams of DivX it may
+    instead stand where a B-picture is shown that came with the packet before: decoders give a
+    picture for it then.
+    """
+
+    def __init__(self, extradata: bytes = b""):
+        self._time_bits = 0
+        self._may_be_packed = False
+        self._held_back = False  # a picture of a packed stream waits for the next packet
+        self._take_layer(extradata)
+
+    def restart(self) -> None:
+        self._held_back = False
+
+    def _read(self, packet: Any) -> Kind:
+        data = bytes(memoryview(packet)[:_HEADERS])
+        at = data.find(PICTURE_START)
+        if at > 0:
+            self._take_layer(data[:at])
+        self.is_reordered = None
+        if at < 0:
+            return Kind.FRAME
+        picture = read_picture(data, at, self._time_bits)
+        # What the packet shows is the B-picture that waits, if there is one.
+        self.is_reordered = picture.is_b or self._held_back
+        if self._time_bits == 0:
+            return Kind.FRAME
+        if picture.is_coded:
+            if self._may_be_packed:
+                self._held_back |= bytes(packet).find(PICTURE_START, at + 4) >= 0
+            return Kind.FRAME
+        if self._held_back:
+            self._held_back = False
+            return Kind.FRAME
+        return Kind.AS_BEFORE
+
+    def _take_layer(self, data: bytes) -> None:
+        self._may_be_packed |= b"DivX" in data
+        if layer := read_layer(data):
+            self._time_bits, self.size = layer.time_bits, layer.size or self.size
