@@ -10,6 +10,8 @@ from pvio.media.packet_kinds import Kind, PacketParser
 
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
 _KEY, _SWITCH = 0, 3
+# First bytes of an empty temporal delimiter, and of units of these kinds with a size (5.3.2).
+_DELIMITER, _FRAME_UNITS = 0x12, (_FRAME_HEADER << 3 | 2, _FRAME << 3 | 2)
 # Enough for what is read of the headers.
 _HEADER = 64
 
@@ -33,6 +35,8 @@ class Av1Parser(PacketParser):
 
     def __init__(self, extradata: bytes = b""):
         self._sequence: _Sequence | None = None
+        # Sizes of shown frames by the first two bytes of their headers, where these tell it.
+        self._known: dict[int, tuple[int, int] | None] = {}
         if extradata[:1] == b"\x81":  # AV1CodecConfigurationRecord
             self._take_sequences(memoryview(extradata)[4:])
         else:
@@ -41,16 +45,32 @@ class Av1Parser(PacketParser):
     def _take_sequences(self, data: memoryview) -> None:
         for kind, unit in _units(data):
             if kind == _SEQUENCE:
-                self._sequence = _read_sequence(Bits(bytes(unit)))
+                self._take_sequence(unit)
+
+    def _take_sequence(self, unit: memoryview) -> None:
+        self._sequence = _read_sequence(Bits(bytes(unit)))
+        self._known.clear()
 
     def _read(self, packet: Any) -> Kind:
-        has_frame = False
-        for kind, unit in _units(memoryview(packet)):
+        has_frame, data = False, memoryview(packet)
+        at = 2 if data[0] == _DELIMITER else 0
+        if data[at] in _FRAME_UNITS:  # as nearly always
+            at += 1
+            while data[at] & 128:  # the unit's size
+                at += 1
+            if (start := data[at + 1] << 8 | data[at + 2]) in self._known:
+                self.size = self._known[start]
+                return Kind.FRAME
+        for kind, unit in _units(data):
             if kind == _SEQUENCE:
-                self._sequence = _read_sequence(Bits(bytes(unit)))
+                self._take_sequence(unit)
             elif kind in (_FRAME_HEADER, _FRAME):
                 has_frame = True
-                if self._read_frame(Bits(bytes(unit[:_HEADER]))):
+                bits = Bits(bytes(unit[:_HEADER]))
+                n_bits = bits.left
+                if self._read_frame(bits):
+                    if n_bits - bits.left <= 16 <= n_bits and self._sequence and not unit[0] & 128:
+                        self._known[unit[0] << 8 | unit[1]] = self.size
                     return Kind.FRAME
         return Kind.HIDDEN if has_frame else Kind.FRAME
 

@@ -8,12 +8,14 @@ from typing import NamedTuple
 from pvio.media.bits import Bits
 from pvio.media.packet_kinds import OrderCount
 from pvio.media.parameter_sets import (
+    FRONT,
     MOST_COUNT_BITS,
+    MOST_START_BITS,
     Slice,
     cropped,
     set_bits,
     sets_with_lengths,
-    slice_bits,
+    slice_bytes,
     units_of,
 )
 
@@ -46,6 +48,8 @@ class H264Headers:
     def __init__(self) -> None:
         self._sps: dict[int, _Sps] = {}
         self._pps: dict[int, int] = {}  # the SPS of each
+        # By the first two bytes of slices: the SPS, and bits in front of `frame_num`.
+        self._starts: dict[bytes, tuple[_Sps, int]] = {}
         self.has_fields, self.has_order = False, True
 
     def units_of_extradata(self, extradata: bytes) -> Iterator[memoryview]:
@@ -73,16 +77,22 @@ class H264Headers:
             number, sps = bits.ue(), bits.ue()
             if bits.left >= 0:
                 self._pps[number] = sps
+                self._starts.clear()
         return None
 
     def _slice(self, unit: memoryview, is_idr: bool, has_lengths: bool) -> Slice | None:
-        bits, is_damaged = slice_bits(unit, 1, has_lengths)
+        data, is_damaged = slice_bytes(unit, 1, has_lengths)
+        if not is_idr and not is_damaged and len(data) > FRONT and (known := self._known(data)):
+            return known
+        bits = Bits(data)
         bits.ue()  # first_mb_in_slice
         bits.ue()  # slice_type
         sps = self._sps.get(self._pps.get(bits.ue(), -1))
         if sps is None or bits.left < 0:
             return None
         size, has_fields, plane_bits, frame_num_bits, count_bits = sps
+        if (n_bits := 8 * len(data) - bits.left + plane_bits) <= MOST_START_BITS:
+            self._starts[data[:2]] = (sps, n_bits)
         bits.left -= plane_bits
         frame_num, field = bits.read(frame_num_bits), "frame"
         if has_fields and bits.flag():
@@ -99,10 +109,29 @@ class H264Headers:
         order = OrderCount(count, 1 << count_bits, is_idr, field != "frame")
         return Slice(size, field, frame_num, order)
 
+    def _known(self, data: bytes) -> Slice | None:
+        """`_slice` of one whose first bytes were met before, as nearly all are, if of a frame."""
+        if (start := self._starts.get(data[:2])) is None:
+            return None
+        (size, has_fields, _, frame_num_bits, count_bits), at = start
+        front = int.from_bytes(data[:FRONT], "big")
+        at = 8 * FRONT - at - frame_num_bits
+        frame_num = front >> at & ((1 << frame_num_bits) - 1)
+        if has_fields:
+            at -= 1
+            if front >> at & 1:
+                return None
+        if not count_bits:
+            return Slice(size, "frame", frame_num)
+        modulus = 1 << count_bits
+        order = OrderCount(front >> at - count_bits & (modulus - 1), modulus, False)
+        return Slice(size, "frame", frame_num, order)
+
     def _take_sps(self, bits: Bits) -> None:
         number, sps = _read_sps(bits)
         if bits.left >= 0 and max(sps.frame_num_bits, sps.count_bits) <= MOST_COUNT_BITS:
             self._sps[number] = sps
+            self._starts.clear()
             self.has_fields = any(each.has_fields for each in self._sps.values())
             self.has_order = any(each.count_bits for each in self._sps.values())
 

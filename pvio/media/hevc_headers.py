@@ -8,12 +8,14 @@ from typing import NamedTuple
 from pvio.media.bits import Bits
 from pvio.media.packet_kinds import OrderCount
 from pvio.media.parameter_sets import (
+    FRONT,
     MOST_COUNT_BITS,
+    MOST_START_BITS,
     Slice,
     cropped,
     set_bits,
     sets_with_lengths,
-    slice_bits,
+    slice_bytes,
     units_of,
 )
 
@@ -57,6 +59,8 @@ class HevcHeaders:
     def __init__(self) -> None:
         self._sps: dict[int, _Sps] = {}
         self._pps: dict[int, _Pps] = {}
+        # By the first two bytes of slices: the SPS, and bits in front of the order count.
+        self._starts: dict[bytes, tuple[_Sps, int]] = {}
 
     def units_of_extradata(self, extradata: bytes) -> Iterator[memoryview]:
         """See `NalHeaders`; ISO/IEC 14496-15, 8.3.3.1.2."""
@@ -82,6 +86,7 @@ class HevcHeaders:
             bits = set_bits(unit, 2)
             number, sps = _read_sps(bits)
             if bits.left >= 0 and sps.count_bits <= MOST_COUNT_BITS:
+                self._starts.clear()
                 self._sps[number] = sps
         elif kind == _PPS:
             bits = set_bits(unit, 2)
@@ -89,13 +94,18 @@ class HevcHeaders:
             bits.skip(1)
             output_bits, extra_bits = bits.read(1), bits.read(3)
             if bits.left >= 0:
+                self._starts.clear()
                 self._pps[number] = _Pps(sps_number, output_bits, extra_bits)
         return None
 
     def _slice(self, unit: memoryview, kind: int, has_lengths: bool) -> Slice | None:
-        bits, is_damaged = slice_bits(unit, 2, has_lengths)
+        data, is_damaged = slice_bytes(unit, 2, has_lengths)
+        is_irap = kind in _IRAP
+        if not is_irap and not is_damaged and len(data) > FRONT and (known := self._known(data)):
+            return known
+        bits = Bits(data)
         is_first = bits.flag()
-        bits.left -= kind in _IRAP
+        bits.left -= is_irap
         pps = self._pps.get(bits.ue())
         sps = self._sps.get(pps.sps) if pps else None
         if pps is None or sps is None or bits.left < 0:
@@ -105,12 +115,24 @@ class HevcHeaders:
         bits.left -= pps.extra_bits
         bits.ue()  # slice_type
         bits.left -= pps.output_bits + sps.plane_bits
+        n_bits = 8 * len(data) - bits.left
+        if not is_irap and n_bits <= MOST_START_BITS:
+            self._starts[data[:2]] = (sps, n_bits)
         is_idr = kind in _IDR
         count = 0 if is_idr else bits.read(sps.count_bits)
         if bits.left < 0:
             return Slice(sps.size)
         order = OrderCount(count, 1 << sps.count_bits, is_idr or kind in _BLA)
         return Slice(sps.size, order=order)
+
+    def _known(self, data: bytes) -> Slice | None:
+        """`_slice` of one whose first bytes were met before, as nearly all are."""
+        if (start := self._starts.get(data[:2])) is None:
+            return None
+        (size, _, count_bits), at = start
+        front, modulus = int.from_bytes(data[:FRONT], "big"), 1 << count_bits
+        count = front >> 8 * FRONT - at - count_bits & (modulus - 1)
+        return Slice(size, order=OrderCount(count, modulus, False))
 
 
 def _read_sps(bits: Bits) -> tuple[int, _Sps]:

@@ -20,18 +20,17 @@ class JpegParser(PacketParser):
 
     def __init__(self, extradata: bytes = b""):
         del extradata
-        self._at, self._start = 0, b""  # of the frame header of the packet before
+        self._start = b""  # frame header of the packet before, up to its size
 
     def _read(self, packet: Any) -> Kind:
         view = memoryview(packet)
-        # Nearly all packets have the same header at the same place.
-        if self._start and view[self._at : self._at + _FRAME_HEADER] == self._start:
-            return Kind.FRAME
         data = bytes(view[:_HEADERS])
+        if self._start and self._start in data:  # as nearly always
+            return Kind.FRAME
         if (at := _frame_header(data)) < 0:
             data = bytes(view)
             at = _frame_header(data)
-        self._at, self._start = at, data[at : at + _FRAME_HEADER] if at >= 0 else b""
+        self._start = data[at : at + _FRAME_HEADER] if at >= 0 else b""
         self.size = (_number(view, at + 5), _number(view, at + 7)) if at >= 0 else None
         return Kind.FRAME
 

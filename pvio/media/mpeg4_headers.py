@@ -118,7 +118,14 @@ class Mpeg4Parser(PacketParser):
         self._held_back = False
 
     def _read(self, packet: Any) -> Kind:
-        data = bytes(memoryview(packet)[:_HEADERS])
+        view = memoryview(packet)
+        if view[:4] == PICTURE_START and not self._may_be_packed and self._time_bits:
+            # As nearly all are: type, no second that begins, marker, time, marker, and coded.
+            first, n_bits = view[4], 2 + 1 + 1 + self._time_bits + 1
+            if not first & 0x20 and view[4 + n_bits // 8] << n_bits % 8 & 0x80:
+                self.is_reordered = first >> 6 == _B_PICTURE
+                return Kind.FRAME
+        data = bytes(view[:_HEADERS])
         at = data.find(PICTURE_START)
         if at > 0:
             self._take_layer(data[:at])

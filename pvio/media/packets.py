@@ -326,14 +326,22 @@ def _demuxed(
             ))  # fmt: skip
             n_rows += 1
         if len(rows) == _PIECE:
-            pieces.append(np.array(rows, dtype=_PACKET))
+            pieces.append(_as_table(rows))
             rows.clear()
-    table = np.concatenate([*pieces, np.array(rows, dtype=_PACKET)])
+    table = np.concatenate([*pieces, _as_table(rows)])
     if codec == "av1" and not is_raw(container.format.name):
         _believe_times(table)
     for number in second_fields:  # a frame lasts as long as both of its fields
         table["duration"][number - 1] += table["duration"][number]
         table["corrupt"][number - 1] |= table["corrupt"][number]
+    return table
+
+
+def _as_table(rows: list[tuple[Any, ...]]) -> np.ndarray:
+    """`np.array` of rows, column by column, which is faster."""
+    table = np.empty(len(rows), _PACKET)
+    for (name, _), column in zip(_PACKET, zip(*rows, strict=True), strict=bool(rows)):
+        table[name] = column
     return table
 
 

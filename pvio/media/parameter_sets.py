@@ -17,6 +17,9 @@ _SLICE_HEADER = 48
 _SET = 2048
 # Longest order counts and frame numbers (ITU-T H.264, 7.4.2.1.1).
 MOST_COUNT_BITS = 16
+# What a slice begins with is looked up by its first 16 bits, if it is no longer than that; bytes
+# that hold it, the frame number and the order count.
+MOST_START_BITS, FRONT = 16, 8
 
 
 class Slice(NamedTuple):
@@ -95,15 +98,15 @@ def set_bits(unit: memoryview, header: int) -> Bits:
     return Bits(without_escapes(bytes(unit[header:_SET]).split(b"\0\0\1", 1)[0]))
 
 
-def slice_bits(unit: memoryview, header: int, has_lengths: bool) -> tuple[Bits, bool]:
+def slice_bytes(unit: memoryview, header: int, has_lengths: bool) -> tuple[bytes, bool]:
     """The front of a slice behind the header of its unit, and whether its bytes are damaged."""
     data = bytes(unit[header:_SLICE_HEADER])
     if b"\0\0" not in data:
-        return Bits(data), False
+        return data, False
     if not has_lengths:
         data = data.split(b"\0\0\1", 1)[0]
     is_damaged = _FORBIDDEN.search(data.rstrip(b"\0")) is not None
-    return Bits(without_escapes(data)), is_damaged
+    return without_escapes(data), is_damaged
 
 
 def cropped(bits: Bits, height: int, width: int, unit_y: int, unit_x: int) -> tuple[int, int]:

@@ -26,6 +26,8 @@ _STRAY_PACKETS, _STRAY_EARLIER = 0.05, 0.1
 _CERTAIN = 2
 # Packets at the start, and behind risen times, of which all headers are read.
 _ALL_READ, _LONG_RISE = 500, 8
+# Packets of a rise that are read up to the next keyframe: B-frames show in them, if there are any.
+_ENOUGH_OF_RISE = 48
 # Packets that are decoded at most to see the order of a codec whose headers are not read.
 _MOST_DECODED = 300
 
@@ -45,7 +47,8 @@ class Steps:
     """`PictureOrder.step` of the packets of a stream, where the times leave it in doubt.
 
     That is at the start of the stream, and where times have risen for a while, as they do for good
-    where they are decoding times. Elsewhere headers need not be read for it.
+    where they are decoding times: there at the start of each GOP. Elsewhere headers need not be
+    read for it.
 
     Args:
         context: of the stream.
@@ -55,7 +58,7 @@ class Steps:
     def __init__(self, context: Any, parser: PacketParser | None):
         self._order = None if parser is None else _picture_order(context)
         self._parser = parser
-        self._n_packets = self._n_risen = 0
+        self._n_packets = self._n_risen = self._n_read_of_rise = 0
         self._pts: int | None = None
         self._has_read = self._reads = False
 
@@ -68,15 +71,22 @@ class Steps:
         """
         if self._order is None or self._parser is None:
             return False
+        if not is_keyframe and not self._parser.has_order:
+            self._reads = False
+            return False
         before, self._pts = self._pts, pts
         risen = before is not None and pts is not None and pts > before
         self._n_risen = n_risen = self._n_risen + 1 if risen else 0
+        if is_keyframe or not risen:
+            self._n_read_of_rise = 0
         self._n_packets += 1
         self._has_read = self._reads
-        self._reads = n_risen >= _LONG_RISE or self._n_packets < _ALL_READ
-        if self._reads and not is_keyframe and not self._parser.has_order:
-            self._reads = False
-        return self._reads
+        reads = self._n_packets < _ALL_READ
+        if n_risen >= _LONG_RISE and self._n_read_of_rise < _ENOUGH_OF_RISE:
+            self._n_read_of_rise += 1
+            reads = True
+        self._reads = reads
+        return reads
 
     def step(self) -> int:
         """The step of a packet that was needed, once the parser has read it."""

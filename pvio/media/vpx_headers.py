@@ -13,7 +13,7 @@ _VP9_HEADER = 24
 _VP9_RGB = 7
 _SUPERFRAME = 6
 # A frame marker, profile 0 to 2, no existing frame, inter, shown, not error resilient.
-_PLAIN_MASK, _PLAIN = 0xCF000000, 0x86000000
+_PLAIN_MASK, _PLAIN = 0xCF, 0x86
 
 
 class Vp8Parser(PacketParser):
@@ -42,20 +42,16 @@ class Vp9Parser(PacketParser):
 
     def _read(self, packet: Any) -> Kind:
         data = memoryview(packet)
-        if data[-1] >> 5 != _SUPERFRAME and self._is_plain(data):
-            return Kind.FRAME
+        if self._is_uniform and data[0] & _PLAIN_MASK == _PLAIN:
+            has_size_of_reference = data[3] & 2
+            if has_size_of_reference and data[-1] >> 5 != _SUPERFRAME:
+                return Kind.FRAME  # of the one size that all frames have so far
         shown, size = False, self.size
         for frame in _vp9_frames(data):
             if self._read_frame(frame):
                 shown, size = True, self.size
         self.size = size
         return Kind.FRAME if shown else Kind.HIDDEN
-
-    def _is_plain(self, data: memoryview) -> bool:
-        """Whether a packet is a shown inter frame of the one size that all frames have so far."""
-        start = int.from_bytes(data[:4], "big")
-        has_size_of_reference = start & 2
-        return start & _PLAIN_MASK == _PLAIN and bool(has_size_of_reference) and self._is_uniform
 
     def _read_frame(self, data: memoryview) -> bool:
         """Take the size of a frame; whether it is shown."""
