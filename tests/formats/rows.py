@@ -342,15 +342,19 @@ CASES: list[Case] = [
         REPEATED,
         n_frames=N_FRAMES,
     ),
-    Case(
-        "packed.avi",
-        "MPEG-4 of DivX, two pictures packed into one packet",
-        _packed,
-        "Each frame once.",
-        n_frames=N_FRAMES,
-        times=TIMES,
-        means=VP8_MEANS,
-        tolerance=0.6,
+    *(
+        Case(
+            f"packed.{ending}",
+            "MPEG-4 of DivX, two pictures packed into one packet"
+            + ("" if ending == "avi" else ", pts equal to dts"),
+            _packed,
+            "Each frame once.",
+            n_frames=N_FRAMES,
+            times=TIMES,
+            means=VP8_MEANS,
+            tolerance=0.6,
+        )
+        for ending in ("avi", "mkv", "mp4")
     ),
     Case(
         "no_size.ts",
