@@ -13,6 +13,8 @@ from pvio.media.bits import Bits
 from pvio.media.packet_kinds import Kind, PacketParser
 
 PICTURE_START = b"\0\0\1\xb6"
+# Bytes of a start code and of what is read behind it at once.
+_START, _FRONT = int.from_bytes(PICTURE_START, "big"), 12
 _LAYER = re.compile(rb"\x00\x00\x01[\x20-\x2f]")
 # Enough for what is read of a layer, and of a picture.
 _LAYER_BYTES, _PICTURE_BYTES = 64, 20
@@ -111,6 +113,7 @@ class Mpeg4Parser(PacketParser):
     def __init__(self, extradata: bytes = b""):
         self._time_bits = 0
         self._may_be_packed = False
+        self._layer = b""  # headers that were met last
         self._held_back = False  # a picture of a packed stream waits for the next packet
         self._take_layer(extradata)
 
@@ -119,12 +122,12 @@ class Mpeg4Parser(PacketParser):
 
     def _read(self, packet: Any) -> Kind:
         view = memoryview(packet)
-        if view[:4] == PICTURE_START and not self._may_be_packed and self._time_bits:
-            # As nearly all are: type, no second that begins, marker, time, marker, and coded.
-            first, n_bits = view[4], 2 + 1 + 1 + self._time_bits + 1
-            if not first & 0x20 and view[4 + n_bits // 8] << n_bits % 8 & 0x80:
-                self.is_reordered = first >> 6 == _B_PICTURE
-                return Kind.FRAME
+        front = int.from_bytes(view[:_FRONT], "big")
+        is_known = front >> 64 == _START and not self._may_be_packed and self._time_bits > 0
+        # As nearly all are: type, no second that begins, marker, time, marker, and coded.
+        if is_known and not front >> 61 & 1 and front >> 58 - self._time_bits & 1:
+            self.is_reordered = front >> 62 & 3 == _B_PICTURE
+            return Kind.FRAME
         data = bytes(view[:_HEADERS])
         at = data.find(PICTURE_START)
         if at > 0:
@@ -147,6 +150,9 @@ class Mpeg4Parser(PacketParser):
         return Kind.AS_BEFORE
 
     def _take_layer(self, data: bytes) -> None:
+        if data == self._layer:
+            return
+        self._layer = data
         self._may_be_packed |= b"DivX" in data
         if layer := read_layer(data):
             self._time_bits, self.size = layer.time_bits, layer.size or self.size

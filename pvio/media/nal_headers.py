@@ -52,6 +52,7 @@ class NalParser(PacketParser):
         for unit in units_of(memoryview(packet), self._length_size):
             header = self._headers.read(unit, self._length_size > 0)
             if header is None:
+                self._note_sets()
                 continue
             self.size = header.size
             if is_first:
@@ -62,7 +63,6 @@ class NalParser(PacketParser):
                 field = None  # both fields are here
                 break
             field = header
-        self._note_sets()
         first, self._first = self._first, field
         if (
             field is not None

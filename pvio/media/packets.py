@@ -291,6 +291,7 @@ def _demuxed(
     size = length_size(codec, context.extradata)
     budget, parser = Budget(path), parser_for(codec, context.extradata)
     steps = Steps(context, parser)
+    frames = (Kind.FRAME, Kind.AS_BEFORE)
     rows: list[tuple[Any, ...]] = []
     pieces: list[np.ndarray] = []
     seen, number, n_rows = None, -1, 0
@@ -304,7 +305,7 @@ def _demuxed(
             clean = None
             if is_key:
                 clean = size is None or clean_start(bytes(packet), codec, size)
-            kind, step = Kind.FRAME, 0
+            is_frame, step = True, 0
             if parser is not None:
                 is_needed = steps.needs(pts, is_key)
                 if is_needed or is_key or parser.all_matter:
@@ -313,17 +314,19 @@ def _demuxed(
                         step = steps.step()
                     if parser.size != seen:
                         seen, number = parser.size, _number_of(parser.size, sizes, packet)
+                    is_frame = kind in frames
                     if kind is Kind.SECOND_FIELD:
                         second_fields.append(n_rows)
             if dts is None:
                 dts = _NO_TIME
             if decoding or pts is None:
                 pts = dts
-            rows.append((
-                *(pts, dts, packet.duration or 0, -1 if pos is None else pos, number),
-                *(clean is not None, clean is False, packet.is_discard, packet.is_corrupt),
-                *(kind is not Kind.SECOND_FIELD and kind is not Kind.HIDDEN, step),
-            ))  # fmt: skip
+            length, pos = packet.duration or 0, -1 if pos is None else pos
+            key, unclean = clean is not None, clean is False
+            discard, corrupt = packet.is_discard, packet.is_corrupt
+            rows.append(
+                (pts, dts, length, pos, number, key, unclean, discard, corrupt, is_frame, step)
+            )
             n_rows += 1
         if len(rows) == _PIECE:
             pieces.append(_as_table(rows))

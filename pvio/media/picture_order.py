@@ -25,9 +25,9 @@ _STRAY_PACKETS, _STRAY_EARLIER = 0.05, 0.1
 # As many packets of a GOP, and no others, are shown before the one before them: no chance.
 _CERTAIN = 2
 # Packets at the start, and behind risen times, of which all headers are read.
-_ALL_READ, _LONG_RISE = 500, 8
+_ALL_READ, _LONG_RISE = 250, 8
 # Packets of a rise that are read up to the next keyframe: B-frames show in them, if there are any.
-_ENOUGH_OF_RISE = 48
+_ENOUGH_OF_RISE = 32
 # Packets that are decoded at most to see the order of a codec whose headers are not read.
 _MOST_DECODED = 300
 
