@@ -194,7 +194,7 @@ def _expand(entry: str, passed: set[str], list_path: str = "") -> Iterator[Found
         matches = match(entry)
         searched: set[str] = set()
         with_videos: set[str] = set()
-        images: dict[str, list[str]] = {}  # by folder
+        beside: dict[str, list[str]] = {}  # images, by folder
         for each in matches:  # a folder comes before those in it
             ending = os.path.splitext(each)[1].lower()
             if kind_of(each) == "folder":
@@ -207,10 +207,10 @@ def _expand(entry: str, passed: set[str], list_path: str = "") -> Iterator[Found
                 with_videos.add(os.path.dirname(each))
                 yield Found(each, root)
             elif is_image_name(each):
-                images.setdefault(os.path.dirname(each), []).append(each)
+                beside.setdefault(os.path.dirname(each), []).append(each)
             else:
                 passed.add(os.path.abspath(each))
-        for folder, files in images.items():
+        for folder, files in beside.items():
             above = Path(folder)
             if any(str(part) in searched for part in (above, *above.parents)):
                 continue
