@@ -59,7 +59,8 @@ class VideoCollectionDataset(IterableDataset):
 
     Args:
         paths: video files, or folders of images with `as_image_dirs`; each is read once.
-        as_image_dirs: whether each path is a folder with one image a frame.
+        as_image_dirs: whether each path is a folder with one image a frame. An image of several
+            pages is an error there: it is a video file of its own.
         frame_sorting: order of the images: None sorts by name, a regex by the one integer it
             captures in the name, e.g. `r"frame\D*(\d+)"`. Unused for video files.
         transform: applied to every frame last, in the process that reads it.

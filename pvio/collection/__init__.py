@@ -119,10 +119,13 @@ def find_sources(
                 videos[path] = replace(found, path=path, root=root)
     if not videos:
         raise CollectionError("the `videos` setting names no video")
-    if passed:
+    for video in videos.values():  # what another entry asks for
+        if video.is_image_folder and any(map(is_image_name, passed)):
+            passed.difference_update(image_files(video.path))
+    if passed := passed - set(videos):
         tell(
-            f"videos: passed over {printable(_counted(passed))} (not among the known endings; a "
-            "pattern with an ending, such as '*.seq', takes any)"
+            f"videos: passed over {printable(_counted(passed))} (a pattern with an ending, such as "
+            "'*.seq' or '*.tif', takes any)"
         )
     chosen = [videos[path] for path in sorted(videos)]
     return [
@@ -190,6 +193,8 @@ def _expand(entry: str, passed: set[str], list_path: str = "") -> Iterator[Found
         root, wants_suffix = fixed_part(entry), _names_suffix(entry)
         matches = match(entry)
         searched: set[str] = set()
+        with_videos: set[str] = set()
+        beside: dict[str, list[str]] = {}  # images, by folder
         for each in matches:  # a folder comes before those in it
             ending = os.path.splitext(each)[1].lower()
             if kind_of(each) == "folder":
@@ -199,9 +204,26 @@ def _expand(entry: str, passed: set[str], list_path: str = "") -> Iterator[Found
             elif wants_suffix and ending in LIST_SUFFIXES and not list_path:
                 yield from _expand_list(each, passed)
             elif ending in VIDEO_SUFFIXES or wants_suffix:
+                with_videos.add(os.path.dirname(each))
                 yield Found(each, root)
+            elif is_image_name(each):
+                beside.setdefault(os.path.dirname(each), []).append(each)
             else:
                 passed.add(os.path.abspath(each))
+        for folder, files in beside.items():
+            above = Path(folder)
+            if any(str(part) in searched for part in (above, *above.parents)):
+                continue
+            if folder in with_videos:
+                passed.update(map(os.path.abspath, files))
+            elif os.path.basename(entry) in ("*", "*.*"):
+                yield Found(folder or ".", root, True)
+            else:
+                raise CollectionError(
+                    f"videos: the pattern {entry!r} matches images and no video in "
+                    f"{folder or '.'!r}; name their ending, such as "
+                    f"{entry + os.path.splitext(files[0])[1]!r}, to take them as a sequence"
+                )
         if not matches:
             raise CollectionError(
                 f"videos: no file matches the pattern {entry!r} (seen from {os.getcwd()})"
@@ -287,9 +309,13 @@ def _expand_list(list_path: str, passed: set[str]) -> Iterator[Found]:
 
 
 def _counted(files: set[str]) -> str:
-    """ "12 files: 7 .txt, 5 .db"."""
-    endings = Counter(os.path.splitext(file)[1].lower() for file in files)
-    shown = [f"{n} {ending or 'without ending'}" for ending, n in endings.most_common(8)]
-    more = len(endings) - len(shown)
+    """ "12 files: 7 .txt, 3 images beside videos, 2 .db"."""
+    n_images = sum(map(is_image_name, files))
+    beside = f"image{'s' if n_images > 1 else ''} beside videos"
+    kinds = Counter(
+        beside if is_image_name(file) else os.path.splitext(file)[1].lower() for file in files
+    )
+    shown = [f"{n} {kind or 'without ending'}" for kind, n in kinds.most_common(8)]
+    more = len(kinds) - len(shown)
     text = ", ".join(shown) + (f" and {more} more endings" if more > 0 else "")
     return f"{len(files)} file{'s' if len(files) > 1 else ''}: {text}"

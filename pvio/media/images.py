@@ -59,8 +59,8 @@ def read_pixels(path: str | os.PathLike[str], page: int | None = None) -> np.nda
         if page is None and len(image.sizes) > 1:
             raise UnreadableVideo(
                 path,
-                f"it has {len(image.sizes)} pages where one image is expected; name the file "
-                "itself as a video to read them all",
+                f"it has {len(image.sizes)} pages where one image is expected; give the file "
+                "itself as a video (in the loader without `as_image_dirs`) to read them all",
             )
         return image.read(page or 0)
 

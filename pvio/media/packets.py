@@ -40,6 +40,8 @@ _PACKET = [("pts", "<i8"), ("dts", "<i8"), ("duration", "<i8"), ("pos", "<i8"), 
 _PACKET += [(name, "?") for name in ("key", "unclean", "discard", "corrupt", "frame")]
 # Whether it is shown before (-1) or after (1) the packet before it, by its header; 0: not known.
 _PACKET += [("step", "i1")]
+# Codecs with hidden frames.
+_HIDING = ("vp8", "vp9", "av1")
 # Seconds to wait for a decoder.
 _PATIENCE = 120.0
 # Packets that are held as Python objects at a time.
@@ -92,6 +94,8 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
     elif len(table) < len(stream.index_entries) and form.startswith("mov,"):
         table, is_short = with_lost_packets(path, stream, table)
         damage = "it ends before the last frames that it lists" if is_short else ""
+    if stream.codec_context.codec.canonical_name in _HIDING and not is_raw(form):
+        _believe_times(table, must_rise=is_counting(form) or form == "ivf")
     n_packets, table = len(table), table[table["frame"]]
     if (made_up := _without_times(path, container, stream, table)) is not None:
         return made_up._replace(damage=damage, first=first, sizes=list(sizes.items()))
@@ -332,8 +336,6 @@ def _demuxed(
             pieces.append(_as_table(rows))
             rows.clear()
     table = np.concatenate([*pieces, _as_table(rows)])
-    if codec == "av1" and not is_raw(container.format.name):
-        _believe_times(table)
     for number in second_fields:  # a frame lasts as long as both of its fields
         table["duration"][number - 1] += table["duration"][number]
         table["corrupt"][number - 1] |= table["corrupt"][number]
@@ -348,19 +350,31 @@ def _as_table(rows: list[tuple[Any, ...]]) -> np.ndarray:
     return table
 
 
-def _believe_times(table: np.ndarray) -> None:
-    """Count packets as frames that have a time of their own, though they seem to show nothing.
+def _believe_times(table: np.ndarray, must_rise: bool) -> None:
+    """Let every time have a frame, also where no packet of it seems to show one.
 
-    A temporal unit of AV1 shows a frame. Where it is split into packets, all of them have its time;
-    else a header is damaged.
+    Hidden frames come at the time of a shown one, or a tick beside it. A packet with a time of its
+    own that seems to be hidden has a damaged header, or is cut off.
+
+    Args:
+        table: all packets of a stream, see `Packets.table`.
+        must_rise: whether the container gives no two packets the same time; where its clock ticks
+            once a frame, hidden frames then have times of their own.
     """
-    known = table["pts"][table["frame"] & (table["pts"] != _NO_TIME)]
-    steps = np.diff(np.unique(known))
-    if len(steps) == 0 or (table["pts"] == _NO_TIME).any():
+    pts, frame = table["pts"], table["frame"]
+    if frame.all() or (pts == _NO_TIME).any():
         return
-    near = np.abs(np.diff(table["pts"])) < np.median(steps) / 2
-    table["frame"][:-1] |= ~near
-    table["frame"][-1:] = True
+    steps = np.diff(np.unique(pts[frame]))
+    if len(steps) == 0:
+        steps = np.diff(np.unique(pts))
+    if must_rise and (len(steps) == 0 or np.median(steps) <= 2):
+        return
+    begins = np.ones(len(pts), bool)  # a time of its own
+    if len(steps):
+        begins[1:] = np.abs(np.diff(pts)) >= np.median(steps) / 2
+    first = np.flatnonzero(begins)
+    last = np.append(first[1:], len(pts)) - 1
+    frame[last[~np.logical_or.reduceat(frame, first)]] = True
 
 
 def _number_of(

@@ -154,6 +154,9 @@ class PyAVReader:
         if frame.is_corrupt or not self.index.has_size:
             return "corrupt"
         if size not in ((self.index.height, self.index.width), *self.index.other_sizes):
+            if isinstance(self._decoder, StrictAv1Decoder) and not suspect:
+                # Frames of AV1 may be coded smaller than they are shown; the check believes them.
+                return "ok"
             # Where headers tell the sizes, this one is of a damaged header.
             return "suspect" if self._parser is None else "corrupt"
         return "suspect" if suspect else "ok"
@@ -229,13 +232,14 @@ class PyAVReader:
                     raised = True
                 else:
                     raised = False
-            damaged = packet.is_corrupt or self._is_damaged(packet)
-            damaged = damaged or getattr(self._decoder, "complained", False)
+            damaged = self._is_damaged(packet) or getattr(self._decoder, "complained", False)
             complained = raised or damaged or tell_of_damage(messages)
             # A slice whose kind is damaged looks like side information.
             complained = complained or (bool(messages) and not self._has_picture(packet))
-            if complained:
+            if complained or packet.is_corrupt:
                 trust.lose(packet)
+            if complained or not self._has_picture(packet):
+                # An incomplete packet, as the last one in front of a join, has its picture still.
                 count.doubt(packet)
             for frame in frames:
                 suspect = trust.is_lost(frame)

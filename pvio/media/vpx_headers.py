@@ -26,7 +26,9 @@ class Vp8Parser(PacketParser):
                 return Kind.FRAME  # damaged
             width, height = (int.from_bytes(data[at : at + 2], "little") for at in (6, 8))
             self.size = (height & 0x3FFF, width & 0x3FFF)
-        return Kind.FRAME if data[0] & 0x10 else Kind.HIDDEN
+        first_part = int.from_bytes(data[:3], "little") >> 5
+        is_damaged = first_part > len(data) - 3
+        return Kind.FRAME if data[0] & 0x10 or is_damaged else Kind.HIDDEN
 
 
 class Vp9Parser(PacketParser):

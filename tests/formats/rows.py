@@ -151,6 +151,11 @@ def _sizes(name: str, what: str, ending: str, *encode: str) -> Case:
     )
 
 
+# Of `source(more=80)`, as FFV1 keeps them.
+_BRIGHTER_MEANS = [
+    *(113.6, 117.3, 121.3, 124.9, 128.9, 132.9, 136.8, 140.7, 144.7, 148.6, 152.8, 156.7, 160.7),
+    *(164.6, 168.6),
+]
 _SIZE_MEANS = [
     *(34.42, 37.44, 41.15, 45.03, 48.88, 52.84, 56.7, 60.73, 125.3, 129.2, 133.1, 137.1, 141.1),
     *(145.1, 149.1, 153, 157.2, 161.1, 165.3, 169.4, 173.4, 177.5, 181.5, 185.6),
@@ -210,6 +215,36 @@ def _packed(ffmpeg: Any, path: Path) -> None:
     first.unlink()
 
 
+def _joined_ts(*encode: str) -> Callable[[Any, Path], None]:
+    """A maker of two transport streams in one file, as `cat` joins them: the clock starts again."""
+
+    def make(ffmpeg: Any, path: Path) -> None:
+        parts = b""
+        for more in (0, 80):
+            part = path.with_name(f"part{more}_{path.name}")
+            ffmpeg.run("-v", "error", *source(more=more, n_frames=15), *encode, "-g", "10", part)
+            parts += part.read_bytes()
+            part.unlink()
+        path.write_bytes(parts)
+
+    return make
+
+
+def _joined_case(name: str, codec: str, *encode: str) -> Case:
+    return Case(
+        name,
+        f"{codec} in MPEG-TS, two files joined by `cat`",
+        _joined_ts(*encode),
+        "The times go on. At the join the last frames of the first file are `suspect`: the "
+        "container counts a packet there as incomplete.",
+        n_frames=30,
+        means=[*VP8_MEANS[:15], *_BRIGHTER_MEANS],
+        status={"ok": 28, "suspect": 2},
+        damage="1 packet",
+        tolerance=0.6,
+    )
+
+
 def _without_head(ffmpeg: Any, path: Path) -> None:
     """A transport stream cut behind the only keyframe, which tells the size."""
     whole = path.with_name(f"whole_{path.name}")
@@ -218,6 +253,7 @@ def _without_head(ffmpeg: Any, path: Path) -> None:
     whole.unlink()
 
 
+_HEVC = ("-c:v", "libx265")
 FIELDS = "Two fields, each in a packet of its own, are one frame."
 HIDDEN = "As many rows as frames are shown."
 REPEATED = "The frame before, once more, `ok`."
@@ -355,6 +391,42 @@ CASES: list[Case] = [
             tolerance=0.6,
         )
         for ending in ("avi", "mkv", "mp4")
+    ),
+    _joined_case("joined_h264.ts", "H.264", "-c:v", "libx264", "-crf", "12"),
+    _joined_case("joined_h264_ip.ts", "H.264 without B-frames", "-c:v", "libx264", "-bf", "0"),
+    _joined_case("joined_mpeg2.ts", "MPEG-2", "-c:v", "mpeg2video", "-q:v", "2", "-bf", "2"),
+    _joined_case("joined_hevc.ts", "HEVC", *_HEVC, "-x265-params", "log-level=error"),
+    *(
+        Case(
+            f"fields_hevc.{ending}",
+            "HEVC coded as fields",
+            by_ffmpeg(
+                *source(n_frames=12), *_HEVC, "-x265-params", "log-level=error:interlace=tff"
+            ),
+            "Each field is a row of its own, of half the height, as FFmpeg shows it.",
+            n_frames=12,
+            means=VP8_MEANS[:12],
+            size=(64, 96),
+            tolerance=0.6,
+        )
+        for ending in ("mp4", "mkv", "ts", "hevc")
+    ),
+    *(
+        Case(
+            f"resized_av1_{mode}.mp4",
+            f"AV1 whose encoder codes {which} smaller than they are shown",
+            by_ffmpeg(
+                *source("192x128", n_frames=12),
+                *("-c:v", "libsvtav1", "-preset", "10"),
+                *("-svtav1-params", f"resize-mode={mode}:resize-denom=12:resize-kf-denom=12"),
+            ),
+            "All frames, scaled to the size that the stream states.",
+            n_frames=12,
+            size=(128, 192),
+            means=[45.4, 49.2, 53.2, 57.0, 61.0, 65.0, 69.0, 73.0, 77.1, 81.2, 85.3, 89.4],
+            tolerance=1.0,
+        )
+        for mode, which in ((1, "all frames"), (2, "some frames"))
     ),
     Case(
         "no_size.ts",

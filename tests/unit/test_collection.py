@@ -103,7 +103,7 @@ def test_what_is_passed_over_is_counted_in_one_line(tree: Tree):
     assert len(lines) == 1
     assert "11 files: 7 .txt, 2 .db, " in lines[0]
     assert "1 without ending" in lines[0]
-    assert "1 .png" in lines[0]
+    assert "1 image beside videos" in lines[0]
 
 
 def find_line(root: Path) -> str:
@@ -245,3 +245,35 @@ def test_a_file_beside_the_collection_leaves_the_fingerprint(tree: Tree):
     before = fingerprint(find_sources([str(root)]))
     tree("notes.md")
     assert fingerprint(find_sources([str(root)])) == before
+
+
+def said_of(*entries: object) -> str:
+    lines: list[str] = []
+    find_sources(map(str, entries), tell=lines.append)
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("entry", ["", "*", "*.*"])
+def test_images_beside_videos_are_passed_over_by_name(tree: Tree, entry: str):
+    root = tree("data/a.mp4", "data/b.tif", "data/c.png", "data/notes.md")
+    said = said_of(root / "data" / entry)
+    assert said.startswith("videos: passed over 3 files: 2 images beside videos, 1 .md (")
+    assert names_of(root / "data" / entry) == ["a"]
+
+
+def test_images_that_another_entry_names_are_not_passed_over(tree: Tree):
+    root = tree("data/a.mp4", "data/b_1.png", "data/b_2.png", "data/c.tif")
+    assert said_of(root / "data", root / "data/*.png", root / "data/c.tif") == ""
+
+
+@pytest.mark.parametrize("entry", ["*", "*.*", "**"])
+def test_a_pattern_without_an_ending_takes_images_alone_as_one_video(tree: Tree, entry: str):
+    root = tree("frames/1.png", "frames/2.png")
+    assert find_sources([str(root / "frames" / entry)])[0].path == str(root / "frames")
+    assert said_of(root / "frames" / entry) == ""
+
+
+def test_a_pattern_of_some_images_names_their_ending(tree: Tree):
+    root = tree("frames/cam1_1.png", "frames/cam2_1.png")
+    with pytest.raises(CollectionError, match=r"such as '\S+/cam1_\*\.png'"):
+        find_sources([str(root / "frames/cam1_*")])

@@ -16,6 +16,7 @@ import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import tifffile
 import torch
 from torch.utils.data import ChainDataset, DataLoader, Dataset, IterableDataset, get_worker_info
 from torch.utils.data.datapipes.iter import IterableWrapper
@@ -987,3 +988,11 @@ def test_paths_may_be_bytes_and_a_single_path_is_refused(videos):
             VideoCollectionDataset(path)
     with pytest.raises(ValueError, match="expanduser"):
         VideoCollectionDataset(["~/absent.mp4"])
+
+
+def test_a_stack_in_a_folder_of_images_is_an_error_that_says_what_to_do(tmp_path: Path):
+    pages = np.zeros((3, 8, 10), np.uint8)
+    iio.imwrite(tmp_path / "a.png", pages[0])
+    tifffile.imwrite(tmp_path / "b.tif", pages, photometric="minisblack")
+    with pytest.raises(RuntimeError, match=r"b\.tif: it has 3 pages .*without `as_image_dirs`"):
+        list(VideoCollectionDataset([tmp_path], as_image_dirs=True))
