@@ -58,7 +58,8 @@ class Av1Parser(PacketParser):
             at += 1
             while data[at] & 128:  # the unit's size
                 at += 1
-            if (start := data[at + 1] << 8 | data[at + 2]) in self._known:
+            start = int.from_bytes(data[at + 1 : at + 3], "big")
+            if at + 2 < len(data) and start in self._known:
                 self.size = self._known[start]
                 return Kind.FRAME
         for kind, unit in _units(data):
