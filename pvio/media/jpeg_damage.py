@@ -13,6 +13,7 @@ import av
 import av.error
 
 from pvio.media.complaints import listen
+from pvio.media.jpeg_segments import lacks_end
 
 # What FFmpeg's decoder says of the codes in a scan (mjpegdec.c), and of nothing else: a kind of
 # JPEG that it does not know is not damaged.
@@ -33,6 +34,13 @@ def jpeg_damage(path: str | os.PathLike[str]) -> str:
         if start != b"\xff\xd8":
             return ""
         data = start + file.read()
+    if lacks_end(data):
+        return "it breaks off: the marker of its end is missing"
+    return data_damage(data)
+
+
+def data_damage(data: bytes) -> str:
+    """`jpeg_damage` of the content of a file, whether its end is there or not."""
     decoder = av.CodecContext.create("mjpeg", "r")
     decoder.thread_count = 1
     # One sample of each block of 8×8: the codes are read all the same.

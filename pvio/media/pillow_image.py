@@ -13,8 +13,10 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from pvio.errors import UnreadableVideo
+from pvio.media.jpeg_damage import data_damage
+from pvio.media.jpeg_segments import lacks_end, with_end, without_jpeg_extras
 from pvio.media.orientation import Orientation, of_exif
-from pvio.media.png_chunks import sound_part
+from pvio.media.png_chunks import without_png_extras
 
 # An image of more pixels is refused: a file of a few kB could take all memory. Pillow's own limit,
 # which is only a warning there.
@@ -57,7 +59,7 @@ class PillowImage:
         self._path = path
         self._first = 0
         with self._named_errors():
-            self._image = _opened(path)
+            self._image, self._is_mended = _opened(path)
         with contextlib.ExitStack() as stack:
             stack.callback(self._image.close)
             self._describe()
@@ -87,15 +89,25 @@ class PillowImage:
             UnreadableVideo: when it is damaged, or of a type that has no 8 or 16 bits.
         """
         with self._named_errors():
-            if page or self._first:
-                self._image.seek(page + self._first)
-            self._image.load()
+            try:
+                self._load(page)
+            except Exception:  # what comes behind the pixels can be what is wrong
+                if self._is_mended or (mended := _mended(self._path)) is None:
+                    raise
+                self._image.close()
+                self._image, self._is_mended = mended, True
+                self._load(page)
             _check_type(self._path, self._image)
             pixels = pixels_of(self._image)
         return upright(self._path, pixels, self._orientation)
 
     def close(self) -> None:
         self._image.close()
+
+    def _load(self, page: int) -> None:
+        if page or self._first:
+            self._image.seek(page + self._first)
+        self._image.load()
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -134,14 +146,35 @@ class PillowImage:
             return tuple(duration or _DEFAULT_DURATION for duration in durations[:most])
 
 
-def _opened(path: str | os.PathLike[str]) -> ImageFile.ImageFile:
-    """An image, also a PNG whose text or EXIF is damaged, which Pillow does not identify."""
+def _opened(path: str | os.PathLike[str]) -> tuple[ImageFile.ImageFile, bool]:
+    """An image, and whether it had to be mended for that."""
     try:
-        return Image.open(path, formats=_FORMATS)
-    except Image.UnidentifiedImageError:
-        if (data := sound_part(path)) is None:
+        return Image.open(path, formats=_FORMATS), False
+    except Image.DecompressionBombError:
+        raise
+    except Exception:  # not only what is damaged: Pillow has limits for text as well
+        if (mended := _mended(path)) is None:
             raise
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        return mended, True
+
+
+def _mended(path: str | os.PathLike[str]) -> ImageFile.ImageFile | None:
+    """A PNG or JPEG file without the side information that Pillow can refuse it for.
+
+    A JPEG file that lacks its end marker alone gets one.
+
+    Returns:
+        None when there is nothing to be mended.
+    """
+    with open(path, "rb") as file:
+        start = file.read(2)
+        if start not in (b"\xff\xd8", b"\x89P"):
+            return None
+        data = start + file.read()
+    mended = without_jpeg_extras(without_png_extras(data))
+    if lacks_end(mended) and not data_damage(mended):
+        mended = with_end(mended)
+    return Image.open(io.BytesIO(mended), formats=_FORMATS) if mended != data else None
 
 
 def is_readable_size(height: int, width: int) -> bool:
@@ -247,8 +280,8 @@ def _png_durations(file: BinaryIO) -> list[int]:
     for kind, chunk in _chunks(file, 8, ">", {b"acTL", b"fcTL"}):
         if kind == b"IDAT" and not is_animated:
             return []  # an animation is announced before the first pixels
-        is_animated = is_animated or kind == b"acTL"
-        if kind == b"fcTL":
+        is_animated = is_animated or (kind == b"acTL" and len(chunk) >= 8)
+        if kind == b"fcTL" and len(chunk) >= 26:
             numerator, denominator = struct.unpack_from(">HH", chunk, 20)
             durations.append(round(1000 * numerator / (denominator or 100)))
     return durations

@@ -1,29 +1,20 @@
-"""PNG files with damage beside the picture, which Pillow refuses as a whole."""
+"""PNG files with side information that Pillow refuses as a whole, good or damaged."""
 
 from __future__ import annotations
 
-import os
 import zlib
-from pathlib import Path
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ANCILLARY = 0x20  # of a chunk's first letter: set where a decoder can do without the chunk
+# Ancillary chunks that say which pixels there are: alpha, orientation, animation. With their sizes.
+_LEAST_SIZES = {b"tRNS": 1, b"eXIf": 1, b"acTL": 8, b"fcTL": 26, b"fdAT": 4}
 
 
-def sound_part(path: str | os.PathLike[str]) -> bytes | None:
-    """A PNG file without its broken extras; None when it is no PNG file, or has none."""
-    with Path(path).open("rb") as file:
-        start = file.read(len(_SIGNATURE))
-        if start != _SIGNATURE:
-            return None
-        data = start + file.read()
-    kept = without_broken_extras(data)
-    return kept if len(kept) < len(data) else None
+def without_png_extras(data: bytes) -> bytes:
+    """The file without its ancillary chunks, but for those of alpha, orientation and animation.
 
-
-def without_broken_extras(data: bytes) -> bytes:
-    """The file without its ancillary chunks, such as text and EXIF, whose checksums are wrong.
-
+    Text, color profiles, gamma, resolution and the like change no pixel here. Of the chunks that
+    are kept, those go whose checksum is wrong or that are too short.
     ISO/IEC 15948, 5.3: a chunk is length, type, content, and the CRC of type and content.
 
     Args:
@@ -32,13 +23,22 @@ def without_broken_extras(data: bytes) -> bytes:
     if not data.startswith(_SIGNATURE):
         return data
     at, kept = len(_SIGNATURE), [_SIGNATURE]
+    least_sizes = dict(_LEAST_SIZES)
     while at + 12 <= len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        size = int.from_bytes(data[at : at + 4], "big")
+        kind = data[at + 4 : at + 8]
+        end = at + 12 + size
         if end > len(data):
             break
-        checksum = int.from_bytes(data[end - 4 : end], "big")
-        is_extra = bool(data[at + 4] & _ANCILLARY)
-        if not is_extra or zlib.crc32(memoryview(data)[at + 4 : end - 4]) == checksum:
+        if kind == b"IHDR":
+            # The color type says how long tRNS must be (11.3.1.1).
+            color_type = data[at + 17 : at + 18]
+            least_sizes[b"tRNS"] = {b"\0": 2, b"\2": 6}.get(color_type, 1)
+        is_kept = not kind[0] & _ANCILLARY
+        if size >= least_sizes.get(kind, end):
+            checksum = int.from_bytes(data[end - 4 : end], "big")
+            is_kept = zlib.crc32(memoryview(data)[at + 4 : end - 4]) == checksum
+        if is_kept:
             kept.append(data[at:end])
         at = end
     return b"".join([*kept, data[at:]])

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import random
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from pvio.errors import UnreadableVideo
 from pvio.media.images import read_pixels
+from pvio.media.index import load_index
 from pvio.media.jpeg_damage import jpeg_damage
-from pvio.media.png_chunks import without_broken_extras
+from pvio.media.png_chunks import without_png_extras
+from pvio.media.read import open_reader
 
 NOISE = np.random.default_rng(0).normal(0, 12, (96, 128, 3))
 PIXELS = (np.mgrid[:96, :128].sum(0)[:, :, None] + NOISE).clip(0, 255).astype(np.uint8)
@@ -65,10 +70,105 @@ def test_text_with_a_wrong_checksum_does_not_cost_the_picture(tmp_path: Path):
     path = tmp_path / "image.png"
     path.write_bytes(broken)
     assert (read_pixels(path) == PIXELS).all()
-    assert without_broken_extras(data) == data
+    assert without_png_extras(data) == encoded("PNG")
 
 
 def test_a_broken_picture_stays_broken():
     data = bytearray(encoded("PNG"))
     data[data.index(b"IDAT") + 100] ^= 1
-    assert without_broken_extras(bytes(data)) == bytes(data)
+    assert without_png_extras(bytes(data)) == bytes(data)
+
+
+def png_with(*chunks: tuple[bytes, bytes], behind: bool = False) -> bytes:
+    """A PNG with more chunks: in front of its pixels, or behind them."""
+    data = encoded("PNG")
+    at = data.index(b"IEND") - 4 if behind else 33
+    packed = [
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    ]
+    return data[:at] + b"".join(packed) + data[at:]
+
+
+LONG_TEXT = (b"zTXt", b"a\0\0" + zlib.compress(b"x" * 2_000_000))
+SIDE_INFORMATION = {
+    "long text": [LONG_TEXT],
+    "much text": [(b"tEXt", b"a\0" + b"x" * 10_000)] * 7,
+    **{kind: [(kind.encode(), b"\1")] for kind in ("pHYs", "gAMA", "cHRM", "tRNS", "acTL", "fcTL")},
+    "iCCP": [(b"iCCP", b"a\0\7garbage")],
+}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("kind", SIDE_INFORMATION)
+def test_side_information_of_a_png_does_not_cost_the_picture(
+    kind: str, behind: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 60_000)  # 64 MB, to be quick
+    path = tmp_path / "image.png"
+    path.write_bytes(png_with(*SIDE_INFORMATION[kind], behind=behind))
+    index = load_index(path)
+    assert [frame.status for frame in open_reader(index).frames(0, 1)] == ["ok"]
+    assert (read_pixels(path) == PIXELS).all()
+
+
+def test_an_animation_keeps_its_frames_without_the_rest(tmp_path: Path):
+    first, second = (Image.fromarray(PIXELS[:, ::step]) for step in (1, -1))
+    path = tmp_path / "image.png"
+    info = PngImagePlugin.PngInfo()
+    info.add_text("comment", "x" * 2_000_000, zip=True)
+    first.save(path, save_all=True, append_images=[second], pnginfo=info)
+    assert (read_pixels(path, 1) == PIXELS[:, ::-1]).all()
+
+
+SEGMENTS = {
+    "no content": b"\xff\xe1\xff\xff",
+    "length beyond the file": b"\xff\xe1\xff\xff" + bytes(40),
+    "length within the file": b"\xff\xe1\x01\x23" + bytes(40),
+    "no length": b"\xff\xe2\0\0",
+    "Adobe cut short": b"\xff\xee\0\x08Adobe\0",
+}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+@pytest.mark.parametrize("kind", SEGMENTS)
+def test_side_information_of_a_jpeg_does_not_cost_the_picture(kind: str, mode: str, tmp_path: Path):
+    path = tmp_path / "image.jpg"
+    data = encoded("JPEG", mode)
+    path.write_bytes(data)
+    expected = read_pixels(path)
+    path.write_bytes(data[:2] + SEGMENTS[kind] + data[2:])
+    index = load_index(path)
+    assert [frame.status for frame in open_reader(index).frames(0, 1)] == ["ok"]
+    assert (read_pixels(path) == expected).all()
+
+
+def test_a_thumbnail_is_not_taken_for_the_picture(tmp_path: Path):
+    path = tmp_path / "image.jpg"
+    data = encoded("JPEG")
+    path.write_bytes(data[:2] + b"\xff\xe1\xff\xff" + data + data[2:])
+    with pytest.raises(UnreadableVideo):
+        load_index(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_cut", [1, 2])
+def test_a_jpeg_without_its_end_marker_has_all_its_pixels(kind: str, n_cut: int, tmp_path: Path):
+    mode, options = KINDS[kind]
+    path = tmp_path / "image.jpg"
+    data = encoded("JPEG", mode, **options)
+    path.write_bytes(data)
+    expected = read_pixels(path)
+    path.write_bytes(data[:-n_cut])
+    assert (read_pixels(path) == expected).all()
+    assert [frame.status for frame in open_reader(load_index(path)).frames(0, 1)] == ["suspect"]
+
+
+def test_half_a_jpeg_is_no_row(tmp_path: Path):
+    path = tmp_path / "image.jpg"
+    data = encoded("JPEG")
+    path.write_bytes(data[: len(data) // 2])
+    assert [frame.status for frame in open_reader(load_index(path)).frames(0, 1)] == ["missing"]
