@@ -26,9 +26,9 @@ _MOST_PADDED = (2**31 - 1) // 8
 _LIMIT = f"at most {MOST_PIXELS:,} are read"
 # Formats by content, whatever the file is called. Each has a decoder of its own.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF")
-# Fewest bytes that a page of an animation takes: what files claim beyond is not believed.
-_LEAST_PAGE = 16
-_ANIMATED = ("GIF", "PNG", "WEBP")
+# Fewest bytes that a page of an animation takes: what files claim beyond is not believed. Of GIF a
+# descriptor, the size of codes and an empty list of blocks, of PNG an fcTL, of WebP an ANMF chunk.
+_LEAST_PAGE = {"GIF": 12, "PNG": 38, "WEBP": 24}
 # Milliseconds of a page that states none, as players have it; GIF's 10 ms stand for none as well.
 _DEFAULT_DURATION = 100
 
@@ -70,7 +70,7 @@ class PillowImage:
         check_size(self._path, image.height, image.width)
         _check_type(self._path, image)
         self._orientation = self._stated_orientation()
-        self.durations = self._stated_durations() if image.format in _ANIMATED else ()
+        self.durations = self._stated_durations() if image.format in _LEAST_PAGE else ()
         self.is_sequential = len(self.durations) > 1
         if not self.is_sequential:
             self.durations = ()
@@ -79,6 +79,8 @@ class PillowImage:
         self.is_gray = image.format != "GIF" and image.mode in _GRAY_MODES
         raw_mode = str(image.tile[0][3]) if image.tile else ""
         self.bit_depth = 16 if image.mode.startswith("I;16") or ";16B" in raw_mode else 8
+        if image.format == "PPM" and _has_second_pnm(self._path, image):
+            self.note = "images after the first are left out: a PNM file has one row"
         size = self._orientation.upright_size(image.height, image.width)
         self.sizes = [size] * max(1, len(self.durations))
 
@@ -141,8 +143,14 @@ class PillowImage:
 
     def _stated_durations(self) -> tuple[int, ...]:
         with self._named_errors(), open(self._path, "rb") as file:
-            most = os.fstat(file.fileno()).st_size // _LEAST_PAGE
-            durations = _DURATIONS[str(self._image.format)](file)
+            form = str(self._image.format)
+            most = os.fstat(file.fileno()).st_size // _LEAST_PAGE[form]
+            durations = _DURATIONS[form](file)
+            if len(durations) > most:
+                self.damage = (
+                    f"it claims {len(durations)} pages, and its size has room for {most}: "
+                    "the others are left out"
+                )
             return tuple(duration or _DEFAULT_DURATION for duration in durations[:most])
 
 
@@ -175,6 +183,25 @@ def _mended(path: str | os.PathLike[str]) -> ImageFile.ImageFile | None:
     if lacks_end(mended) and not data_damage(mended):
         mended = with_end(mended)
     return Image.open(io.BytesIO(mended), formats=_FORMATS) if mended != data else None
+
+
+def _has_second_pnm(path: str | os.PathLike[str], image: ImageFile.ImageFile) -> bool:
+    """Whether another image follows in a binary PNM file (netpbm: "zero or more images")."""
+    with open(path, "rb") as file:
+        kind = file.read(2)
+        if kind == b"P4":
+            row = (image.width + 7) // 8
+        elif kind in (b"P5", b"P6"):
+            arguments = image.tile[0][3]
+            is_deep = "16" in str(arguments) or (
+                isinstance(arguments, tuple) and int(arguments[1]) > 255
+            )
+            row = image.width * (3 if kind == b"P6" else 1) * (2 if is_deep else 1)
+        else:
+            return False
+        file.seek(image.tile[0][2] + row * image.height)
+        start = file.read(64).lstrip()
+    return start[:2] in (b"P4", b"P5", b"P6") and start[2:3].isspace()
 
 
 def is_readable_size(height: int, width: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from formats import Case
 
@@ -138,6 +138,28 @@ def _bomb(_ffmpeg: Any, path: Path) -> None:
     content[16:29] = header
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     path.write_bytes(content)
+
+
+def _save_with_long_text(path: Path, gray: int) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("macro", "x" * 2_000_000, zip=True)
+    Image.fromarray(_flat(gray)).save(path, pnginfo=info)
+
+
+def _save_with_bad_segment(path: Path, gray: int) -> None:
+    _save_by_pillow(path, gray)
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + b"\xff\xe1\xff\xff" + data[2:])
+
+
+def _save_without_end(path: Path, gray: int) -> None:
+    _save_by_pillow(path, gray)
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def _two_pnm(_ffmpeg: Any, path: Path) -> None:
+    pages = [f"P5 {WIDTH} {HEIGHT} 255\n".encode() + _flat(gray).tobytes() for gray in (60, 200)]
+    path.write_bytes(b"".join(pages))
 
 
 def _video_called_png(ffmpeg: Any, path: Path) -> None:
@@ -430,6 +452,37 @@ CASES: list[Case] = [
             **TURNED,
         )
         for ending, container in (("mkv", "Matroska"), ("mp4", "MP4"))
+    ),
+    Case(
+        name="long_text",
+        what="a folder of PNGs with long text, or with damaged text, resolution or color profiles",
+        make=_folder("png", _save_with_long_text),
+        outcome="side information does not cost the picture",
+        **STACK,
+    ),
+    Case(
+        name="bad_segment",
+        what="a folder of JPEGs with an APP segment of a wrong length",
+        make=_folder("jpg", _save_with_bad_segment),
+        outcome="side information does not cost the picture",
+        **{**STACK, "tolerance": 1},
+    ),
+    Case(
+        name="without_end",
+        what="a folder of JPEGs without their last two bytes",
+        make=_folder("jpg", _save_without_end),
+        outcome="all pixels are there; rows are `suspect`",
+        status={"suspect": 3},
+        **{**STACK, "tolerance": 1},
+    ),
+    Case(
+        name="two_images.pgm",
+        what="a PBM, PGM or PPM file with several images in it",
+        make=_two_pnm,
+        outcome="the first image alone, and the summary says so",
+        n_frames=1,
+        means=[60],
+        warning="images after the first are left out",
     ),
     Case(
         name="bomb.png",

@@ -22,6 +22,7 @@ from pvio.collection import find_sources
 from pvio.errors import CollectionError, UnreadableVideo
 from pvio.image_names import image_files, natural_key, sequence_name
 from pvio.loader import VideoCollectionDataset
+from pvio.media import pillow_image
 from pvio.media.images import open_image, opened_image, read_pixels, to_frame
 from pvio.media.index import load_index
 from pvio.media.orientation import of_exif, orientation_of
@@ -256,6 +257,43 @@ class TestPages:
         content[at + 12 : at + 16] = struct.pack(">I", zlib.crc32(content[at : at + 12]))
         (tmp_path / "a.png").write_bytes(content)
         assert load_index(tmp_path / "a.png").n_frames == 2
+
+    def test_a_gif_of_tiny_frames_has_all_of_them(self, tmp_path: Path):
+        frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
+        start = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + bytes((9, 9, 9, 90, 90, 90))
+        (tmp_path / "a.gif").write_bytes(start + frame * 300 + b";")
+        index = load_index(tmp_path / "a.gif")
+        assert (index.n_frames, index.damage) == (300, "")
+        assert lumas(tmp_path / "a.gif") == [9] * 300
+
+    def test_pages_that_have_no_room_are_left_out_and_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        first, *others = (flat(gray) for gray in (10, 20, 30))
+        first.save(tmp_path / "a.gif", save_all=True, append_images=others)
+        room = (tmp_path / "a.gif").stat().st_size // 2
+        monkeypatch.setitem(pillow_image._LEAST_PAGE, "GIF", room)
+        index = load_index(tmp_path / "a.gif")
+        assert index.n_frames == 2
+        assert "claims 3 pages, and its size has room for 2" in index.damage
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            *(b"P4 8 2\n", b"P5 8 2 255\n", b"P5 8 2 65535\n", b"P5 8 2 1023\n"),
+            *(b"P6 8 2 255\n", b"P6 8 2 1023\n", b"P6 8 2 65535\n"),
+        ],
+    )
+    def test_a_second_image_of_a_pnm_file_is_named(self, tmp_path: Path, start: bytes):
+        kind, maximum = start[:2], int(start.split()[-1])
+        size = {b"P4": 2}.get(kind, 16 * (3 if kind == b"P6" else 1) * (2 if maximum > 255 else 1))
+        content = start + bytes(size)
+        for n, warning in ((1, ""), (2, "images after the first are left out")):
+            (tmp_path / "a.ppm").write_bytes(content * n)
+            index = load_index(tmp_path / "a.ppm")
+            assert index.n_frames == 1
+            assert index.warning.startswith(warning)
+            assert bool(index.warning) == bool(warning)
 
     def test_the_loader_does_not_take_the_first_page_for_all(self, tmp_path: Path):
         stack = np.stack([np.full((4, 6), gray, np.uint8) for gray in (1, 2)])
