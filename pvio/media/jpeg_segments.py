@@ -52,8 +52,12 @@ def without_jpeg_extras(data: bytes) -> bytes:
 
 def lacks_end(data: bytes) -> bool:
     """Whether a JPEG file has a picture, but no end marker behind the start of its data."""
-    scan = data.rfind(bytes((0xFF, _SCAN)))
-    return data.startswith(_START) and scan >= 0 and data.find(_END, scan) < 0
+    at = len(_START)  # segments are walked: thumbnails in them have scans and ends as well
+    while data.startswith(_START) and _is_segment(data, at):
+        if data[at + 1] == _SCAN:
+            return data.find(_END, at) < 0
+        at += 1 if data[at + 1] == 0xFF else _end_of(data, at) - at
+    return False
 
 
 def with_end(data: bytes) -> bytes:
@@ -62,7 +66,7 @@ def with_end(data: bytes) -> bytes:
 
 
 def _end_of(data: bytes, at: int) -> int:
-    return at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return at + 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
 
 
 def _is_segment(data: bytes, at: int) -> bool:

@@ -172,3 +172,10 @@ def test_half_a_jpeg_is_no_row(tmp_path: Path):
     data = encoded("JPEG")
     path.write_bytes(data[: len(data) // 2])
     assert [frame.status for frame in open_reader(load_index(path)).frames(0, 1)] == ["missing"]
+
+
+def test_what_follows_the_end_of_a_jpeg_is_not_its_damage(tmp_path: Path):
+    path = tmp_path / "image.jpg"
+    data = encoded("JPEG")
+    path.write_bytes(data + data[:-2])
+    assert jpeg_damage(path) == ""
