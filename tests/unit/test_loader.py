@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -348,6 +349,22 @@ class Wrapped(IterableDataset):
         yield from self.dataset
 
 
+class SharedByItself(IterableDataset):
+    """Somebody else's dataset, which shares datasets of ours among the workers; yields warnings."""
+
+    def __init__(self, datasets, shares):
+        self.datasets, self.shares = datasets, shares
+
+    def __iter__(self):
+        info = get_worker_info()
+        mine = self.datasets[info.id :: info.num_workers] if self.shares else self.datasets
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for dataset in mine:
+                list(dataset)
+        yield [(str(one.message), Path(one.filename).name) for one in caught]
+
+
 class Items(Dataset):
     """Somebody else's map-style dataset: each item is the list of all frames of a collection."""
 
@@ -398,6 +415,38 @@ class TestWorkersOfOtherLoaders:
             dataset.assign_workers(n_assigned)
         with pytest.raises(ValueError, match="assign_workers"):
             self.frames_read(wrap(dataset), 2)
+
+    @pytest.mark.parametrize("shares", [True, False])
+    def test_a_share_that_another_dataset_reads_is_warned_of_once_per_worker(self, videos, shares):
+        datasets = [VideoCollectionDataset(videos) for _ in range(4)]
+        for dataset in datasets:
+            dataset.assign_workers(2)
+        top = SharedByItself(datasets, shares)
+        loader = DataLoader(top, None, num_workers=2, persistent_workers=True)
+        for n_expected in (1, 0):  # epochs
+            for caught in loader:
+                assert len(caught) == n_expected
+                for text, file in caught:
+                    assert "SharedByItself shares" in text
+                    assert "make the VideoCollectionDataset in the worker" in text
+                    assert file == "test_loader.py"
+
+    def test_shares_that_lose_nothing_are_read_without_a_warning(self, videos):
+        def be_strict(_):
+            warnings.filterwarnings("error", ".*VideoCollectionDataset")
+
+        strict = {"worker_init_fn": be_strict, "collate_fn": list}
+
+        def read(top, n_workers):
+            return flat(DataLoader(top, 5, num_workers=n_workers, **strict))
+
+        dataset = VideoCollectionDataset(videos)
+        list(VideoCollectionDataLoader(dataset, num_workers=2, worker_init_fn=be_strict))
+        for top in (dataset, ChainDataset([dataset])):
+            read(top, 2)
+        with pytest.raises(UserWarning, match="Wrapped reads"):
+            read(Wrapped(dataset), 2)
+        read(Wrapped(dataset), 1)
 
     def test_a_data_pipe_that_shares_the_frames_itself_meets_all_of_them(self, videos):
         for share in (lambda pipe: pipe, lambda pipe: pipe.sharding_filter()):
