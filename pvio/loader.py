@@ -71,7 +71,8 @@ class VideoCollectionDataset(IterableDataset):
             refers to it any more.
         on_error: "raise", or "warn": a video that cannot be read or has changed since its frames
             were counted, an image that cannot be read, and damaged frames are skipped with a
-            warning that names them.
+            warning that names them. Frames that are only suspect are yielded in both cases, with
+            one warning a video.
         split_videos: whether workers may share a video, cut at keyframes. Then all have the same
             amount to read, also of one long video, and its frames come out of order. Else each
             video is read by one worker, in order.

@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import itertools
 import logging
@@ -23,6 +24,9 @@ from torch.utils.data import ChainDataset, DataLoader, Dataset, IterableDataset,
 from torch.utils.data.datapipes.iter import IterableWrapper
 
 from pvio.batches import FloatBuffers
+from pvio.frame_runs import Run
+from pvio.media.index import load_index
+from pvio.media.read import open_reader
 from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
 from pvio.video_io import read_frames_from_video, write_frames_to_video
 
@@ -919,6 +923,36 @@ class TestDamage:
         assert ranks == [*range(10), *range(20, 30)]
         warnings = [record.getMessage() for record in caplog.records if "damaged" in record.message]
         assert warnings == [f"{path}: frames 10 to 19 are damaged and skipped"]
+
+    @pytest.mark.parametrize("on_error", ["raise", "warn"])
+    def test_suspect_frames_are_given_with_one_warning_a_video(
+        self, videos, tmp_path, caplog, on_error
+    ):
+        parts = [make_video(tmp_path / f"{n}.ts", n, gop=8).read_bytes() for n in (15, 16)]
+        path = tmp_path / "joined.ts"
+        path.write_bytes(b"".join(parts))  # at the join a packet counts as incomplete
+        index = load_index(path)
+        with contextlib.closing(open_reader(index)) as reader:
+            statuses = [frame.status for frame in reader.frames(0, index.n_frames)]
+        n_suspect = statuses.count("suspect")
+        assert n_suspect + statuses.count("ok") == 31
+        assert n_suspect > 1
+        says = f"{n_suspect} frames of {path} are suspect: damage"
+        dataset = VideoCollectionDataset([videos[2], path], on_error=on_error)
+        dataset.assign_workers(1)
+        runs = [Run(videos[2], 0, 7), *(Run(path, start, start + 8) for start in range(0, 31, 8))]
+        for read in (
+            lambda: list(dataset),
+            lambda: [frame.pixels() for frame in dataset._frames(runs)],  # of a split video
+            lambda: read_frames_from_video(path),
+        ):
+            caplog.clear()
+            read()
+            (warning,) = caplog.messages
+            assert warning.startswith(says)
+        caplog.clear()
+        read_frames_from_video(path, [statuses.index("ok")])
+        assert not caplog.messages
 
 
 def test_the_readme_example_of_0_1_3_runs(tmp_path):
