@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from pvio.collection import Source
 from pvio.errors import PvioError, UnreadableVideo
+from pvio.media.decoded import words_of_suspect
 from pvio.media.images import read_pixels
 from pvio.media.index import FrameIndex, content_digest, load_index
 from pvio.media.picture import Converter
@@ -199,6 +201,8 @@ def decode_runs(
 ) -> Iterator[Frame]:
     """The frames of the runs in order.
 
+    Suspect frames are given, with one warning a video.
+
     Args:
         runs: what to read.
         videos: what is known of them.
@@ -211,27 +215,37 @@ def decode_runs(
         FrameReadError: when a video is unreadable or has changed, or a frame is damaged.
         MissingImageError: when an image is not there any more.
     """
-    for run in runs:
-        lost = _LostFrames(run.path)
+    for path, of_video in groupby(runs, attrgetter("path")):
+        bad = _BadFrames(path)
         try:
-            if run.path in videos.folders:
-                yield from _images(run, videos.folders[run.path], planar, on_error)
-            else:
-                videos.check_unchanged(run.path)
-                index = videos.indexes.get(run.path) or load_index(run.path)
-                yield from _pictures(run, index, channels, planar, lost, on_error)
-        except FrameReadError:
-            raise
-        except Exception as error:  # whatever a library raises costs this video only
-            if on_error == "raise":
-                raise FrameReadError(_reason(run.path, error) + _ADVICE) from error
-            logger.warning("%s; not read to its end", _reason(run.path, error))
+            for run in of_video:
+                yield from _frames_of(run, videos, channels, planar, bad, on_error)
         finally:
-            lost.report()
+            bad.report()
+
+
+def _frames_of(
+    run: Run, videos: Videos, channels: str, planar: bool, bad: _BadFrames, on_error: OnError
+) -> Iterator[Frame]:
+    try:
+        if run.path in videos.folders:
+            yield from _images(run, videos.folders[run.path], planar, on_error)
+        else:
+            videos.check_unchanged(run.path)
+            index = videos.indexes.get(run.path) or load_index(run.path)
+            yield from _pictures(run, index, channels, planar, bad, on_error)
+    except FrameReadError:
+        raise
+    except Exception as error:  # whatever a library raises costs this video only
+        if on_error == "raise":
+            raise FrameReadError(_reason(run.path, error) + _ADVICE) from error
+        logger.warning("%s; not read to its end", _reason(run.path, error))
+    finally:
+        bad.report_lost()
 
 
 def _pictures(
-    run: Run, index: FrameIndex, channels: str, planar: bool, lost: _LostFrames, on_error: OnError
+    run: Run, index: FrameIndex, channels: str, planar: bool, bad: _BadFrames, on_error: OnError
 ) -> Iterator[Frame]:
     facts = (channels, index.height, index.width, index.orientation)
     converter = Converter(*facts, planar=planar)
@@ -244,8 +258,9 @@ def _pictures(
                     raise FrameReadError(
                         f"{run.path}: frame {decoded.rank} is damaged ({decoded.status}){_ADVICE}"
                     )
-                lost.add(decoded.rank)
+                bad.add_lost(decoded.rank)
                 continue
+            bad.n_suspect += decoded.status == "suspect"
             into = partial(converter.into, decoded.picture)
             yield Frame(run.path, decoded.rank, converter.shape, dtype, into)
     finally:
@@ -282,27 +297,37 @@ def _copy(pixels: np.ndarray, out: np.ndarray) -> None:
     out[...] = pixels
 
 
-class _LostFrames:
-    """Collects damaged frames, so that a damaged stretch is one warning and not thousands."""
+class _BadFrames:
+    """Collects damaged frames, so that a damaged stretch is one warning and not thousands.
+
+    Attributes:
+        n_suspect: frames given so far that are suspect.
+    """
 
     def __init__(self, path: Path):
         self._path = path
         self._first = self._last = -1
+        self.n_suspect = 0
 
-    def add(self, rank: int) -> None:
+    def add_lost(self, rank: int) -> None:
         if self._first >= 0 and rank == self._last + 1:
             self._last = rank
             return
-        self.report()
+        self.report_lost()
         self._first = self._last = rank
 
-    def report(self) -> None:
+    def report_lost(self) -> None:
         if self._first < 0:
             return
         one = self._first == self._last
         ranks = f"frame {self._first} is" if one else f"frames {self._first} to {self._last} are"
         logger.warning("%s: %s damaged and skipped", self._path, ranks)
         self._first = -1
+
+    def report(self) -> None:
+        self.report_lost()
+        if self.n_suspect:
+            logger.warning(words_of_suspect(self.n_suspect, self._path))
 
 
 def _cost(run: Run, indexes: Mapping[Path, FrameIndex]) -> float:

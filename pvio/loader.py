@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -70,7 +71,8 @@ class VideoCollectionDataset(IterableDataset):
             refers to it any more.
         on_error: "raise", or "warn": a video that cannot be read or has changed since its frames
             were counted, an image that cannot be read, and damaged frames are skipped with a
-            warning that names them.
+            warning that names them. Frames that are only suspect are yielded in both cases, with
+            one warning a video.
         split_videos: whether workers may share a video, cut at keyframes. Then all have the same
             amount to read, also of one long video, and its frames come out of order. Else each
             video is read by one worker, in order.
@@ -251,6 +253,8 @@ class VideoCollectionDataset(IterableDataset):
                 " first. If frames or datasets are shared among the workers in another way, make"
                 " the dataset in the worker, which then reads all of it"
             )
+        if worker.num_workers > 1 and not is_direct:
+            _warn_of_share(type(worker.dataset).__name__, worker.num_workers)
         return self._shares(worker.num_workers)[worker.id]
 
     def _shares(self, n_workers: int) -> Sequence[list[Run]]:
@@ -479,6 +483,8 @@ class VideoCollectionDataLoader(DataLoader):
         )
 
 
+# The worker process that has warned of a share.
+_warned_in: int | None = None
 _BUILT_IN_COLLATE = VideoCollectionDataLoader._collate
 
 
@@ -499,6 +505,22 @@ def _is_read_by_all_workers(dataset: IterableDataset, top: object) -> bool:
     if isinstance(top, ChainDataset):
         return any(_is_read_by_all_workers(dataset, part) for part in top.datasets)
     return top is dataset
+
+
+def _warn_of_share(reader: str, n_workers: int) -> None:
+    """Warn, once in each worker, that another dataset reads a share of ours."""
+    global _warned_in
+    if _warned_in == os.getpid():
+        return
+    _warned_in = os.getpid()
+    warnings.warn(
+        f"{reader} reads a VideoCollectionDataset that is assigned to {n_workers} workers: each of"
+        " them reads its share of the frames. That is right if every worker iterates the dataset."
+        f" If {reader} shares frames or datasets among the workers itself, frames are lost: let"
+        " only one of the two share. Either iterate every dataset in every worker, or make the"
+        " VideoCollectionDataset in the worker, in `__iter__`, which then reads all of it",
+        stacklevel=4,  # the line that iterates the dataset
+    )
 
 
 def _has_sharding_filter(top: IterableDataset) -> bool:

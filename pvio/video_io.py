@@ -25,6 +25,7 @@ import numpy as np
 
 from pvio.collection import VIDEO_SUFFIXES
 from pvio.errors import EncodeError, UnreadableVideo
+from pvio.media.decoded import words_of_suspect
 from pvio.media.index import FrameIndex, load_index
 from pvio.media.picture import Converter
 from pvio.media.read import open_reader, read_ranks
@@ -59,6 +60,9 @@ def read_frames_from_video(
     video_path: AnyPath, frame_indices: Iterable[int] | None = None
 ) -> tuple[list[np.ndarray], float]:
     """Read frames by number.
+
+    Frames that are suspect, since damage was found in them or in front of them, are returned, with
+    one warning in the log.
 
     Args:
         video_path: a video file.
@@ -271,6 +275,7 @@ def _index_or_runtime_error(video_path: AnyPath) -> FrameIndex:
 def _pictures(index: FrameIndex, ranks: list[int]) -> Iterator[tuple[int, np.ndarray]]:
     converter = Converter("rgb", index.height, index.width, index.orientation)
     reader = open_reader(index)
+    n_suspect = 0
     try:
         for decoded in read_ranks(reader, ranks):
             if decoded.picture is None or decoded.status in ("missing", "corrupt"):
@@ -279,11 +284,14 @@ def _pictures(index: FrameIndex, ranks: list[int]) -> Iterator[tuple[int, np.nda
                     f"frame {decoded.rank} is damaged ({decoded.status});"
                     " the other frames can be read by their numbers, see `frame_indices`",
                 )
+            n_suspect += decoded.status == "suspect"
             out = np.empty(converter.shape, np.uint8)
             converter.into(decoded.picture, out)
             yield decoded.rank, out
     finally:
         reader.close()
+    if n_suspect:
+        logger.warning(words_of_suspect(n_suspect, index.path))
 
 
 def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

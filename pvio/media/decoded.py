@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
 
@@ -41,3 +42,13 @@ class Reader(Protocol):
         """Frames `start` to `stop - 1`, each exactly once, in order."""
 
     def close(self) -> None: ...
+
+
+def words_of_suspect(n_frames: int, path: str | os.PathLike[str]) -> str:
+    """A warning that so many frames of a video that were read are `suspect`."""
+    frames = f"{n_frames} frame{'s' * (n_frames > 1)} of {os.fspath(path)}"
+    are, them = ("are", "them") if n_frames > 1 else ("is", "it")
+    return (
+        f"{frames} {are} suspect: damage was found in {them} or in front of {them}; what was"
+        " decoded is given as it is, and may be wrong"
+    )

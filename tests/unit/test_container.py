@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import pvio
+import pvio.media.container
 from pvio.collection import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.container import open_container
@@ -106,6 +107,22 @@ def test_a_name_is_never_taken_for_a_protocol_or_a_pattern(here: Path, name: str
         assert len(frames) == N_FRAMES
         assert np.mean(frames[0]) > 250  # of white.mp4, not of target.mp4
         assert get_video_metadata(path, cache_metadata=False)["n_frames"] == N_FRAMES
+
+
+@pytest.mark.parametrize("name", ["concat:a.mp4|b.mp4", "subfile,,start,0,end,0,,:a.mp4"])
+def test_no_protocol_but_that_of_files_is_allowed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    """Also where a name is taken for one."""
+    shutil.copy("target.mp4", "a.mp4")
+    shutil.copy("target.mp4", "b.mp4")
+    with av.open(name):  # FFmpeg itself opens it
+        pass
+    monkeypatch.setattr(pvio.media.container, "absolute_path", str)
+    with open_container("a.mp4") as container:
+        assert container.streams.video[0].frames == N_FRAMES
+    with pytest.raises(av.error.FFmpegError):
+        open_container(name)
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)

@@ -7,6 +7,7 @@ import glob
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,26 @@ ERRORS = [errno.EACCES, errno.ESTALE, errno.EIO, errno.ENOENT, errno.ENOTCONN, e
 @pytest.fixture
 def days(tmp_path: Path) -> Path:
     """`day1/a.mp4`, `day2/deep/b.mp4`."""
+    return make_days(tmp_path)
+
+
+def make_days(folder: Path) -> Path:
     for name in ("day1/a.mp4", "day2/deep/b.mp4"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    return tmp_path
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+@pytest.fixture
+def open_days() -> Iterator[Path]:
+    """The same where every user may look: each run of pytest closes `tmp_path` to others."""
+    if os.getuid():
+        pytest.skip("another user can be taken by root alone")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        if any(parent.stat().st_mode & 0o005 != 0o005 for parent in Path(folder).parents):
+            pytest.skip(f"{folder} is closed to other users")
+        yield make_days(Path(folder))
 
 
 @pytest.fixture
@@ -105,33 +122,37 @@ print(*[source.name for source in find_sources(sys.argv[1:])])
 """
 
 
-@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
-@pytest.mark.parametrize("entry", ["", "**/*.mp4", "*/*/*.mp4"])
-def test_a_real_user_without_the_right_gets_an_error(days: Path, mode: int, entry: str):
-    if os.getuid():
-        pytest.skip("another user can be taken by root alone")
-    for folder in (days, *days.parents):
-        if folder != Path("/") and folder.stat().st_mode & 0o005 != 0o005:
-            folder.chmod(folder.stat().st_mode | 0o055)
-    (days / "day2").chmod(mode)
-    command = [
-        "setpriv",
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-        sys.executable,
-        "-c",
-        LOOK,
-    ]
+def look_as_nobody(entry: Path) -> subprocess.CompletedProcess[str]:
+    """Looks for sources as a user without rights; skips the test where that cannot be."""
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable]
     done = subprocess.run(
-        [*command, str(days / entry)], capture_output=True, text=True, check=False
+        [*command, "-c", LOOK, str(entry)], capture_output=True, text=True, check=False
     )
     if "setpriv" in done.stderr or "ermission denied: '/root" in done.stderr:
         pytest.skip(done.stderr)
-    (days / "day2").chmod(0o755)
+    return done
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
+@pytest.mark.parametrize("entry", ["", "**/*.mp4", "*/*/*.mp4"])
+def test_a_real_user_without_the_right_gets_an_error(open_days: Path, mode: int, entry: str):
+    (open_days / "day2").chmod(mode)
+    done = look_as_nobody(open_days / entry)
+    (open_days / "day2").chmod(0o755)
     assert done.returncode == 1
     assert "CollectionError" in done.stderr
     assert "day2" in done.stderr.rpartition("CollectionError")[2]
+
+
+@pytest.mark.parametrize("entry", ["", "**/*.mp4", "*/*.mp4"])
+def test_a_folder_of_files_that_can_be_listed_but_not_entered_is_named(open_days: Path, entry: str):
+    (open_days / "day1").chmod(0o444)
+    done = look_as_nobody(open_days / entry)
+    (open_days / "day1").chmod(0o755)
+    assert done.returncode == 1
+    said = done.stderr.rpartition("CollectionError")[2]
+    assert repr(str(open_days / "day1")) in said
+    assert os.strerror(errno.EACCES) in said
 
 
 def test_a_link_to_a_folder_that_is_not_there_is_an_error(days: Path):

@@ -145,6 +145,22 @@ def test_a_small_file_that_declares_millions_of_frames_is_refused_at_once(
     assert peak < 5_000_000
 
 
+def _spend(budget: pvio.media.limits.Budget, n_packets: int) -> None:
+    for _ in range(n_packets):
+        budget.spend(1)
+
+
+def test_more_packets_than_bytes_are_refused(jpeg: bytes, tmp_path: Path):
+    """Small ones, which do not have many bytes together."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes(mp4(jpeg, 4, len(jpeg), chunks=4))
+    most = path.stat().st_size + 100_000
+    budget = pvio.media.limits.Budget(str(path))
+    _spend(budget, most)
+    with pytest.raises(UnreadableVideo, match=r"it gives more than \d+ frames, but the file has"):
+        _spend(budget, 1000)
+
+
 def test_frames_that_share_their_bytes_are_refused(jpeg: bytes, tmp_path: Path):
     path = tmp_path / "a.mp4"
     path.write_bytes(mp4(jpeg + bytes(500_000), 5000, 500_000, chunks=5000))

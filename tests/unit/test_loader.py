@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import itertools
 import logging
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +24,9 @@ from torch.utils.data import ChainDataset, DataLoader, Dataset, IterableDataset,
 from torch.utils.data.datapipes.iter import IterableWrapper
 
 from pvio.batches import FloatBuffers
+from pvio.frame_runs import Run
+from pvio.media.index import load_index
+from pvio.media.read import open_reader
 from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
 from pvio.video_io import read_frames_from_video, write_frames_to_video
 
@@ -348,6 +353,22 @@ class Wrapped(IterableDataset):
         yield from self.dataset
 
 
+class SharedByItself(IterableDataset):
+    """Somebody else's dataset, which shares datasets of ours among the workers; yields warnings."""
+
+    def __init__(self, datasets, shares):
+        self.datasets, self.shares = datasets, shares
+
+    def __iter__(self):
+        info = get_worker_info()
+        mine = self.datasets[info.id :: info.num_workers] if self.shares else self.datasets
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for dataset in mine:
+                list(dataset)
+        yield [(str(one.message), Path(one.filename).name) for one in caught]
+
+
 class Items(Dataset):
     """Somebody else's map-style dataset: each item is the list of all frames of a collection."""
 
@@ -398,6 +419,38 @@ class TestWorkersOfOtherLoaders:
             dataset.assign_workers(n_assigned)
         with pytest.raises(ValueError, match="assign_workers"):
             self.frames_read(wrap(dataset), 2)
+
+    @pytest.mark.parametrize("shares", [True, False])
+    def test_a_share_that_another_dataset_reads_is_warned_of_once_per_worker(self, videos, shares):
+        datasets = [VideoCollectionDataset(videos) for _ in range(4)]
+        for dataset in datasets:
+            dataset.assign_workers(2)
+        top = SharedByItself(datasets, shares)
+        loader = DataLoader(top, None, num_workers=2, persistent_workers=True)
+        for n_expected in (1, 0):  # epochs
+            for caught in loader:
+                assert len(caught) == n_expected
+                for text, file in caught:
+                    assert "SharedByItself shares" in text
+                    assert "make the VideoCollectionDataset in the worker" in text
+                    assert file == "test_loader.py"
+
+    def test_shares_that_lose_nothing_are_read_without_a_warning(self, videos):
+        def be_strict(_):
+            warnings.filterwarnings("error", ".*VideoCollectionDataset")
+
+        strict = {"worker_init_fn": be_strict, "collate_fn": list}
+
+        def read(top, n_workers):
+            return flat(DataLoader(top, 5, num_workers=n_workers, **strict))
+
+        dataset = VideoCollectionDataset(videos)
+        list(VideoCollectionDataLoader(dataset, num_workers=2, worker_init_fn=be_strict))
+        for top in (dataset, ChainDataset([dataset])):
+            read(top, 2)
+        with pytest.raises(UserWarning, match="Wrapped reads"):
+            read(Wrapped(dataset), 2)
+        read(Wrapped(dataset), 1)
 
     def test_a_data_pipe_that_shares_the_frames_itself_meets_all_of_them(self, videos):
         for share in (lambda pipe: pipe, lambda pipe: pipe.sharding_filter()):
@@ -870,6 +923,36 @@ class TestDamage:
         assert ranks == [*range(10), *range(20, 30)]
         warnings = [record.getMessage() for record in caplog.records if "damaged" in record.message]
         assert warnings == [f"{path}: frames 10 to 19 are damaged and skipped"]
+
+    @pytest.mark.parametrize("on_error", ["raise", "warn"])
+    def test_suspect_frames_are_given_with_one_warning_a_video(
+        self, videos, tmp_path, caplog, on_error
+    ):
+        parts = [make_video(tmp_path / f"{n}.ts", n, gop=8).read_bytes() for n in (15, 16)]
+        path = tmp_path / "joined.ts"
+        path.write_bytes(b"".join(parts))  # at the join a packet counts as incomplete
+        index = load_index(path)
+        with contextlib.closing(open_reader(index)) as reader:
+            statuses = [frame.status for frame in reader.frames(0, index.n_frames)]
+        n_suspect = statuses.count("suspect")
+        assert n_suspect + statuses.count("ok") == 31
+        assert n_suspect > 1
+        says = f"{n_suspect} frames of {path} are suspect: damage"
+        dataset = VideoCollectionDataset([videos[2], path], on_error=on_error)
+        dataset.assign_workers(1)
+        runs = [Run(videos[2], 0, 7), *(Run(path, start, start + 8) for start in range(0, 31, 8))]
+        for read in (
+            lambda: list(dataset),
+            lambda: [frame.pixels() for frame in dataset._frames(runs)],  # of a split video
+            lambda: read_frames_from_video(path),
+        ):
+            caplog.clear()
+            read()
+            (warning,) = caplog.messages
+            assert warning.startswith(says)
+        caplog.clear()
+        read_frames_from_video(path, [statuses.index("ok")])
+        assert not caplog.messages
 
 
 def test_the_readme_example_of_0_1_3_runs(tmp_path):
