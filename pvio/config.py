@@ -86,6 +86,8 @@ class ModelSettings(Section):
     @field_validator("size", mode="before")
     @classmethod
     def _size_from_list(cls, value: Any) -> Any:
+        if value is not None and not (isinstance(value, (list, tuple)) and len(value) == 2):
+            raise ValueError("expected two numbers, [height, width]")
         return tuple(value) if isinstance(value, list) else value
 
     @field_validator("args", mode="before")

@@ -45,6 +45,7 @@ run_config_option = click.option(
     help="What Snakemake was given beside config.yaml: a file or KEY=VALUE; may be repeated. Or "
     "all settings as YAML or JSON text that starts with '{'.",
 )
+more_config_argument = click.argument("more", nargs=-1, metavar="[KEY=VALUE]...")
 plan_option = click.option(
     "--plan",
     "plan_path",
@@ -310,17 +311,21 @@ def verify(results: str) -> None:
 @click.option("--results", default="results", show_default=True, help="Folder of the products.")
 @click.option("--cores", type=click.IntRange(1), help="For the time left; all of this machine.")
 @click.option("--json", "as_text", is_flag=True, help="As JSON, for programs.")
-def status(config: tuple[str, ...], results: str, cores: int | None, as_text: bool) -> None:
+@more_config_argument
+def status(
+    config: tuple[str, ...], results: str, cores: int | None, as_text: bool, more: tuple[str, ...]
+) -> None:
     """Tell what is done, what is to do and why, and how long it will take.
 
     Also while the workflow runs, on this machine or on a cluster: frames a second of all jobs
-    together, time left, and which jobs failed. Nothing is computed.
+    together, time left, and which jobs failed. Nothing is computed. Behind --config may stand
+    several KEY=VALUE, or behind --configfile several files, as for Snakemake.
     """
     from pvio.cli.status import describe
     from pvio.stages.status import as_json
     from pvio.stages.status import status as find
 
-    found = find(_settings_of_run(config), Path.cwd(), results)
+    found = find(_settings_of_run(config, more), Path.cwd(), results)
     if as_text:
         click.echo(json.dumps(as_json(found), indent=1))
     else:
@@ -334,17 +339,21 @@ def status(config: tuple[str, ...], results: str, cores: int | None, as_text: bo
 @click.option(
     "--forget", multiple=True, metavar="FOLDER", help="A working folder whose runs need nothing."
 )
-def clean(config: tuple[str, ...], unused: bool, yes: bool, forget: tuple[str, ...]) -> None:
+@more_config_argument
+def clean(
+    config: tuple[str, ...], unused: bool, yes: bool, forget: tuple[str, ...], more: tuple[str, ...]
+) -> None:
     """Remove from the cache what no run needs any more.
 
     Kept is what the settings refer to, and the last plan of every working folder that shares the
     cache, whether it is running or not, and what was written within the last ten minutes. Says how
-    much it is and asks first.
+    much it is and asks first. Behind --config may stand several KEY=VALUE, or behind --configfile
+    several files, as for Snakemake.
     """
     from pvio.stages.clean import SECONDS_OF_GRACE, find_unused, remove
     from pvio.stages.runs import forget_runs
 
-    settings = _settings_of_run(config)
+    settings = _settings_of_run(config, more)
     forget_runs(settings.cache, forget)
     found = find_unused(settings, logging.warning)
     for run in found.runs:
@@ -397,14 +406,23 @@ def _settings(config: str) -> Settings:
     return load_settings(config)
 
 
-def _settings_of_run(config: tuple[str, ...]) -> Settings:
-    """The settings that Snakemake takes in this folder, when it is given the same files or keys."""
+def _settings_of_run(config: tuple[str, ...], more: tuple[str, ...]) -> Settings:
+    """The settings that Snakemake takes in this folder, when it is given the same files or keys.
+
+    Args:
+        config: what stood behind each `--config` or `--configfile`.
+        more: the further ones, which Snakemake takes there too.
+    """
+    if more and not config:
+        raise click.UsageError(
+            f"Got unexpected extra argument ({more[0]}); settings stand behind --config"
+        )
     if not config and not Path(CONFIG_FILE).exists():
         raise PvioError(
             f"there is no {CONFIG_FILE} here: give --config FILE, or --config '{{...}}' or "
             "--config KEY=VALUE with the settings that the run was given"
         )
-    return load_merged(CONFIG_FILE, config)
+    return load_merged(CONFIG_FILE, config + more)
 
 
 def _receipts(paths: tuple[str, ...]) -> list[Receipt]:

@@ -21,7 +21,7 @@ from pvio.collection.folders import (
     match,
     walk,
 )
-from pvio.collection.lists import LIST_SUFFIXES, read_list
+from pvio.collection.lists import LIST_SUFFIXES, line_of, read_list
 from pvio.collection.names import NAMES_FILE, Found, read_names, result_names
 from pvio.errors import CollectionError
 from pvio.image_names import (
@@ -76,6 +76,10 @@ class Source:
     path: str
     name: str
     is_image_folder: bool = False
+
+
+class _NoEntryError(CollectionError):
+    """An entry is nothing that `videos` may have."""
 
 
 def find_sources(
@@ -233,7 +237,7 @@ def _expand(entry: str, passed: set[str], list_path: str = "") -> Iterator[Found
     elif suffix:
         yield Found(entry, os.path.dirname(entry) or ".")
     else:
-        raise CollectionError(
+        raise _NoEntryError(
             f"videos: {entry!r} is neither a file, a folder nor a pattern (seen from {os.getcwd()})"
         )
 
@@ -299,13 +303,24 @@ def _expand_list(list_path: str, passed: set[str]) -> Iterator[Found]:
     """The videos of a list, named below its folder where they lie there."""
     base = os.path.dirname(list_path)
     top = os.path.join(os.path.abspath(base), "")
-    for entry in read_list(list_path):
+    for number, entry in enumerate(read_list(list_path)):
         path = os.path.join(base, os.path.expanduser(entry))
         if glob.has_magic(entry) and not exists(path) and not os.path.isabs(entry):
             path = os.path.join(glob.escape(base), entry)  # its own brackets are no pattern
-        for found in _expand(path, passed, list_path):
-            inside = os.path.abspath(found.path).startswith(top)
-            yield replace(found, root=base or ".") if inside else found
+        try:
+            for found in _expand(path, passed, list_path):
+                inside = os.path.abspath(found.path).startswith(top)
+                yield replace(found, root=base or ".") if inside else found
+        except CollectionError as error:
+            line = line_of(list_path, entry)
+            place = f"the list {list_path!r}" + (f", line {line}" if line else "")
+            hint = ""
+            if number == 0 and isinstance(error, _NoEntryError):
+                hint = (
+                    "; is this line a header? Then name the column with the videos path, video or "
+                    "file"
+                )
+            raise CollectionError(f"{error}, in {place}{hint}") from error
 
 
 def _counted(files: set[str]) -> str:

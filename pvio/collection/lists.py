@@ -45,6 +45,16 @@ def read_list(path: str) -> list[str]:
     return entries
 
 
+def line_of(path: str, entry: str) -> int | None:
+    """The number of the first line, from 1 on, that has an entry; None where none is spelt so.
+
+    Raises:
+        CollectionError: when the list cannot be read.
+    """
+    lines = _text(path).split("\n")
+    return next((number for number, line in enumerate(lines, 1) if entry in line), None)
+
+
 def _text(path: str) -> str:
     try:
         with open(path, "rb") as file:

@@ -78,6 +78,11 @@ def absolute_path(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.fsdecode(path))
 
 
+def reason_against(demuxer: str) -> str:
+    """Why files that this demuxer of FFmpeg's reads are refused."""
+    return _REFUSED[demuxer]
+
+
 @functools.cache
 def _formats() -> str:
     """Names of the demuxers that read their own bytes only, as FFmpeg's options list them."""

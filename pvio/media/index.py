@@ -29,6 +29,7 @@ from pvio.media.best_stream import video_stream
 from pvio.media.complaints import listen
 from pvio.media.container import open_container
 from pvio.media.container_damage import container_damage
+from pvio.media.first_bytes import what_it_is
 from pvio.media.frame_sizes import frame_sizes, words_of_sizes
 from pvio.media.image_survey import survey_images
 from pvio.media.limits import check_declared_frames
@@ -39,6 +40,13 @@ from pvio.store import Store, StoreError, file_digest, make_key
 
 log = logging.getLogger(__name__)
 
+# Streams without a container, which FFmpeg takes by the ending whatever is in the file.
+_BY_NAME = frozenset(
+    {
+        *("m4v", "mjpeg", "h263", "h264", "hevc", "vvc", "evc", "mpegvideo", "obu", "vc1"),
+        *("cavsvideo", "dirac", "avs2", "avs3"),
+    }
+)
 SCHEMA = 13
 
 
@@ -340,6 +348,9 @@ def _index_video(path: str) -> FrameIndex:
         _check_file(path)
         check_declared_frames(path)
         with listen() as messages, open_container(path) as container:
+            is_sure = container.streams.video and container.format.name not in _BY_NAME
+            if not is_sure and (other := what_it_is(path)):
+                raise UnreadableVideo(path, other)
             stream: Any = video_stream(path, container, messages)
             found = read_packets(path, container, stream)
             packets, timed, lost = found.table, found.timed, found.damage
@@ -472,6 +483,9 @@ def _check_file(path: str) -> None:
 
 def _reason(error: Exception, path: str | None = None) -> str:
     text = getattr(error, "strerror", None) or str(error)
+    is_no_video = isinstance(error, (av.error.InvalidDataError, av.error.ArgumentError))
+    if is_no_video and path and (found := what_it_is(path)):
+        return found
     if isinstance(error, av.error.InvalidDataError):
         if "moov atom not found" in str(error.log) and _is_mp4(path):
             return (

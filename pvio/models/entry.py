@@ -8,6 +8,7 @@ import hashlib
 import importlib.machinery
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ from pvio.config import ENTRY_PATTERN, PROGRAM_SUFFIXES, ModelSettings
 from pvio.errors import ConfigError
 from pvio.settings_text import to_json
 from pvio.store import make_key
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @dataclass(frozen=True)
@@ -187,20 +190,37 @@ def _check_defined(path: Path, name: str) -> None:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError) as error:
         raise ConfigError(f"model.entry: {path} is not valid Python: {error!r}") from error
-    defined: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            defined.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            defined.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            defined.add(node.id)
+    defined = _names_made_by(ast.walk(tree))
     first = name.split(".")[0]
     if first not in defined and not defined & {"*", "__getattr__"}:
-        near = difflib.get_close_matches(first, defined, n=1)
-        names = ", ".join(sorted(defined))
-        hint = f"did you mean {near[0]!r}?" if near else f"it defines {names}"
+        outside = list(_outside_of_definitions(tree))
+        near = difflib.get_close_matches(first, _names_made_by(outside), n=1)
+        models = sorted(_names_made_by(node for node in outside if isinstance(node, _DEFINITIONS)))
+        hint = f"it defines {', '.join(models)}" if models else "it has no class and no function"
+        if near:
+            hint = f"did you mean {near[0]!r}?"
         raise ConfigError(f"model.entry: {path} defines no {first!r}; {hint}")
+
+
+def _names_made_by(nodes: Iterable[ast.AST]) -> set[str]:
+    """Names that definitions, imports and assignments make."""
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, _DEFINITIONS):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def _outside_of_definitions(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a file but those inside of its classes and functions."""
+    for node in ast.iter_child_nodes(tree):
+        yield node
+        if not isinstance(node, _DEFINITIONS):
+            yield from _outside_of_definitions(node)
 
 
 def _file_facts(path: Path, quick: bool) -> object:

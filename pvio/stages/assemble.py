@@ -20,6 +20,7 @@ from pvio.collection.names import named_videos
 from pvio.config import Settings, dump_settings
 from pvio.cost import Measured, load_costs, works
 from pvio.errors import FailedSegments, PvioError, UnreadableVideo, no_space, on_disk_of
+from pvio.image_names import image_files, is_sequence
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import (
     Failures,
@@ -159,15 +160,23 @@ def _made_with(settings: Settings, model: str) -> dict[str, str]:
 def _names(plan: Plan, results: Path) -> dict[str, Any]:
     """The names of the videos, for `read_names`, and which results are called otherwise by now.
 
-    Paths keep their names, so the latter are of files that were moved.
+    Paths keep their names, so the latter are of files that were moved: the new path was not there
+    before, and the old one is gone. A copy that is only taken out of the collection is none.
     """
-    before = {row["digest"]: row["name"] for row in named_videos(results) if row["digest"]}
-    after = {video.name for video in plan.videos}
-    renamed = {
-        before[video.digest]: video.name
-        for video in plan.videos
-        if video.digest in before and before[video.digest] not in after
-    }
+    rows = named_videos(results)
+    paths, after = {row["path"] for row in rows}, {video.name for video in plan.videos}
+    before: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in rows:
+        if row["digest"] and row["name"] not in after:
+            before[row["digest"]].append(row)
+    renamed: dict[str, str] = {}
+    for video in plan.videos:
+        if video.path in paths:
+            continue
+        for row in before.get(video.digest, ()):
+            if row["name"] not in renamed and _is_gone(row["path"]):
+                renamed[row["name"]] = video.name
+                break
     for old, new in list(renamed.items())[:_SHOWN]:
         logger.warning("the results %s are called %s now: the file was moved", old, new)
     if len(renamed) > _SHOWN:
@@ -176,6 +185,14 @@ def _names(plan: Plan, results: Path) -> dict[str, Any]:
         {"path": video.path, "name": video.name, "digest": video.digest} for video in plan.videos
     ]
     return {"videos": videos, "renamed": renamed}
+
+
+def _is_gone(path: str) -> bool:
+    """Whether there is no such file, folder or, for a pattern of images, no image of it."""
+    with contextlib.suppress(OSError):
+        if is_sequence(path):
+            return not image_files(path)
+    return not os.path.lexists(path)
 
 
 def _keep_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:

@@ -34,7 +34,7 @@ REFERRING = {
         ("list.mp4", "list.mkv", "list.ffconcat"),
         r"playlist \(ffconcat\)",
     ),
-    PLAYLIST: (("list.m3u8", "list.m3u"), r"playlist \(HLS"),
+    PLAYLIST: (("list.m3u8", "list.m3u", "list.mp4", "list.m4v"), r"playlist \(HLS"),
     STREAM: (("stream.sdp", "stream.mp4"), r"network stream \(SDP\)"),
 }
 CASES = [

@@ -308,10 +308,31 @@ def test_an_empty_file_is_unreadable(tmp_path: Path):
         load_index(tmp_path / "a.mp4")
 
 
-def test_a_text_file_is_unreadable(tmp_path: Path):
-    (tmp_path / "a.mp4").write_text("no video\n" * 100)
-    with pytest.raises(UnreadableVideo, match="no video"):
-        load_index(tmp_path / "a.mp4")
+@pytest.mark.parametrize("name", ["a.mp4", "a.m4v", "a.h264", "a.mjpeg", "a.y4m", "a.ts"])
+def test_the_reason_names_what_a_file_is_that_is_no_video(tmp_path: Path, name: str):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    for content, said in (
+        (b"no video\n" * 100, "it is a text file"),
+        (b"Anf\xe4lle der M\xe4use vom Mai, abgetippt\n" * 9, "it is a text file"),
+        (("a" + "\u20ac" * 9999).encode(), "it is a text file"),
+        ("keine Videos\n".encode("utf-16"), "it is a text file"),
+        (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "it is an HTML page"),
+        (b"PK\x03\x04" + bytes(range(256)), "it is a ZIP archive"),
+        (pointer, "it is a Git LFS pointer: run git lfs pull"),
+        (bytes(10_000), "it is empty of data: all zeros"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UnreadableVideo, match=f"{said}$"):
+            load_index(tmp_path / name)
+
+
+def test_the_beginning_of_a_video_is_nothing_else(clip: Clip, tmp_path: Path):
+    whole = Path(clip("plain.mp4")).read_bytes()
+    for content in (whole[:9], whole[:40], bytes(10_000) + whole[9:40], b"RIFF", b"YUV4MPEG2 W8\n"):
+        (tmp_path / "a.mp4").write_bytes(content)
+        with pytest.raises(UnreadableVideo) as caught:
+            load_index(tmp_path / "a.mp4")
+        assert "it is" not in str(caught.value)
 
 
 def test_an_audio_file_is_unreadable(tmp_path: Path, ffmpeg: Any):

@@ -116,3 +116,22 @@ def test_a_list_without_an_entry_is_an_error(tmp_path: Path, ending: str):
             entries(tmp_path, f"list.{ending}", text)
     with pytest.raises(CollectionError, match="no text file"):
         entries(tmp_path, f"list.{ending}", b"\x89PNG\0\0")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "# day 1\nDatei;Versuch\na.mp4;1\n", r"list '.*a.csv', line 2; is this .*header"),
+        ("a.txt", "Datei;Versuch\na.mp4\n", r"list '.*a.txt', line 1; is this line a header"),
+        ("a.tsv", "Datei\tVersuch\na.mp4\t1\n", r"list '.*a.tsv', line 1; .* path, video or file"),
+        ("a.csv", "path\na.mp4\n\nabsent\n", r"list '.*a.csv', line 4$"),
+        ("a.txt", "a.mp4\nabsent*.mp4\n", r"no file matches .* list '.*a.txt', line 2$"),
+    ],
+)
+def test_what_is_wrong_with_an_entry_names_the_list_and_the_line(
+    tmp_path: Path, name: str, content: str, said: str
+):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CollectionError, match=said):
+        find_sources([str(tmp_path / name)])

@@ -207,6 +207,19 @@ def test_an_error_says_what_is_wrong(
     assert all(word in message for word in words), message
 
 
+def test_only_what_may_be_a_model_is_listed(folder: Path):
+    (folder / "listed.py").write_text(
+        "import os\nfrom math import sqrt\nN = 3\nmodel = None\n"
+        "class Net:\n    def forward(self): x = 1\n"
+        "if N:\n    def build(): return Net()\n"
+    )
+    assert error_of("listed.py:Zzz").endswith("defines no 'Zzz'; it defines Net, build")
+    assert error_of("listed.py:foward").endswith("it defines Net, build")
+    assert error_of("listed.py:modle").endswith("did you mean 'model'?")
+    (folder / "listed.py").write_text("import os\n")
+    assert error_of("listed.py:Zzz").endswith("it has no class and no function")
+
+
 def test_a_state_dict_as_entry_is_sent_to_the_weights(folder: Path):
     torch.save({"factor": torch.tensor(1.0)}, "weights.pt")
     assert "model.weights" in error_of("weights.pt")

@@ -6,13 +6,16 @@ import json
 import os
 from itertools import permutations
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pvio.collection import find_sources
-from pvio.collection.names import Found, folded, read_names, result_names
+from pvio.collection.names import NAMES_FILE, Found, folded, read_names, result_names
+from pvio.stages import assemble
 
 PRODUCTS = ("predictions/{}.parquet", "videos/{}.mp4", "videos/{}.mkv")
 
@@ -258,3 +261,24 @@ def test_sequences_of_images_are_called_without_their_wildcards(tmp_path: Path):
     assert list(named(str(tmp_path / "run1/list.txt")).values()) == ["1", "a_2"]
     (tmp_path / "run1/list.txt").write_text("[ab]*[0-9].png\n*.png\n")
     assert list(named(str(tmp_path / "run1/list.txt")).values()) == ["run1"]
+
+
+def test_only_results_of_moved_files_are_told_to_be_called_otherwise(tmp_path: Path):
+    old, new = tmp_path / "exp2/a.mp4", tmp_path / "exp3/a.mp4"
+    for path in (old, tmp_path / "exp1/a.mp4"):
+        path.parent.mkdir()
+        path.touch()
+    first = SimpleNamespace(path=str(tmp_path / "exp1/a.mp4"), name="a", digest="same")
+    copy = SimpleNamespace(path=str(old), name="exp2/a", digest="same")
+    moved = SimpleNamespace(path=str(new), name="exp3/a", digest="same")
+
+    def renamed(*videos: Any) -> dict[str, str]:
+        return assemble._names(cast(Any, SimpleNamespace(videos=videos)), tmp_path)["renamed"]
+
+    rows = [vars(first), vars(copy)]
+    (tmp_path / NAMES_FILE).write_text(json.dumps({"videos": rows, "renamed": {}}))
+    assert renamed(first) == {}  # taken out of the collection
+    assert renamed(first, moved) == {}  # a further copy
+    old.unlink()
+    assert renamed(first) == {}  # deleted
+    assert renamed(first, moved) == {"exp2/a": "exp3/a"}

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pvio.cli.main import main
 from pvio.config import (
     Settings,
     dump_settings,
@@ -303,3 +305,21 @@ def test_what_was_given_to_snakemake_goes_above_config_yaml(tmp_path: Path):
     with pytest.raises(ConfigError, match="pvio: unknown key"):
         load_merged(str(base), [])
     assert load_merged(str(tmp_path / "absent.yaml"), []) == Settings()
+
+
+@pytest.mark.parametrize("command", [["status", "--json"], ["clean", "--unused", "--yes"]])
+def test_status_and_clean_take_several_settings_behind_config(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "e1").mkdir()
+    (tmp_path / "e1/a.mp4").touch()
+    (tmp_path / "more.yaml").write_text("shards: 2\n")
+    given = ["--config", 'videos=["e1"]', "segment_frames=100", "more.yaml"]
+    done = CliRunner().invoke(main, [*command, *given])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(main, [*command, *given, "segment_frame=1"])
+    assert "did you mean 'segment_frames'" in done.output
+    done = CliRunner().invoke(main, [*command, "segment_frames=1"])
+    assert done.exit_code == 2
+    assert "behind --config" in done.output
