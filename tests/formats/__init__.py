@@ -46,7 +46,8 @@ class Case:
         damage: regular expression found in what the index says is wrong; "" for nothing wrong.
         warning: regular expression found in the remark about a video that is all right.
         reason: regular expression found in the reason of a file that is unreadable.
-        convert: for the docs: the command that turns an unsupported file into a supported one.
+        convert: for the docs: the command or action that makes a supported file of an unsupported
+            one; "none: " and the reason where there is none.
         tolerance: of the means.
     """
 
