@@ -22,8 +22,8 @@ This page lists the files that the tests make, and what pvio does with each. It 
 the tables in `tests/clips.py` and `tests/formats` by `python tests/write_formats.py`. The tests
 compare the number of rows, the times, the statuses and the samples (of all but the common files:
 the mean luma of each frame) with FFmpeg's command, with a single pass of PyAV, or with the recipe
-of the file. pvio tries any file whose video stream FFmpeg can decode; a kind that is not listed
-here was not tested.
+of the file; where rows are not compared, the table says so. pvio tries any file whose video stream
+FFmpeg can decode; a kind that is not listed here was not tested.
 
 Statuses are explained in [outputs.md](outputs.md#predictions).
 """
