@@ -20,9 +20,10 @@ HEAD = """\
 
 This page lists the files that the tests make, and what pvio does with each. It is written from
 the tables in `tests/clips.py` and `tests/formats` by `python tests/write_formats.py`. The tests
-compare the number of rows, the times, the statuses and the samples with FFmpeg's command, with a
-single pass of PyAV, or with the recipe of the file. pvio tries any file whose video stream FFmpeg
-can decode; a kind that is not listed here was not tested.
+compare the number of rows, the times, the statuses and the samples (of all but the common files:
+the mean luma of each frame) with FFmpeg's command, with a single pass of PyAV, or with the recipe
+of the file; where rows are not compared, the table says so. pvio tries any file whose video stream
+FFmpeg can decode; a kind that is not listed here was not tested.
 
 Statuses are explained in [outputs.md](outputs.md#predictions).
 """
@@ -47,7 +48,7 @@ UNSUPPORTED = """\
 ## Not supported
 
 Such a file is `unreadable`: it has no results, and the summary gives the reason. The last column
-has a command that converts it, where there is one.
+says how to get a video that pvio reads.
 """
 
 # FFmpeg's names of encoders whose codec has another name.
@@ -73,7 +74,7 @@ def page() -> str:
             sections.append(f"## {TITLES[subject]}\n\n{table}")
     refused = [case for _, case in cases() if not case.n_frames]
     rows = ((_file(case), case.what, case.outcome, _code(case.convert)) for case in refused)
-    table = _table(("file", "content", "what pvio does", "command"), rows)
+    table = _table(("file", "content", "what pvio does", "what to do"), rows)
     return "\n".join([*sections, UNSUPPORTED + "\n" + table])
 
 
@@ -96,8 +97,9 @@ def _rows(case: Case) -> str:
     return ", ".join(f"{n} {name}" for name, n in status.items())
 
 
-def _code(command: str) -> str:
-    return f"`{command}`" if command else ""
+def _code(convert: str) -> str:
+    """Commands as code, other advice as it is."""
+    return f"`{convert}`" if convert.startswith("ffmpeg ") else convert
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

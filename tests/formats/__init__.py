@@ -37,16 +37,17 @@ class Case:
         make: writes the file; called with the `FFmpeg` of the tests and the path to write.
         outcome: for the docs: what pvio does with it, in one sentence.
         n_frames: number of rows; 0 for a file that is unreadable.
-        times: seconds of each row; None where they are not compared.
-        means: mean luma sample of each row, 0 to 255, None for a row without one; None where they
-            are not compared.
+        times: seconds of each row.
+        means: mean luma sample of each row, 0 to 255, None for a row without one, NaN for a row
+            whose sample is not compared, as `outcome` then says.
         status: how many rows have which status; None for `{"ok": n_frames}`.
         size: (height, width) of the upright frames; None where it is not compared.
         rate: frames per second; None where it is not compared.
         damage: regular expression found in what the index says is wrong; "" for nothing wrong.
         warning: regular expression found in the remark about a video that is all right.
         reason: regular expression found in the reason of a file that is unreadable.
-        convert: for the docs: the command that turns an unsupported file into a supported one.
+        convert: for the docs: the command or action that makes a supported file of an unsupported
+            one; "none: " and the reason where there is none.
         tolerance: of the means.
     """
 

@@ -9,6 +9,7 @@ from typing import Any
 from formats import Case
 
 N_FRAMES = 10
+TIMES = [number / 25 for number in range(N_FRAMES)]
 MEANS = [40.0 + 16 * number for number in range(N_FRAMES)]
 GRAYS = "color=size=64x64:rate=25,format=yuv420p,geq=lum='40+16*N':cb=128:cr=128"
 VIDEO = ["-f", "lavfi", "-i", GRAYS]
@@ -65,43 +66,48 @@ def attached(*arguments: str) -> Callable[[Any, Path], None]:
     return make
 
 
-def unreadable(name: str, what: str, make: Callable[[Any, Path], None], reason: str) -> Case:
+def unreadable(
+    name: str, what: str, make: Callable[[Any, Path], None], reason: str, convert: str
+) -> Case:
     """A case of a file that has no rows."""
     said = reason.replace("\\", "")
-    return Case(name, what, make, f"unreadable: {said}", 0, reason=reason)
+    return Case(name, what, make, f"unreadable: {said}", 0, reason=reason, convert=convert)
 
 
 SOUND = "the file has no video stream"
+NOTHING = "none: it holds audio only"
 AAC, MP3 = ([*AUDIO, "-c:a", name] for name in ("aac", "libmp3lame"))
 COVERS = [
     unreadable("song.mp4", "audio with a cover picture, named like a video",
-               with_cover("mp4", *AAC), SOUND),
+               with_cover("mp4", *AAC), SOUND, NOTHING),
     unreadable("song_mp3.mp4", "MP3 with a cover picture, named like a video",
-               with_cover("mp3", *MP3), SOUND),
-    unreadable("song.mkv", "audio with a picture attached, in Matroska", attached(*AUDIO), SOUND),
+               with_cover("mp3", *MP3), SOUND, NOTHING),
+    unreadable("song.mkv", "audio with a picture attached, in Matroska", attached(*AUDIO), SOUND,
+               NOTHING),
     Case("cover.mp4", "H.264 in MP4 with a larger cover picture",
-         with_cover("mp4", *VIDEO, *H264), "the cover is no frame", N_FRAMES, means=MEANS,
-         size=(64, 64), rate=25, tolerance=3),
+         with_cover("mp4", *VIDEO, *H264), "the cover is no frame", N_FRAMES, times=TIMES,
+         means=MEANS, size=(64, 64), rate=25, tolerance=3),
     Case("cover_first.mp4", "H.264 in MP4 behind a larger cover picture",
          with_cover("mp4", *VIDEO, *H264, first=True), "the cover is no frame", N_FRAMES,
-         means=MEANS, size=(64, 64), rate=25, tolerance=3),
+         times=TIMES, means=MEANS, size=(64, 64), rate=25, tolerance=3),
     Case("cover.mkv", "H.264 in Matroska with a larger picture attached",
-         attached(*VIDEO, *H264), "the picture is no frame", N_FRAMES, means=MEANS, size=(64, 64),
-         rate=25, tolerance=3),
+         attached(*VIDEO, *H264), "the picture is no frame", N_FRAMES, times=TIMES,
+         means=MEANS, size=(64, 64), rate=25, tolerance=3),
 ]  # fmt: skip
 
 UNKNOWN = "FFmpeg has no decoder for its video stream"
+EXPORT = "open it in the program that recorded it, and export it as H.264 in MP4"
 CODECS = [
     unreadable("unknown_tag.mp4", "MP4 with a codec that FFmpeg does not know",
                replaced(*VIDEO, *H264, old=b"avc1", new=b"zzz1"),
-               rf"{UNKNOWN} \(codec tag 'zzz1'\)"),
+               rf"{UNKNOWN} \(codec tag 'zzz1'\)", EXPORT),
     unreadable("unknown_id.mkv", "Matroska with a codec that FFmpeg does not know",
                replaced(*VIDEO, *H264, old=b"V_MPEG4/ISO/AVC", new=b"V_XXXX4/ISO/AVC"),
-               rf"{UNKNOWN} \(codec V_XXXX4/ISO/AVC\)"),
+               rf"{UNKNOWN} \(codec V_XXXX4/ISO/AVC\)", EXPORT),
     unreadable("unknown_tag.avi", "AVI with a codec that FFmpeg does not know",
                replaced(*VIDEO, "-frames:v", "4", "-c:v", "rawvideo", "-pix_fmt", "yuyv422",
                         old=b"YUY2", new=b"Y16 "),
-               rf"{UNKNOWN} \(codec tag 'Y16 '\)"),
+               rf"{UNKNOWN} \(codec tag 'Y16 '\)", EXPORT),
 ]  # fmt: skip
 
 CASES: list[Case] = [*COVERS, *CODECS]

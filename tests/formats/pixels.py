@@ -21,6 +21,11 @@ SOURCE = (
 TEN = (*SOURCE, "-frames:v", "10")
 # Of the samples of the same frames as yuv422p, by FFmpeg's command.
 MEANS = (31.23, 34.19, 37.71, 41.71, 45.71, 49.71, 53.71, 57.45, 61.45, 65.45)
+# Of what FFmpeg's command decodes of the streams before anything is put in.
+H264_MEANS = (31.05, 34.21, 37.35, 41.35, 45.35, 49.54, 53.54, 57.22, 61.22, 65.22)
+HEVC_MEANS = (30.95, 33.95, 37.33, 41.33, 45.33, 49.59, 53.59, 57.21, 61.21, 65.21)
+JPEG_MEANS = (17.93, 21.22, 25.35, 29.9, 34.5, 39.24, 43.89, 48.24, 52.99, 57.63)
+TIMES = [number / 25 for number in range(10)]
 
 START = b"\0\0\0\1"
 H264_EXTRAS = {
@@ -114,6 +119,7 @@ CASES: list[Case] = [
             make=by_ffmpeg(*TEN, "-c:v", codec, "-pix_fmt", pix_fmt),
             outcome=OUTCOME,
             n_frames=10,
+            times=TIMES,
             means=MEANS,
             size=(16, 32),
             tolerance=tolerance,
@@ -139,6 +145,9 @@ CASES: list[Case] = [
             make=with_extras(H264, "h264", is_h264_slice, extra),
             outcome=HARMLESS,
             n_frames=10,
+            times=TIMES,
+            means=H264_MEANS,
+            tolerance=0.3,
         )
         for name, (what, extra) in H264_EXTRAS.items()
         for ending in (("mp4", "h264") if name != "unknown_unit" else ("mp4", "mkv"))
@@ -150,6 +159,9 @@ CASES: list[Case] = [
             make=with_extras(HEVC, "hevc", is_hevc_slice, extra),
             outcome=HARMLESS,
             n_frames=10,
+            times=TIMES,
+            means=HEVC_MEANS,
+            tolerance=0.3,
         )
         for name, (what, extra) in HEVC_EXTRAS.items()
         for ending in ("mp4", "hevc")
@@ -161,6 +173,9 @@ CASES: list[Case] = [
             make=jpeg_with(extra),
             outcome=HARMLESS,
             n_frames=10,
+            times=TIMES,
+            means=JPEG_MEANS,
+            tolerance=0.3,
         )
         for name, (what, extra) in JPEG_EXTRAS.items()
         for ending in ("avi", "mkv")
