@@ -83,3 +83,15 @@ def test_a_group_of_hidden_frames_keeps_its_row(ffmpeg: Any, tmp_path: Path):
             start = file.index(packet.data)
             path.write_bytes(file[:start] + data + file[start + len(data) :])
             assert load_index(path).n_frames == case.n_frames, (case.name, number)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_packet_of_av1_that_is_cut_off_keeps_its_row(ffmpeg: Any, tmp_path: Path, share: float):
+    """What is left of the second packet, hidden frames alone, is no reason to leave out its row."""
+    path = tmp_path / "a.mp4"
+    clip = ("-f", "lavfi", "-i", "testsrc2=s=320x240:r=25", "-frames:v", N_FRAMES)
+    noise = ("-vf", "noise=alls=8:allf=t:all_seed=1", "-pix_fmt", "yuv420p")
+    ffmpeg.run("-v", "error", *clip, *noise, *AV1, "-movflags", "+faststart", path)
+    file, second = path.read_bytes(), packets_of(path)[1].data
+    path.write_bytes(file[: file.index(second) + int(share * len(second))])
+    assert load_index(path).n_frames == N_FRAMES
