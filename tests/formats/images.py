@@ -488,6 +488,7 @@ CASES: list[Case] = [
         make=_two_pnm,
         outcome="the first image alone, and the summary says so",
         n_frames=1,
+        times=[0.0],
         means=[60],
         warning="images after the first are left out",
     ),
