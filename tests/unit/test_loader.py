@@ -700,6 +700,8 @@ def test_ctrl_c_leaves_no_process(videos):
 import os, signal, sys, time
 import psutil
 from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
+# As in a terminal, also where these tests run in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 loader = VideoCollectionDataLoader(VideoCollectionDataset(sys.argv[1:]), num_workers=2)
 try:
     for batch in loader:
