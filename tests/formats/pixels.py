@@ -21,7 +21,7 @@ SOURCE = (
 TEN = (*SOURCE, "-frames:v", "10")
 # Of the samples of the same frames as yuv422p, by FFmpeg's command.
 MEANS = (31.23, 34.19, 37.71, 41.71, 45.71, 49.71, 53.71, 57.45, 61.45, 65.45)
-# Of what FFmpeg's command decodes of the streams before anything is put in.
+# Of what FFmpeg decodes of the finished streams: it leaves out what was put in.
 H264_MEANS = (31.05, 34.21, 37.35, 41.35, 45.35, 49.54, 53.54, 57.22, 61.22, 65.22)
 HEVC_MEANS = (30.95, 33.95, 37.33, 41.33, 45.33, 49.59, 53.59, 57.21, 61.21, 65.21)
 JPEG_MEANS = (17.93, 21.22, 25.35, 29.9, 34.5, 39.24, 43.89, 48.24, 52.99, 57.63)
