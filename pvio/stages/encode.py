@@ -11,12 +11,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pvio.config import Settings
-from pvio.errors import JobError, ModelError
+from pvio.errors import ModelError
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import Failures, Part, PlannedSegment, Receipt
 from pvio.media.index import FrameIndex
 from pvio.models.entry import model_fingerprint
-from pvio.stages.guard import describe
+from pvio.stages.guard import start_of_job
 from pvio.stages.shard import Entry, Task, read_entry, work_through
 from pvio.store import Store
 from pvio.threads import limit_torch
@@ -78,10 +78,8 @@ class Encoding:
     def __call__(self, task: Task) -> None:
         """See `Compute`."""
         if self._painter is None:
-            try:
+            with start_of_job():
                 self._painter = Painter(self._settings)
-            except (Exception, SystemExit) as error:
-                raise JobError(describe(error, longest=2000)) from error
         painter = self._painter
         began, spent = time.perf_counter(), time.process_time()
         facts: dict[str, Any] = {"patience": self._settings.decoder_timeout, "rows": {}}

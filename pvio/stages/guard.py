@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from pvio.errors import (
     CollectionError,
     ConfigError,
+    JobError,
     NoSpaceLeft,
     NotWritable,
     PvioError,
@@ -85,6 +88,20 @@ def concerns_all(error: Exception, *shared: str | Path) -> bool:
         return True
     names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     return any(_lies_in(os.fsdecode(name), folder) for name in names for folder in shared)
+
+
+@contextlib.contextmanager
+def start_of_job() -> Iterator[None]:
+    """A context in which a model is loaded: when that fails, it would for every video.
+
+    Raises:
+        JobError: in place of any other error, with its text; caused by what the model raised.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        cause = error.__cause__ if isinstance(error, PvioError) else error
+        raise JobError(describe(error, longest=2000)) from cause
 
 
 def describe(error: BaseException, longest: int = _LONGEST_REASON) -> str:

@@ -6,11 +6,10 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from pvio.config import Settings
-from pvio.errors import JobError
 from pvio.keys import predictions_key, video_key
 from pvio.manifest import Failures, Part, Receipt
 from pvio.models.entry import model_fingerprint
-from pvio.stages.guard import describe
+from pvio.stages.guard import start_of_job
 from pvio.stages.shard import Entry, Task, work_through
 from pvio.store import Store
 from pvio.threads import limit_torch
@@ -99,7 +98,5 @@ class Inference:
         from pvio.engine import Engine
 
         limit_torch(self._threads)
-        try:
+        with start_of_job():
             return Engine(self._settings)
-        except (Exception, SystemExit) as error:
-            raise JobError(describe(error, longest=2000)) from error
