@@ -232,11 +232,14 @@ class PyAVReader:
                     raised = True
                 else:
                     raised = False
-            damaged = self._is_damaged(packet) or getattr(self._decoder, "complained", False)
-            complained = raised or damaged or tell_of_damage(messages)
+            complained = raised or self._is_damaged(packet) or tell_of_damage(messages)
             # A slice whose kind is damaged looks like side information.
             complained = complained or (bool(messages) and not self._has_picture(packet))
-            if complained or packet.is_corrupt:
+            if isinstance(self._decoder, StrictAv1Decoder):
+                # It tells by itself which later pictures build on this one.
+                if complained or packet.is_corrupt or self._decoder.complained:
+                    trust.distrust(packet)
+            elif complained or packet.is_corrupt:
                 trust.lose(packet)
             if complained or not self._has_picture(packet):
                 # An incomplete packet, as the last one in front of a join, has its picture still.
@@ -478,6 +481,10 @@ class _Trust:
             self._leading_lost = True
         else:
             self._lost = self._leading_lost = True
+        self.distrust(packet)
+
+    def distrust(self, packet: Any) -> None:
+        """The picture of a packet is not to trust, whatever that means for others."""
         if packet.pts is not None:
             self._pending[packet.pts] = True
 

@@ -2,8 +2,8 @@
 
 At the end of a tile its decoder must have used up the data, up to a padding that is known
 (AV1 specification, 8.2.4). After a damaged byte it practically never has. dav1d looks at this in
-its strict mode alone, where such a picture is an error; it is decoded again without the check, so
-that there is a picture all the same.
+its strict mode alone, where such a picture is an error. A second decoder, without the check, gives
+the picture all the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import itertools
 from typing import Any
 
 import av
+import numpy as np
 
+from pvio.media.complaints import listen
 from pvio.media.container import open_container
 
 # Of packets since the keyframe, which are decoded again after an error.
@@ -25,25 +27,27 @@ _MOST_TRIED = 300
 class StrictAv1Decoder:
     """Decodes like `av.CodecContext`, and tells of pictures that fail the check.
 
+    After a failure both decoders go on, to the next keyframe. The one with the check has no
+    picture, or an older one, where the other has the failed one. So what both decode to the same
+    samples does not build on it, as long as the other decodes everything.
+
     Args:
         stream: AV1, of an open container.
         options: of the decoder.
 
     Attributes:
-        complained: whether the last packet, or one before it since the keyframe, failed.
+        complained: whether the last packet failed, or builds on one that did.
     """
 
     def __init__(self, stream: Any, options: dict[str, str]):
         self._extradata = stream.codec_context.extradata
         self._options = options
         self._strict = _open(self._extradata, options, strict=True)
-        self._lenient: Any = None  # from a failure to the next keyframe
+        self._lenient: Any = None  # from a failure to the next keyframe, beside the other
+        self._is_lost = False  # from then on a picture is missing in both
+        self.complained = False
         self._kept: list[Any] = []
         self._n_kept_bytes = 0
-
-    @property
-    def complained(self) -> bool:
-        return self._lenient is not None
 
     def decode(self, packet: Any) -> list[av.VideoFrame]:
         """Frames that a packet completes; all that are left for None.
@@ -52,19 +56,39 @@ class StrictAv1Decoder:
             av.error.FFmpegError: when it cannot be decoded without the check either.
         """
         if packet is None:
-            return list((self._lenient or self._strict).decode(None))
+            return list(self._strict.decode(None))
         if packet.is_keyframe and packet.size:
             self._begin()
-        if self._lenient is not None:
-            return list(self._lenient.decode(packet))
-        if packet.size:
+        if self._lenient is None and packet.size:
             self._keep(packet)
+        frames = self._checked(packet)
+        if frames is not None and self._lenient is None:
+            self.complained = False
+            return frames
         try:
-            return list(self._strict.decode(packet))
+            others = self._unchecked(packet)
         except av.error.FFmpegError:
-            if not self._kept:
-                raise
-            return self._again()
+            self._is_lost = self.complained = True
+            raise
+        self.complained = self._is_lost or frames is None or not _are_same(frames, others)
+        return others
+
+    def _checked(self, packet: Any) -> list[av.VideoFrame] | None:
+        """Frames of a packet that passes the check; None when it does not."""
+        with listen():  # what the decoder says of a failure is said by `complained`
+            try:
+                return list(self._strict.decode(packet))
+            except av.error.FFmpegError:
+                return None
+
+    def _unchecked(self, packet: Any) -> list[av.VideoFrame]:
+        """Frames of a packet, decoded without the check from the keyframe on."""
+        if self._lenient is None:
+            self._lenient = _open(self._extradata, self._options, strict=False)
+            for before in self._kept[:-1]:
+                self._lenient.decode(before)
+            self._kept = []
+        return list(self._lenient.decode(packet))
 
     def flush_buffers(self) -> None:
         """Forget what was decoded, as after a seek."""
@@ -74,7 +98,8 @@ class StrictAv1Decoder:
     def _begin(self) -> None:
         if self._lenient is not None:
             self._strict.flush_buffers()
-        self._lenient, self._kept, self._n_kept_bytes = None, [], 0
+        self._lenient, self._is_lost = None, False
+        self._kept, self._n_kept_bytes = [], 0
 
     def _keep(self, packet: Any) -> None:
         self._n_kept_bytes += packet.size
@@ -83,14 +108,13 @@ class StrictAv1Decoder:
         else:
             self._kept = []
 
-    def _again(self) -> list[av.VideoFrame]:
-        """Frames of the last packet, decoded from the keyframe on without the check."""
-        self._lenient = _open(self._extradata, self._options, strict=False)
-        *before, last = self._kept
-        self._kept = []
-        for packet in before:
-            self._lenient.decode(packet)
-        return list(self._lenient.decode(last))
+
+def _are_same(frames: list[av.VideoFrame], others: list[av.VideoFrame]) -> bool:
+    """Whether two decoders give the same pictures."""
+    return len(frames) == len(others) and all(
+        np.array_equal(frame.to_ndarray(), other.to_ndarray())
+        for frame, other in zip(frames, others, strict=True)
+    )
 
 
 def keeps_the_rule(path: str, stream_index: int, options: dict[str, str]) -> bool:
