@@ -202,7 +202,9 @@ class PyAVReader:
             if is_first and packet.pts is not None and packet.pts > self.index.pts[keyframe]:
                 return
             is_first = False
-            kind = self._parser.read(packet) if self._parser and packet.size else Kind.FRAME
+            kind, parser = Kind.FRAME, self._parser
+            if parser and packet.size and (packet.is_keyframe or parser.all_matter):
+                kind = parser.read(packet)
             is_frame = kind in (Kind.FRAME, Kind.AS_BEFORE)
             starts = is_frame and packet.is_keyframe and self._can_start(packet)
             if not self.index.timed:
