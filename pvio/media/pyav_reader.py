@@ -186,7 +186,7 @@ class PyAVReader:
         self._repeats = _Repeats(self.index)
         trust, count = _Trust(), _Count(self.index.n_frames, self._repeats)
         number, n_shown, frame_pts, coded_size = -1, 0, None, None
-        is_first = keyframe > 0
+        is_first, follows_repeat = keyframe > 0, False
         while True:
             with listen() as messages:
                 try:
@@ -209,7 +209,8 @@ class PyAVReader:
             starts = is_frame and packet.is_keyframe and self._can_start(packet)
             if not self.index.timed:
                 # Decoders hand the time of a packet on to its picture. This one tells which it is.
-                packet.pts = packet.dts = number if self._positions else n_shown
+                packet.pts = number + (not packet.size) if self._positions else n_shown
+                packet.dts = packet.pts
                 n_shown += is_frame and not packet.is_discard
             if kind is Kind.SECOND_FIELD:
                 packet.pts = frame_pts  # what is wrong with it is wrong with the frame
@@ -221,6 +222,11 @@ class PyAVReader:
                 count.doubt(packet)
             count.expect(packet, starts)
             trust.expect(packet, starts)
+            if kind is Kind.AS_BEFORE or parser is None or not parser.is_reordered:
+                follows_repeat = kind is Kind.AS_BEFORE
+            elif follows_repeat:
+                # FFmpeg shows a B-frame here too early, made from the frames before its own two.
+                trust.distrust_pending()
             frames = []
             if starts and self._parser:
                 if coded_size not in (None, self._parser.size):
@@ -489,6 +495,10 @@ class _Trust:
         """The picture of a packet is not to trust, whatever that means for others."""
         if packet.pts is not None:
             self._pending[packet.pts] = True
+
+    def distrust_pending(self) -> None:
+        """No picture that is still to come is to trust; those of later packets are."""
+        self._pending = dict.fromkeys(self._pending, True)
 
     def is_lost(self, frame: av.VideoFrame) -> bool:
         """Whether a picture that came out is not to trust."""
