@@ -1,0 +1,155 @@
+"""Results that an earlier version of pvio computed are used, not computed again.
+
+`tests/data/pinned` holds a clip, a model, and the cache of a run of pvio before its modules got
+their present names. When a change of the code is meant to give other results, the schema numbers
+rise, and this folder is made again: run its `config.yaml` and copy what the run stored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from projects import Project
+
+from pvio.collection import Source
+from pvio.config import ModelSettings, OutputSettings, Settings
+from pvio.cost import works
+from pvio.keys import predictions_key, video_key
+from pvio.manifest import ProbedVideo, read_part, read_plan, read_probe, read_receipt
+from pvio.media.index import index_key, unpack_index
+from pvio.models.entry import model_fingerprint
+from pvio.plan import Segment
+from pvio.store import Store
+
+PINNED = Path(__file__).resolve().parents[1] / "data/pinned"
+
+VIDEO = ProbedVideo("clip", "/data/clip.mp4", digest="8cded3c5e3681a3b453719382f23f245")
+MODEL = "0123456789abcdef0123456789abcdef"
+
+# Settings, and the keys of frames 5 to 9 of the video: predictions, encoded video.
+KEYS = {
+    "defaults": (
+        Settings(videos=["clip.mp4"]),
+        "aaeb71ed819c948235b281b0867f9804",
+        "a6e2b2e668fb61ccaa385082c21196f5",
+    ),
+    "model input": (
+        Settings(
+            videos=["clip.mp4"],
+            decoder="pyav",
+            model=ModelSettings(
+                entry="a.py:A",
+                channels="rgb",
+                size=[48, 64],
+                dtype="uint8",
+                batch_size=7,
+                precision="bfloat16",
+            ),
+        ),
+        "f9f13b71bf1585e3b1573aa3caf81273",
+        "25f0026059141d95ad093ee16454c9f4",
+    ),
+    "output": (
+        Settings(
+            videos=["clip.mp4"],
+            model=ModelSettings(
+                channels="rgb", normalize={"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.1]}
+            ),
+            output=OutputSettings(video="frames", codec="libx265", crf=30, options={"bf": 2}),
+        ),
+        "cadb8c362642fa11258d9f482722b487",
+        "184e8915cab68e99486f23e8ad43a0d2",
+    ),
+}
+
+
+def test_a_cache_of_an_earlier_version_is_used(tmp_path: Path):
+    shutil.copytree(PINNED, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(PINNED / "cache", tmp_path / ".pvio")
+    project = Project(tmp_path)
+
+    project.run("--configfile", "config.yaml")
+
+    assert project.n_computed("infer") == 0
+    assert project.n_computed("encode") == 0
+    assert project.summary()["clip"]["ok"] == "12"
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_of_results_stay(name: str):
+    settings, predictions, video = KEYS[name]
+    segment = Segment(0, 5, 10)
+
+    assert predictions_key(VIDEO, segment, settings, MODEL) == predictions
+    assert video_key(VIDEO, segment, settings, MODEL) == video
+
+
+def test_fingerprints_of_models_stay(tmp_path: Path):
+    (tmp_path / "model.py").write_text("import helper\n\nclass A:\n    pass\n")
+    (tmp_path / "helper.py").write_text("FACTOR = 2\n")
+    (tmp_path / "weights.pt").write_bytes(b"weights")
+    entry, weights = f"{tmp_path}/model.py:A", f"{tmp_path}/weights.pt"
+
+    assert model_fingerprint(ModelSettings()) == "e11823ca9b7a1a87e3e26611027a9e0f"
+    assert (
+        model_fingerprint(ModelSettings(args={"n": 3, "x": 1e-5}))
+        == "601ef4a93bdb9370d491e00f1c0c2911"
+    )
+    assert (
+        model_fingerprint(ModelSettings(entry=entry, weights=weights))
+        == "4ce41b59e06730e272d081ef63aff9d8"
+    )
+
+
+def test_costs_are_found_under_the_same_keys():
+    settings = KEYS["output"][0]
+
+    assert [work.key for work in works(settings, MODEL)] == [
+        "a366e260de9a09ac88a5022f9b344fdf",
+        "2c9d5aa84b5c44fa9aeef24b6f218155",
+    ]
+
+
+def test_the_key_of_an_index_is_made_of_path_size_and_time(tmp_path: Path, monkeypatch):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"12345")
+    os.utime(path, ns=(10**18, 10**18))
+    fixed = "pvio.media.index._real_path"
+    monkeypatch.setattr(fixed, lambda path: "/data/a.mp4")
+
+    assert index_key(Source(str(path), "a")) == "3d70bd5eccac7fa888eff7ca9fd7fa5a"
+
+
+def test_a_stored_index_is_read():
+    stored = Store(PINNED / "cache")
+    plan = read_plan(PINNED / "stored/plan.json")
+    payload, metadata = stored.read("index", plan.videos[0].index_key)
+
+    index = unpack_index(payload, metadata, "/data/clip.mp4")
+
+    assert list(index.pts) == [512 * i for i in range(12)]
+    assert list(index.keyframes) == [0, 5, 10]
+    assert (index.height, index.width, index.codec) == (32, 48, "h264")
+    assert index.digest == VIDEO.digest
+
+
+def test_stored_tables_are_read():
+    """As an earlier version wrote them, under the names that it gave the fields."""
+    probed = read_probe(PINNED / "stored/probe.json")
+    plan = read_plan(PINNED / "stored/plan.json")
+    part = read_part(PINNED / "stored/shard.json", "encode", "1-of-2")
+    receipt = read_receipt(PINNED / "stored/infer.json")
+    written = json.loads((PINNED / "stored/infer.json").read_text())
+
+    assert [video.name for video in probed] == ["clip"]
+    assert [(each.start, each.stop) for each in plan.segments] == [(0, 5), (5, 10), (10, 12)]
+    assert plan.infer == [[0, 2], [1]]
+    assert part.numbers == [0, 2]
+    assert [done.segment for done in receipt.segments] == [0, 2]
+    assert [done.cost for done in receipt.segments] == [
+        done["seconds"]["cost"] for done in written["segments"]
+    ]
