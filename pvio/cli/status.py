@@ -1,75 +1,290 @@
-"""The text of `pvio status`."""
+"""`pvio status`: what is done, what is to do and why, how fast it goes and how long it takes."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from pvio.stages.status import StageStatus, Status
-from pvio.text import printable
+from pvio.config import Settings, load_stored
+from pvio.cost import load_costs, works
+from pvio.errors import PvioError
+from pvio.keys import predictions_key, video_key
+from pvio.manifest import ProbedVideo, Stage, read_plan
+from pvio.plan import Segment
+from pvio.settings_text import same
+from pvio.stages.guard import reason_for_video
+from pvio.stages.snapshot import RUN_FILE, read_products
+from pvio.stages.state import State, current_state
+from pvio.store import Kind, Store, look_up
 
-_SHOWN = 5
+# How far back the rate of a run is measured.
+_RECENT_SECONDS = 600.0
+_LOST = "lost from the cache, or computed by another version of pvio"
 
 
-def describe(found: Status, cores: int) -> str:
-    """What `status` found, as lines for a person.
+@dataclass
+class StageStatus:
+    """One stage over the whole collection.
+
+    Attributes:
+        stage: "infer" or "encode".
+        segments, frames: to do and done.
+        segments_done, frames_done: of these.
+        seconds_left: predicted for the rest, on one core or device.
+        rate: frames a second of all jobs together in the last minutes; 0 when nothing was done.
+    """
+
+    stage: Stage
+    segments: int = 0
+    frames: int = 0
+    segments_done: int = 0
+    frames_done: int = 0
+    seconds_left: float = 0.0
+    rate: float = 0.0
+
+
+@dataclass
+class Status:
+    """What `status` finds.
+
+    Attributes:
+        stages: infer, and encode when there is an overlay.
+        videos: of the collection.
+        finished: whose results are up to date in the store.
+        not_indexed: videos that are new or have changed, so that their frames are not known.
+        lost: names of results that are not where the last run has put them.
+        unreadable: path and reason of each; they are tried again in every run.
+        reasons: why others are to be computed: paths by reason.
+        gone: names of videos in the results that are no longer in the collection.
+        is_running: whether Snakemake holds the lock of the working folder.
+        failures: log file and error of jobs that failed since the last plan.
+    """
+
+    stages: list[StageStatus] = field(default_factory=list)
+    videos: int = 0
+    finished: int = 0
+    not_indexed: int = 0
+    lost: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
+    is_running: bool = False
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def status(settings: Settings, folder: Path, results: str = "results") -> Status:
+    """Compare a collection with the store and the results of the last run.
+
+    Nothing is computed or written.
 
     Args:
-        found: by `status`.
-        cores: on which the rest will run.
+        settings: of the run.
+        folder: working folder, where Snakemake runs.
+        results: folder of the products, below it.
+
+    Raises:
+        PvioError: when the settings lead to no collection or no model.
     """
-    return "\n".join(map(printable, _lines(found, cores)))
-
-
-def _lines(found: Status, cores: int) -> Iterator[str]:
-    to_do = found.videos - found.finished - len(found.unreadable)
-    yield (
-        f"{found.videos} videos: {found.finished} finished, {to_do} to do, "
-        f"{len(found.unreadable)} unreadable"
-        + (f"; {found.not_indexed} are not indexed yet" if found.not_indexed else "")
+    state = current_state(settings)
+    found = Status(videos=len(state.videos) + len(state.new))
+    done, faults = _done(state, settings)
+    found.stages = _stages(state, settings, done, faults)
+    missing = {
+        segment.video
+        for segment, each in zip(state.cut, done, strict=True)
+        if not all(times is not None for times in each.values())
+    }
+    last = _LastRun.read(folder / results)
+    changed = last.changes(settings, state.model) if last else []
+    products = read_products(folder / results)
+    for number, video in enumerate(state.videos):
+        if video.status != "ok":
+            found.unreadable.append((video.path, video.reason))
+        elif number not in missing and number not in faults:
+            found.finished += 1
+        else:
+            try:
+                reasons = [faults[number]] if number in faults else _reasons(video, last, changed)
+                failed = products.get(f"predictions/{video.name}.parquet", {}).get("failure")
+                if failed and reasons == [_LOST]:
+                    reasons = [f"it failed in the last run: {failed}"]
+            except Exception as error:
+                reasons = [reason_for_video(error, video.path, "comparing", settings.cache)]
+            for reason in reasons:
+                found.reasons.setdefault(reason, []).append(video.path)
+    for path in state.new:
+        if last is not None and path in last.unreadable:
+            found.unreadable.append((path, last.unreadable[path]))
+            continue
+        found.not_indexed += 1
+        known = last is not None and path in last.digests
+        reason = "its file changed" if known else "new"
+        found.reasons.setdefault(reason, []).append(path)
+    if last is not None:
+        present = {video.path for video in state.videos} | set(state.new)
+        found.gone = [path for path in last.digests if path not in present]
+    found.lost = sorted(
+        name
+        for name, facts in products.items()
+        if "failure" not in facts and not (folder / results / name).is_file()
     )
-    for stage in found.stages:
-        yield _stage_line(stage, cores, found.is_running)
-    for reason, paths in found.reasons.items():
-        yield f"to do since {reason}: {_some(paths)}" if reason != "new" else f"new: {_some(paths)}"
-    for path, reason in found.unreadable[:_SHOWN]:
-        yield f"unreadable: {path}: {reason}"
-    if len(found.unreadable) > _SHOWN:
-        yield f"unreadable: {len(found.unreadable) - _SHOWN} more"
-    if found.gone:
-        yield f"no longer in the collection, will leave the results: {_some(found.gone)}"
-    if found.lost:
-        yield f"lost from the results: {_some(found.lost)} (snakemake --forcerun assemble)"
-    if found.is_running:
-        yield "Snakemake runs in this folder, or was killed here (then: snakemake --unlock)"
-    for log, error in found.failures:
-        first, *rest = error.splitlines()
-        yield f"failed, see {log}: {first}"
-        yield from rest
-    if not to_do and not found.failures and not found.lost:
-        yield "nothing to compute"
+    found.is_running = any((folder / ".snakemake/locks").glob("*.lock"))
+    found.failures = list(_failures(folder))
+    return found
 
 
-def _stage_line(stage: StageStatus, cores: int, is_running: bool) -> str:
-    text = (
-        f"{stage.stage:6}  {stage.frames_done} of {stage.frames} frames, "
-        f"{stage.segments_done} of {stage.segments} segments done"
-    )
-    left = stage.frames - stage.frames_done
-    if left and is_running and stage.rate:
-        text += f"; {stage.rate:.0f} frames/s, about {_duration(left / stage.rate)} left"
-    elif left:
-        text += f"; about {_duration(stage.seconds_left / cores)} on {cores} core(s)"
-    return text
+class _LastRun:
+    """What the results were made with."""
+
+    def __init__(self, settings: Settings, model: str, videos: list[ProbedVideo]):
+        self.settings, self.model = settings, model
+        self.digests = {video.path: video.digest for video in videos}
+        self.unreadable = {video.path: video.reason for video in videos if video.status != "ok"}
+
+    @classmethod
+    def read(cls, results: Path) -> _LastRun | None:
+        try:
+            facts = json.loads((results / RUN_FILE).read_text(encoding="utf-8"))
+            videos = read_plan(results / "plan.json").videos
+            return cls(load_stored(facts["settings"])[0], facts["model"], videos)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, PvioError):
+            return None
+
+    def changes(self, settings: Settings, model: str) -> list[str]:
+        """What changed in the settings since, as far as it concerns all videos."""
+        old, new = self.settings, settings
+        changed = [
+            f"model.{name} changed"
+            for name in type(new.model).model_fields
+            if not same(getattr(old.model, name), getattr(new.model, name)) and name != "device"
+        ]
+        if not changed and self.model != model:
+            changed = ["the model's code or weights changed"]
+        if old.resolved_decoder != new.resolved_decoder:
+            changed.append("decoder changed")
+        if old.segment_frames != new.segment_frames:
+            changed.append("segment_frames changed")
+        changed += [
+            f"output.{name} changed"
+            for name in type(new.output).model_fields
+            if getattr(old.output, name) != getattr(new.output, name)
+        ]
+        return changed
 
 
-def _some(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    return ", ".join(paths[:_SHOWN]) + more
+def _reasons(video: ProbedVideo, last: _LastRun | None, changed: Sequence[str]) -> list[str]:
+    if last is None:
+        return ["not computed yet"]
+    if video.path not in last.digests:
+        return ["new"]
+    if last.digests[video.path] != video.digest:
+        return ["its content changed"]
+    return list(changed) or [_LOST]
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+def _done(
+    state: State, settings: Settings
+) -> tuple[list[dict[Stage, float | None]], dict[int, str]]:
+    """For every segment and stage when it was finished, in seconds since 1970; None: not yet.
+
+    With them, by number of the video, why that could not be found out.
+    """
+    faults: dict[int, str] = {}
+    store = Store(settings.cache)
+    output = settings.output.video
+
+    def finished(kind: Kind, key: str) -> float | None:
+        try:
+            return store.path(kind, key).stat().st_mtime
+        except OSError:
+            return None
+
+    def look(segment: Segment) -> dict[Stage, float | None]:
+        try:
+            return looked_up(segment)
+        except Exception as error:
+            path = state.videos[segment.video].path
+            faults[segment.video] = reason_for_video(error, path, "looking up", settings.cache)
+            return {"infer": None, "encode": None}
+
+    def looked_up(segment: Segment) -> dict[Stage, float | None]:
+        facts = (state.videos[segment.video], segment, settings, state.model)
+        inferred = finished("predictions", predictions_key(*facts))
+        if output == "none":
+            return {"infer": inferred}
+        video = finished("video", video_key(*facts))
+        if output == "frames":
+            return {"infer": video if inferred is not None else None}
+        return {"infer": inferred, "encode": video if inferred is not None else None}
+
+    return look_up(look, state.cut), faults
+
+
+def _stages(
+    state: State,
+    settings: Settings,
+    done: list[dict[Stage, float | None]],
+    faults: dict[int, str],
+) -> list[StageStatus]:
+    """Sums over the collection; what goes wrong with a video is added to `faults`."""
+    costs = load_costs(settings.cache)
+    by_stage = dict(zip(("infer", "encode"), works(settings, state.model), strict=True))
+    found = []
+    now = time.time()
+    names: tuple[Stage, ...] = ("infer", "encode")
+    for stage in names[: 2 if settings.output.video == "overlay" else 1]:
+        each = StageStatus(stage)
+        recent: Counter[str] = Counter()
+        first = now
+        for segment, times in zip(state.cut, done, strict=True):
+            each.segments += 1
+            each.frames += segment.n_frames
+            at = times[stage]
+            if at is None:
+                video = state.videos[segment.video]
+                facts = (by_stage[stage], video, segment.n_frames, segment.start == 0)
+                try:
+                    each.seconds_left += costs.seconds(*facts)
+                except Exception as error:
+                    faults[segment.video] = reason_for_video(
+                        error, video.path, "predicting", settings.cache
+                    )
+                continue
+            each.segments_done += 1
+            each.frames_done += segment.n_frames
+            if now - at < _RECENT_SECONDS:
+                recent["frames"] += segment.n_frames
+                first = min(first, at)
+        # The first of these tells when counting begins; its own frames were done before.
+        if recent["frames"] and now - first > 1:
+            each.rate = recent["frames"] / (now - first)
+        found.append(each)
+    return found
+
+
+def _failures(folder: Path) -> Iterator[tuple[str, str]]:
+    """Logs of jobs that ended with an error since the plan was made."""
+    try:
+        since = (folder / "work/plan.json").stat().st_mtime
+    except OSError:
+        since = 0.0
+    for path in sorted((folder / "logs").rglob("*.log")):
+        try:
+            if path.stat().st_mtime < since:
+                continue
+            text = "\n" + path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        _, found, error = text.rpartition("\nError: ")
+        if found:
+            yield path.relative_to(folder).as_posix(), error.strip()
+
+
+def as_json(found: Status) -> dict[str, Any]:
+    """A status as JSON values."""
+    return {**vars(found), "stages": [vars(stage) for stage in found.stages]}

@@ -1,0 +1,75 @@
+"""The text of `pvio status`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pvio.stages.status import StageStatus, Status
+from pvio.text import printable
+
+_SHOWN = 5
+
+
+def describe(found: Status, cores: int) -> str:
+    """What `status` found, as lines for a person.
+
+    Args:
+        found: by `status`.
+        cores: on which the rest will run.
+    """
+    return "\n".join(map(printable, _lines(found, cores)))
+
+
+def _lines(found: Status, cores: int) -> Iterator[str]:
+    to_do = found.videos - found.finished - len(found.unreadable)
+    yield (
+        f"{found.videos} videos: {found.finished} finished, {to_do} to do, "
+        f"{len(found.unreadable)} unreadable"
+        + (f"; {found.not_indexed} are not indexed yet" if found.not_indexed else "")
+    )
+    for stage in found.stages:
+        yield _stage_line(stage, cores, found.is_running)
+    for reason, paths in found.reasons.items():
+        yield f"to do since {reason}: {_some(paths)}" if reason != "new" else f"new: {_some(paths)}"
+    for path, reason in found.unreadable[:_SHOWN]:
+        yield f"unreadable: {path}: {reason}"
+    if len(found.unreadable) > _SHOWN:
+        yield f"unreadable: {len(found.unreadable) - _SHOWN} more"
+    if found.gone:
+        yield f"no longer in the collection, will leave the results: {_some(found.gone)}"
+    if found.lost:
+        yield f"lost from the results: {_some(found.lost)} (snakemake --forcerun assemble)"
+    if found.is_running:
+        yield "Snakemake runs in this folder, or was killed here (then: snakemake --unlock)"
+    for log, error in found.failures:
+        first, *rest = error.splitlines()
+        yield f"failed, see {log}: {first}"
+        yield from rest
+    if not to_do and not found.failures and not found.lost:
+        yield "nothing to compute"
+
+
+def _stage_line(stage: StageStatus, cores: int, is_running: bool) -> str:
+    text = (
+        f"{stage.stage:6}  {stage.frames_done} of {stage.frames} frames, "
+        f"{stage.segments_done} of {stage.segments} segments done"
+    )
+    left = stage.frames - stage.frames_done
+    if left and is_running and stage.rate:
+        text += f"; {stage.rate:.0f} frames/s, about {_duration(left / stage.rate)} left"
+    elif left:
+        text += f"; about {_duration(stage.seconds_left / cores)} on {cores} core(s)"
+    return text
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ", ".join(paths[:_SHOWN]) + more
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
