@@ -1,6 +1,6 @@
 import os
 
-from pvio.settings_text import read_file
+from pvio.config.text import read_file
 
 if os.path.exists("config.yaml"):
     # Errors that are easier to read than Snakemake's. A `module` statement gives other settings.

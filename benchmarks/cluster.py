@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from benchmarks.measure import REPOSITORY, Setting, copies
 from benchmarks.workflow import SETTINGS, fresh, snakemake
-from pvio.manifest import Receipt, read_receipt
+from pvio.pipeline.planning.manifest import Receipt, read_receipt
 
 _FORMAT = "SubmitTime:|,StartTime:|,EndTime:|,Comment:|"
 

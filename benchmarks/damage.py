@@ -23,8 +23,8 @@ import numpy as np
 
 from pvio.collection import Source
 from pvio.errors import UnreadableVideo
-from pvio.media.index import load_index
-from pvio.media.read import open_reader
+from pvio.media.decode.reader import open_reader
+from pvio.media.index.build import load_index
 
 KINDS = ("byte", "flips", "zeros", "tail", "cut")
 GOP = ["-threads", "1", "-g", "12"]

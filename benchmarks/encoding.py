@@ -25,11 +25,11 @@ from benchmarks.measure import (
     seconds,
     side_by_side,
 )
-from pvio.manifest import Receipt, read_plan, read_receipt
-from pvio.media.ffmpeg_libraries import environment_for_torchcodec
-from pvio.media.index import load_index
-from pvio.media.stitch import join_segments
-from pvio.store import Store
+from pvio.cache.store import Store
+from pvio.media.encode.concat import join_segments
+from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
+from pvio.media.index.build import load_index
+from pvio.pipeline.planning.manifest import Receipt, read_plan, read_receipt
 
 CLIPS = ("fly_arena_1024.mp4", "mouse_396x406.mp4")
 QUALITY = ("-c:v", "libx264", "-crf", "18", "-preset", "medium")

@@ -19,7 +19,7 @@ from benchmarks.measure import (
     python,
     side_by_side,
 )
-from pvio.media.ffmpeg_libraries import environment_for_torchcodec
+from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
 
 MIX = ("fly_pair_384.mp4", "made_640x480.mp4")
 CLIPS = (("fly_arena_1024.mp4",), *((clip,) for clip in MIX), ("mouse_396x406.mp4",), MIX)

@@ -20,7 +20,7 @@ from benchmarks.measure import (
     seconds,
     side_by_side,
 )
-from pvio.media.ffmpeg_libraries import environment_for_torchcodec
+from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
 
 PEER = """
 import sys, time

@@ -21,10 +21,10 @@ from benchmarks.measure import (
     python,
     side_by_side,
 )
-from pvio.media.ffmpeg_libraries import environment_for_torchcodec
-from pvio.media.index import FrameIndex, load_index
-from pvio.media.picture import Converter
-from pvio.media.read import open_reader
+from pvio.media.decode.reader import open_reader
+from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
+from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.pixels.convert import Converter
 
 TORCHCODEC = """
 import sys, time

@@ -19,11 +19,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from pvio.config import parse_settings
-from pvio.manifest import ProbedVideo, read_part, read_plan
-from pvio.stages import plan as planning
-from pvio.stages.loads import write_parts
-from pvio.store import write_json
+from pvio.cache.store import write_json
+from pvio.config.settings import parse_settings
+from pvio.pipeline.planning.manifest import ProbedVideo, read_part, read_plan
+from pvio.pipeline.planning.resources import write_parts
+from pvio.pipeline.stages import plan as planning
 
 RATE, GOP = 25, 250
 

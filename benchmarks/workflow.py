@@ -28,8 +28,8 @@ from benchmarks.measure import (
     side_by_side,
 )
 from benchmarks.probe import small_files
-from pvio.manifest import read_receipt
-from pvio.media.ffmpeg_libraries import environment_for_torchcodec
+from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
+from pvio.pipeline.planning.manifest import read_receipt
 
 MODEL = """
 import torch

@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pvio.media.writer import VideoWriter
-    from pvio.predictions import read_predictions
+    from pvio.media.encode.writer import VideoWriter
+    from pvio.predictions.table import read_predictions
     from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
     from pvio.video_io import (
         check_num_frames,
@@ -29,8 +29,8 @@ _HOME = {
     "get_video_metadata": "pvio.video_io",
     "VideoCollectionDataset": "pvio.torch",
     "VideoCollectionDataLoader": "pvio.torch",
-    "read_predictions": "pvio.predictions",
-    "VideoWriter": "pvio.media.writer",
+    "read_predictions": "pvio.predictions.table",
+    "VideoWriter": "pvio.media.encode.writer",
 }
 
 # Modules that were loaded with the package of 0.1.3: `pvio.video_io` needs no import of its own.

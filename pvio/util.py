@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from pvio.plan import lpt
+from pvio.pipeline.planning.segments import lpt
 
 
 def balance_load_lpt(tasks: dict[Hashable, int], n_workers: int) -> list[list[Hashable]]:

@@ -6,13 +6,13 @@ import os
 from typing import Any
 
 from pvio.collection import Source
-from pvio.stages import probe
+from pvio.pipeline.stages import probe
 
 _index = probe._index
 
 
 def index(source: Source, store: Any) -> Any:
-    """In place of `pvio.stages.probe._index`."""
+    """In place of `pvio.pipeline.stages.probe._index`."""
     if "victim" in source.path:
         os._exit(1)
     return _index(source, store)

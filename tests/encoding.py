@@ -6,12 +6,12 @@ import io
 from pathlib import Path
 from typing import Any
 
-from pvio.config import Settings, parse_settings
-from pvio.media.index import FrameIndex, load_index
-from pvio.media.stitch import join_segments
-from pvio.plan import cut_segments
-from pvio.stages.encode import Painter
-from pvio.store import replacing
+from pvio.cache.store import replacing
+from pvio.config.settings import Settings, parse_settings
+from pvio.media.encode.concat import join_segments
+from pvio.media.index.build import FrameIndex, load_index
+from pvio.pipeline.planning.segments import cut_segments
+from pvio.pipeline.stages.encode import Painter
 
 MODELS = """
 class Quiet:

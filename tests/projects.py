@@ -13,7 +13,7 @@ from typing import Any
 
 import imageio_ffmpeg
 
-from pvio.summary import read_summary
+from pvio.pipeline.results.summary import read_summary
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -32,7 +32,7 @@ class Brightness(torch.nn.Module):
 # As `sitecustomize.py` on the path of a Python: PyAV's decoder hangs at one frame of one video.
 HANGING_DECODER = """
 import time
-from pvio.media.pyav_reader import PyAVReader
+from pvio.media.decode.pyav.reader import PyAVReader
 
 frames = PyAVReader.frames
 

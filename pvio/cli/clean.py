@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pvio.config import Settings
+from pvio.cache.store import Kind, Store, remove_leftovers
+from pvio.cli.collection_state import current_state
+from pvio.config.settings import Settings
 from pvio.errors import CollectionError, ConfigError, ModelError
-from pvio.stages.runs import entries_of, registered
-from pvio.stages.state import current_state
-from pvio.store import Kind, Store, remove_leftovers
+from pvio.pipeline.planning.registry import entries_of, registered
 
 KINDS: tuple[Kind, ...] = ("index", "predictions", "video")
 # What is so young may belong to a run that is about to begin.

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from pvio.cache.store import Store, StoreError, look_up
 from pvio.collection import find_sources
-from pvio.config import Settings
-from pvio.manifest import ProbedVideo
-from pvio.media.index import unpack_index
+from pvio.config.settings import Settings
+from pvio.media.index.build import unpack_index
 from pvio.models.entry import model_fingerprint
-from pvio.plan import Segment, cut_segments
-from pvio.stages.guard import reason_for_video
-from pvio.stages.probe import known_video
-from pvio.store import Store, StoreError, look_up
+from pvio.pipeline.guard import reason_for_video
+from pvio.pipeline.planning.manifest import ProbedVideo
+from pvio.pipeline.planning.segments import Segment, cut_segments
+from pvio.pipeline.stages.probe import known_video
 
 
 @dataclass(frozen=True)

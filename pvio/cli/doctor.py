@@ -11,8 +11,8 @@ from fractions import Fraction
 from typing import Any
 
 import pvio
-from pvio.codecs import CODECS, CodecName
-from pvio.media.ffmpeg_libraries import (
+from pvio.config.codecs import CODECS, CodecName
+from pvio.media.ffmpeg.shared_libraries import (
     bundled_folder,
     environment_for_torchcodec,
     system_has_ffmpeg,
@@ -103,7 +103,7 @@ def _device_lines() -> list[str]:
 
 
 def _decoding(number: int) -> str:
-    from pvio.media.cuda_reader import device_fault
+    from pvio.media.decode.nvdec import device_fault
 
     if fault := device_fault(number):
         return f"decoder: cuda cannot open a device ({fault}) and means pyav"

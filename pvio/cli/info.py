@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from pvio.collection import Source
-from pvio.media.index import build_index
+from pvio.media.index.build import build_index
 from pvio.text import printable
 
 _RANGES = {0: "untagged", 1: "limited", 2: "full"}

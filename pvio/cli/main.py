@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 import click
 
 import pvio
-from pvio.config import Settings, load_merged, load_settings
+from pvio.concurrency.threads import limit_libraries
+from pvio.config.settings import Settings, load_merged, load_settings
 from pvio.errors import PvioError, no_space
-from pvio.progress import log_to_stderr
-from pvio.signals import end_on_sigterm
+from pvio.pipeline.jobs.progress import log_to_stderr
+from pvio.pipeline.jobs.signals import end_on_sigterm
 from pvio.text import printable, printable_lines
-from pvio.threads import limit_libraries
 
 if TYPE_CHECKING:
-    from pvio.manifest import Receipt
-    from pvio.stages.check import Policy
+    from pvio.pipeline.planning.manifest import Receipt
+    from pvio.pipeline.stages.check import Policy
 
 CONFIG_FILE = "config.yaml"
 
@@ -115,8 +115,8 @@ def probe(config: str, out: Path, results: str, threads: int) -> None:
     A video that cannot be read is listed with the reason; the others go on.
     """
     limit_libraries(threads)
-    from pvio.stages.probe import probe as run
-    from pvio.store import write_json
+    from pvio.cache.store import write_json
+    from pvio.pipeline.stages.probe import probe as run
 
     rows = run(_settings(config), threads, results)
     unreadable = [row for row in rows if row.status != "ok"]
@@ -139,12 +139,12 @@ def probe(config: str, out: Path, results: str, threads: int) -> None:
 @out_option
 def plan(config: str, probe_path: str, shards: int, parts: Path | None, out: Path) -> None:
     """Cut videos into segments and spread them over shards, longest processing time first."""
-    from pvio.manifest import read_probe
+    from pvio.cache.store import write_json
     from pvio.models.entry import model_fingerprint
-    from pvio.stages.loads import write_parts
-    from pvio.stages.plan import make_plan
-    from pvio.stages.runs import register
-    from pvio.store import write_json
+    from pvio.pipeline.planning.manifest import read_probe
+    from pvio.pipeline.planning.registry import register
+    from pvio.pipeline.planning.resources import write_parts
+    from pvio.pipeline.stages.plan import make_plan
 
     settings = _settings(config)
     manifest, loads = make_plan(read_probe(probe_path), settings, shards)
@@ -168,9 +168,9 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
     every video fails alike, the command ends with exit code 1.
     """
     limit_libraries(threads)
-    from pvio.manifest import read_part
-    from pvio.stages.infer import infer as run
-    from pvio.store import write_json
+    from pvio.cache.store import write_json
+    from pvio.pipeline.planning.manifest import read_part
+    from pvio.pipeline.stages.infer import infer as run
 
     settings = _settings(config)
     end_on_sigterm()
@@ -186,9 +186,9 @@ def inferred(out: Path, receipts: tuple[str, ...]) -> None:
 
     RECEIPTS are the files, or folders of files, that the infer jobs wrote.
     """
-    from pvio.manifest import Receipt
-    from pvio.stages.again import note_failures
-    from pvio.store import write_json
+    from pvio.cache.store import write_json
+    from pvio.pipeline.planning.manifest import Receipt
+    from pvio.pipeline.results.stale import note_failures
 
     found = _receipts(receipts)
     note_failures(found)
@@ -209,10 +209,10 @@ def inferred(out: Path, receipts: tuple[str, ...]) -> None:
 def encode(config: str, plan_path: str, shard: str, inferred: str | None, out: Path) -> None:
     """Encode the segments of one shard again, with the model's drawing on them."""
     limit_libraries(1)
-    from pvio.manifest import failures_in, read_part
-    from pvio.stages.encode import encode as run
-    from pvio.stages.repair import repairing
-    from pvio.store import write_json
+    from pvio.cache.store import write_json
+    from pvio.pipeline.jobs.repair import repairing
+    from pvio.pipeline.planning.manifest import failures_in, read_part
+    from pvio.pipeline.stages.encode import encode as run
 
     end_on_sigterm()
     part, settings = read_part(plan_path, "encode", shard), _settings(config)
@@ -239,10 +239,10 @@ def assemble(
     RECEIPTS are the files, or folders of files, that the infer and encode jobs wrote.
     """
     limit_libraries(threads)
-    from pvio.manifest import failures_in, read_plan
-    from pvio.stages.again import note_failures
-    from pvio.stages.assemble import assemble as run
-    from pvio.stages.repair import repairing
+    from pvio.pipeline.jobs.repair import repairing
+    from pvio.pipeline.planning.manifest import failures_in, read_plan
+    from pvio.pipeline.results.stale import note_failures
+    from pvio.pipeline.stages.assemble import assemble as run
 
     end_on_sigterm()
     made_of = Path(plan_path).read_bytes()
@@ -278,7 +278,7 @@ def check(summary: str, on_damaged: Policy, on_failed: Policy) -> None:
 
     The options are the settings `on_damaged` and `on_failed`.
     """
-    from pvio.stages.check import check_summary
+    from pvio.pipeline.stages.check import check_summary
 
     check_summary(Path(summary).read_text(encoding="utf-8"), on_damaged, on_failed)
     logging.info("the videos are as they must be")
@@ -291,7 +291,7 @@ def verify(results: str) -> None:
 
     Says which rows are not ok; ends with exit code 1 when a result is not as it must be.
     """
-    from pvio.stages.verify import verify as run
+    from pvio.pipeline.results.verify import verify as run
 
     faults, remarks = run(Path(results))
     for line in remarks:
@@ -321,9 +321,9 @@ def status(
     together, time left, and which jobs failed. Nothing is computed. Behind --config may stand
     several KEY=VALUE, or behind --configfile several files, as for Snakemake.
     """
-    from pvio.cli.status import describe
-    from pvio.stages.status import as_json
-    from pvio.stages.status import status as find
+    from pvio.cli.status import as_json
+    from pvio.cli.status import status as find
+    from pvio.cli.status_text import describe
 
     found = find(_settings_of_run(config, more), Path.cwd(), results)
     if as_text:
@@ -350,8 +350,8 @@ def clean(
     much it is and asks first. Behind --config may stand several KEY=VALUE, or behind --configfile
     several files, as for Snakemake.
     """
-    from pvio.stages.clean import SECONDS_OF_GRACE, find_unused, remove
-    from pvio.stages.runs import forget_runs
+    from pvio.cli.clean import SECONDS_OF_GRACE, find_unused, remove
+    from pvio.pipeline.planning.registry import forget_runs
 
     settings = _settings_of_run(config, more)
     forget_runs(settings.cache, forget)
@@ -426,7 +426,7 @@ def _settings_of_run(config: tuple[str, ...], more: tuple[str, ...]) -> Settings
 
 
 def _receipts(paths: tuple[str, ...]) -> list[Receipt]:
-    from pvio.manifest import read_receipt
+    from pvio.pipeline.planning.manifest import read_receipt
 
     files: list[Path] = []
     for path in map(Path, paths):
@@ -438,7 +438,7 @@ def _provide_ffmpeg(settings: Settings) -> None:
     """Start this process again with FFmpeg's libraries on its path, if torchcodec needs them."""
     if settings.resolved_decoder != "torchcodec":
         return
-    from pvio.media.ffmpeg_libraries import environment_for_torchcodec
+    from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
 
     environment = environment_for_torchcodec()
     if environment is not None:

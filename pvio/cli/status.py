@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pvio.config import Settings, load_stored
-from pvio.cost import load_costs, works
+from pvio.cache.store import Kind, Store, look_up
+from pvio.cli.collection_state import State, current_state
+from pvio.config.settings import Settings, load_stored
+from pvio.config.text import same
 from pvio.errors import PvioError
-from pvio.keys import predictions_key, video_key
-from pvio.manifest import ProbedVideo, Stage, read_plan
-from pvio.plan import Segment
-from pvio.settings_text import same
-from pvio.stages.guard import reason_for_video
-from pvio.stages.snapshot import RUN_FILE, read_products
-from pvio.stages.state import State, current_state
-from pvio.store import Kind, Store, look_up
+from pvio.pipeline.guard import reason_for_video
+from pvio.pipeline.planning.cost import load_costs, works
+from pvio.pipeline.planning.keys import predictions_key, video_key
+from pvio.pipeline.planning.manifest import ProbedVideo, Stage, read_plan
+from pvio.pipeline.planning.segments import Segment
+from pvio.pipeline.results.snapshot import RUN_FILE, read_products
 
 # How far back the rate of a run is measured.
 _RECENT_SECONDS = 600.0

@@ -21,16 +21,16 @@ from pvio.collection.folders import (
     match,
     walk,
 )
-from pvio.collection.lists import LIST_SUFFIXES, line_of, read_list
-from pvio.collection.names import NAMES_FILE, Found, read_names, result_names
-from pvio.errors import CollectionError
-from pvio.image_names import (
+from pvio.collection.image_names import (
     asks_for_images,
     image_files,
     is_image_name,
     sequence_name,
     videos_of_folder,
 )
+from pvio.collection.lists import LIST_SUFFIXES, line_of, read_list
+from pvio.collection.names import NAMES_FILE, Found, read_names, result_names
+from pvio.errors import CollectionError
 from pvio.text import printable
 
 __all__ = [

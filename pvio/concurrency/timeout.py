@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pvio.media.ahead import Stalled
+from pvio.concurrency.prefetch import Stalled
 
 Result = TypeVar("Result")
 

@@ -25,9 +25,8 @@ from pydantic import (
     model_validator,
 )
 
-from pvio.codecs import CODECS, CodecName
-from pvio.errors import ConfigError
-from pvio.settings_text import (
+from pvio.config.codecs import CODECS, CodecName
+from pvio.config.text import (
     differ_in_types_only,
     is_null,
     join_text,
@@ -38,6 +37,7 @@ from pvio.settings_text import (
     read_text,
     write_text,
 )
+from pvio.errors import ConfigError
 
 ENTRY_PATTERN = re.compile(r"^(?P<where>.+?):(?P<name>[A-Za-z_][A-Za-z0-9_.]*)$")
 PROGRAM_SUFFIXES = (".pt", ".pt2", ".pth", ".ts", ".torchscript")

@@ -13,19 +13,19 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from pvio.config import Settings
+from pvio.concurrency.background import Behind
+from pvio.config.settings import Settings
 from pvio.errors import ModelError
-from pvio.media.behind import Behind
-from pvio.media.decoded import SHOWN, Decoded, Status
-from pvio.media.guarded import GuardedReader
-from pvio.media.index import FrameIndex
-from pvio.media.nearest import first_picture_from, last_picture_before
-from pvio.media.picture import Converter
-from pvio.media.read import sample_pictures
+from pvio.inference.transfer import Sent, Transfer, transfer_to
+from pvio.media.decode.frame import SHOWN, Decoded, Status
+from pvio.media.decode.reader import sample_pictures
+from pvio.media.decode.sampling import first_picture_from, last_picture_before
+from pvio.media.decode.watchdog import GuardedReader
+from pvio.media.index.build import FrameIndex
+from pvio.media.pixels.convert import Converter
 from pvio.models.contract import BASE_COLUMNS, FRAMES_OUTPUT, HasPrepare, VideoInfo
 from pvio.models.loading import choose_device, load_model, take_cuda_device
-from pvio.predictions import SegmentTable
-from pvio.transfer import Sent, Transfer, transfer_to
+from pvio.predictions.table import SegmentTable
 
 # Batches decoded ahead of the model. A job's memory is bounded by this many batches of uint8
 # pictures, one more in the making, one at the model, and one batch in the model's dtype.

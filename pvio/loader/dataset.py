@@ -19,9 +19,8 @@ from rich.console import Console
 from rich.progress import track
 from torch.utils.data import ChainDataset, DataLoader, IterableDataset, get_worker_info
 
-from pvio.batches import EnterWorker, FloatBuffers, FrameBatches, count_batches, split_by_shape
 from pvio.errors import UnreadableVideo
-from pvio.frame_runs import (
+from pvio.loader.frame_ranges import (
     Frame,
     FrameReadError,
     OnError,
@@ -34,8 +33,15 @@ from pvio.frame_runs import (
     to_float,
     whole_runs,
 )
-from pvio.image_folders import frame_number, sorted_images
-from pvio.media.index import FrameIndex, load_index
+from pvio.loader.image_order import frame_number, sorted_images
+from pvio.loader.shared_memory import (
+    EnterWorker,
+    FloatBuffers,
+    FrameBatches,
+    count_batches,
+    split_by_shape,
+)
+from pvio.media.index.build import FrameIndex, load_index
 
 logger = logging.getLogger(__name__)
 

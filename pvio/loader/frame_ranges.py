@@ -17,12 +17,12 @@ import numpy as np
 
 from pvio.collection import Source
 from pvio.errors import PvioError, UnreadableVideo
-from pvio.media.decoded import words_of_suspect
-from pvio.media.images import read_pixels
-from pvio.media.index import FrameIndex, content_digest, load_index
-from pvio.media.picture import Converter
-from pvio.media.read import open_reader
-from pvio.plan import cut_segments, lpt
+from pvio.media.decode.frame import words_of_suspect
+from pvio.media.decode.reader import open_reader
+from pvio.media.images.files import read_pixels
+from pvio.media.index.build import FrameIndex, content_digest, load_index
+from pvio.media.pixels.convert import Converter
+from pvio.pipeline.planning.segments import cut_segments, lpt
 
 logger = logging.getLogger(__name__)
 

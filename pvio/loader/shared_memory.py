@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from pvio.frame_runs import Frame, Run, to_float
-from pvio.media.index import FrameIndex
+from pvio.loader.frame_ranges import Frame, Run, to_float
+from pvio.media.index.build import FrameIndex
 
 if TYPE_CHECKING:
-    from pvio.loader import VideoCollectionDataset
+    from pvio.loader.dataset import VideoCollectionDataset
 
 # That a batch is converted in.
 _PIECES = 8

@@ -12,7 +12,7 @@ from pvio.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-    from pvio.media.draw import Canvas
+    from pvio.media.draw.canvas import Canvas
 
 # Columns of every predictions table; a model's outputs cannot take these names.
 BASE_COLUMNS = ("frame", "pts", "time", "status")

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pvio.config import ENTRY_PATTERN, PROGRAM_SUFFIXES, ModelSettings
+from pvio.cache.store import make_key
+from pvio.config.settings import ENTRY_PATTERN, PROGRAM_SUFFIXES, ModelSettings
+from pvio.config.text import to_json
 from pvio.errors import ConfigError
-from pvio.settings_text import to_json
-from pvio.store import make_key
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -174,7 +174,8 @@ def _own_folder(path: Path) -> Path | None:
     """The folder whose files belong to the entry: its top-level package, or where it lies.
 
     None for a single file among installed libraries. Of pvio itself only `pvio.models` counts:
-    what the rest of it changes in results is said by the schema numbers in `pvio.keys`.
+    what the rest of it changes in results is said by the schema numbers in
+    `pvio.pipeline.planning.keys`.
     """
     root = import_root(path)
     if path.is_relative_to(Path(__file__).resolve().parent):

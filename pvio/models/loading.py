@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from pvio.config import ModelSettings
-from pvio.devices import lock_folder, take_device
+from pvio.config.settings import ModelSettings
 from pvio.errors import ModelError
 from pvio.models.entry import Entry, resolve_entry, search_path
+from pvio.models.gpu_lock import lock_folder, take_device
 
 
 def choose_device(wanted: str) -> torch.device:

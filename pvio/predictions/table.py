@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pvio.errors import ModelError
-from pvio.media.index import FrameIndex
+from pvio.media.index.build import FrameIndex
 from pvio.text import json_text
 
 METADATA_KEY = b"pvio"

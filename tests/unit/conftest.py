@@ -16,7 +16,7 @@ import pytest
 from clips import MORE_KINDS, N_FRAMES, RECIPES, REPOSITORY
 from encoding import MODELS, reencode, settings_of
 
-from pvio.config import Settings
+from pvio.config.settings import Settings
 
 
 class FFmpeg:

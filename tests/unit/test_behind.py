@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from pvio.media.behind import Behind
+from pvio.concurrency.background import Behind
 
 
 def test_all_items_are_handed_on_in_order():

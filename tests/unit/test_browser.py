@@ -20,8 +20,8 @@ import pytest
 from clips import REPOSITORY
 from encoding import MODELS, reencode, settings_of
 
-from pvio.media.index import load_index
-from pvio.media.output_format import upright_aspect
+from pvio.media.encode.format import upright_aspect
+from pvio.media.index.build import load_index
 
 Clip = Callable[[str], Path]
 

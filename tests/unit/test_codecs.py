@@ -11,11 +11,11 @@ import av
 import pytest
 from encoding import encoded, reencode
 
-from pvio.config import parse_settings
+from pvio.config.settings import parse_settings
 from pvio.errors import EncodeError
-from pvio.media.encoder_options import encoder_options
-from pvio.media.index import load_index
-from pvio.media.output_format import output_format, say_once
+from pvio.media.encode.format import output_format, say_once
+from pvio.media.encode.options import encoder_options
+from pvio.media.index.build import load_index
 
 Clip = Callable[[str], Path]
 

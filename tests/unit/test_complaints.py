@@ -13,7 +13,7 @@ import pytest
 from projects import make_clip
 
 import pvio
-from pvio.media.complaints import listen
+from pvio.media.ffmpeg.log import listen
 
 State = tuple[int | None, bool, int]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pvio.config import Settings, dump_settings, load_settings, parse_settings
+from pvio.config.settings import Settings, dump_settings, load_settings, parse_settings
 from pvio.errors import ConfigError
 
 

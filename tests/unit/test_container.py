@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 import pvio
-import pvio.media.container
+import pvio.media.ffmpeg.container
 from pvio.collection import Source
 from pvio.errors import UnreadableVideo
-from pvio.media.container import open_container
-from pvio.media.index import build_index, load_index
-from pvio.media.read import open_reader
-from pvio.media.side_streams import needs_free_keys
+from pvio.media.decode.reader import open_reader
+from pvio.media.encode.audio_metadata import needs_free_keys
+from pvio.media.ffmpeg.container import open_container
+from pvio.media.index.build import build_index, load_index
 from pvio.video_io import get_video_metadata, read_frames_from_video, write_frames_to_video
 
 N_FRAMES = 6
@@ -118,7 +118,7 @@ def test_no_protocol_but_that_of_files_is_allowed(
     shutil.copy("target.mp4", "b.mp4")
     with av.open(name):  # FFmpeg itself opens it
         pass
-    monkeypatch.setattr(pvio.media.container, "absolute_path", str)
+    monkeypatch.setattr(pvio.media.ffmpeg.container, "absolute_path", str)
     with open_container("a.mp4") as container:
         assert container.streams.video[0].frames == N_FRAMES
     with pytest.raises(av.error.FFmpegError):
@@ -142,7 +142,7 @@ def test_a_video_is_written_under_the_name_that_is_asked_for(here: Path, name: s
 
 def test_no_format_is_allowed_that_opens_other_files(here: Path):
     """FFmpeg's demuxers by name: a new one that is a playlist has to be refused by name, too."""
-    from pvio.media.container import _formats
+    from pvio.media.ffmpeg.container import _formats
 
     allowed = set(_formats().split(","))
     assert {"mov", "matroska", "avi", "mpegts", "mpeg", "h264", "png_pipe", "gif"} <= allowed

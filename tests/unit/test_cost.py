@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pvio.config import parse_settings
-from pvio.cost import Costs, Measured, Work, load_costs, works
-from pvio.keys import predictions_key
-from pvio.manifest import ProbedVideo, SegmentReceipt
+from pvio.cache.store import Store
+from pvio.config.settings import parse_settings
 from pvio.models.entry import model_fingerprint
-from pvio.stages.plan import make_plan
-from pvio.stages.probe import probe
-from pvio.store import Store
+from pvio.pipeline.planning.cost import Costs, Measured, Work, load_costs, works
+from pvio.pipeline.planning.keys import predictions_key
+from pvio.pipeline.planning.manifest import ProbedVideo, SegmentReceipt
+from pvio.pipeline.stages.plan import make_plan
+from pvio.pipeline.stages.probe import probe
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "dark_on_bright.mp4"
 SQUARE = ProbedVideo("a", "a.mp4", codec="h264", height=384, width=384)
@@ -154,7 +154,7 @@ def test_the_shard_with_the_most_to_do_is_the_first(
     def index(video: ProbedVideo, store: Store) -> SimpleNamespace:
         return SimpleNamespace(n_frames=video.n_frames, keyframes=np.array([0]))
 
-    monkeypatch.setattr("pvio.stages.plan.stored_index", index)
+    monkeypatch.setattr("pvio.pipeline.stages.plan.stored_index", index)
     # LPT gives the longest to the first worker, and both others to the second one.
     videos = [replace(SQUARE, n_frames=n) for n in (1000, 600, 600)]
     plan, loads = make_plan(videos, parse_settings({"cache": str(tmp_path)}), 2)

@@ -19,16 +19,16 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from pvio.cli.doctor import diagnose
-from pvio.config import parse_settings
-from pvio.engine import Engine, decoder_beside
-from pvio.media import cuda_reader
-from pvio.media.cuda_reader import CudaReader, device_fault
-from pvio.media.guarded import GuardedReader
-from pvio.media.index import FrameIndex, load_index
-from pvio.media.isolated import IsolatedFrames
-from pvio.media.picture import Converter
-from pvio.media.pyav_reader import PyAVReader
-from pvio.media.read import open_reader
+from pvio.config.settings import parse_settings
+from pvio.inference.engine import Engine, decoder_beside
+from pvio.media.decode import nvdec as cuda_reader
+from pvio.media.decode.nvdec import CudaReader, device_fault
+from pvio.media.decode.pyav.reader import PyAVReader
+from pvio.media.decode.reader import open_reader
+from pvio.media.decode.subprocess_reader import IsolatedFrames
+from pvio.media.decode.watchdog import GuardedReader
+from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.pixels.convert import Converter
 
 Clip = Callable[[str], Path]
 ON_DEVICES = [

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-import pvio.media.pyav_reader
-from pvio.media.decoded import Status
-from pvio.media.index import load_index
-from pvio.media.read import open_reader
+import pvio.media.decode.pyav.reader
+from pvio.media.decode.frame import Status
+from pvio.media.decode.reader import open_reader
+from pvio.media.index.build import load_index
 
 N_FRAMES = 100
 KINDS = ("flip", "zero", "shuffle", "truncate")
@@ -110,7 +110,7 @@ def counts(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
             rows = pictures(broken)
             result["rows"] += len(rows)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(pvio.media.pyav_reader, "is_damaged", lambda *_: False)
+                patch.setattr(pvio.media.decode.pyav.reader, "is_damaged", lambda *_: False)
                 by_decoder = pictures(broken)
             for time, (status, seen) in rows.items():
                 altered = seen != whole.get(time, ("", b"unknown"))[1]

@@ -14,17 +14,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pvio.config import parse_settings
-from pvio.devices import open_own, own_folder, take_device
-from pvio.engine import decoder_beside
+from pvio.config.settings import parse_settings
+from pvio.inference.engine import decoder_beside
 from pvio.models import loading
+from pvio.models.gpu_lock import open_own, own_folder, take_device
 from pvio.models.loading import choose_device
 
 # Takes one of the devices, says which, and holds it until it is told to end.
 JOB = """
 import subprocess, sys
 from pathlib import Path
-from pvio.devices import open_own, own_folder, take_device
+from pvio.models.gpu_lock import open_own, own_folder, take_device
 
 folder, *devices = sys.argv[1:]
 print(take_device(devices, Path(folder)), flush=True)

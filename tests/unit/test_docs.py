@@ -22,18 +22,18 @@ from snakemake.cli import get_argument_parser
 
 import pvio
 from pvio.cli import main
-from pvio.codecs import CODECS, CodecName
-from pvio.config import Settings, parse_settings
+from pvio.config.codecs import CODECS, CodecName
+from pvio.config.settings import Settings, parse_settings
 from pvio.errors import ConfigError
-from pvio.media.draw import Canvas
+from pvio.media.draw.canvas import Canvas
 from pvio.models.contract import VideoInfo
 from pvio.models.open_field import OpenFieldTracker
-from pvio.stages.assemble import assemble
-from pvio.stages.encode import encode
-from pvio.stages.infer import infer
-from pvio.stages.plan import make_plan
-from pvio.stages.probe import probe
-from pvio.summary import SUMMARY_COLUMNS
+from pvio.pipeline.results.summary import SUMMARY_COLUMNS
+from pvio.pipeline.stages.assemble import assemble
+from pvio.pipeline.stages.encode import encode
+from pvio.pipeline.stages.infer import infer
+from pvio.pipeline.stages.plan import make_plan
+from pvio.pipeline.stages.probe import probe
 
 REPOSITORY = Path(__file__).parents[2]
 SAMPLE = REPOSITORY / "samples" / "dark_on_bright.mp4"
@@ -76,7 +76,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     torch.set_num_threads(threads)
 
 
-def run(model: dict[str, Any], video: str = "none") -> pvio.predictions.Predictions:
+def run(model: dict[str, Any], video: str = "none") -> pvio.predictions.table.Predictions:
     """All stages on the sample, in two segments whose last batch is smaller than the others."""
     settings = parse_settings(
         {

@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pvio.media.blend import rgb_to_yuv
-from pvio.media.draw import Canvas
-from pvio.media.lettering import lettered
-from pvio.media.outlines import filled, filled_rectangle
+from pvio.media.draw.canvas import Canvas
+from pvio.media.draw.compositing import rgb_to_yuv
+from pvio.media.draw.rasterize import filled, filled_rectangle
+from pvio.media.draw.text import lettered
 
 Planes = list[NDArray[Any]]
 

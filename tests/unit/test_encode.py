@@ -20,14 +20,14 @@ from encoding import encoded, reencode
 from formats import rows
 
 from pvio.errors import ModelError
-from pvio.media.frames_output import FramesWriter
-from pvio.media.index import FrameIndex, load_index
-from pvio.media.output_format import output_format
-from pvio.media.picture import plane_view
-from pvio.media.read import open_reader
-from pvio.media.stitch import join_segments
-from pvio.plan import cut_segments
-from pvio.stages.encode import Painter
+from pvio.media.decode.reader import open_reader
+from pvio.media.encode.concat import join_segments
+from pvio.media.encode.format import output_format
+from pvio.media.encode.model_frames import FramesWriter
+from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.pixels.convert import plane_view
+from pvio.pipeline.planning.segments import cut_segments
+from pvio.pipeline.stages.encode import Painter
 
 Clip = Callable[[str], Path]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pvio.config import parse_settings
+from pvio.config.settings import parse_settings
 from pvio.errors import ConfigError
-from pvio.media.encoder_check import check_encoder
+from pvio.media.encode.check import check_encoder
 
 
 def check(codec: str, options: dict[str, Any], pix_fmt: str = "auto") -> None:

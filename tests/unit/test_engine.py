@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-import pvio.engine
-from pvio.config import Settings, parse_settings
-from pvio.engine import BATCHES_AHEAD, Engine
+import pvio.inference.engine
+from pvio.config.settings import Settings, parse_settings
 from pvio.errors import ModelError
-from pvio.media.index import FrameIndex, load_index
-from pvio.predictions import column_array
+from pvio.inference.engine import BATCHES_AHEAD, Engine
+from pvio.media.index.build import FrameIndex, load_index
+from pvio.predictions.table import column_array
 
 Clip = Callable[[str], Path]
 
@@ -373,8 +373,8 @@ def test_an_exception_while_decoding_reaches_the_caller(
         raise OSError("the disk is gone")
         yield
 
-    monkeypatch.setattr(pvio.engine.Converter, "into", broken)
-    monkeypatch.setattr("pvio.media.read.PyAVReader.frames", broken)
+    monkeypatch.setattr(pvio.inference.engine.Converter, "into", broken)
+    monkeypatch.setattr("pvio.media.decode.reader.PyAVReader.frames", broken)
     with pytest.raises(OSError, match="the disk is gone"):
         engine("mean").run(index, 0, 40)
     assert decoding_threads() == []
@@ -602,14 +602,14 @@ def test_decoding_stays_a_bounded_number_of_batches_ahead(
     engine: Any, index: FrameIndex, monkeypatch: pytest.MonkeyPatch
 ):
     decoded = 0
-    convert = pvio.engine.Converter.into
+    convert = pvio.inference.engine.Converter.into
 
     def counting(*args: Any) -> None:
         nonlocal decoded
         decoded += 1
         convert(*args)
 
-    monkeypatch.setattr(pvio.engine.Converter, "into", counting)
+    monkeypatch.setattr(pvio.inference.engine.Converter, "into", counting)
     model = engine("mean", batch_size=2)
     ahead: list[int] = []
 
@@ -630,7 +630,11 @@ def test_a_thread_that_is_left_behind_writes_to_no_batch(
     expected = columns(engine("pixels"), index)["pixels"]
     model = engine("pixels")
     model.settings = model.settings.model_copy(update={"decoder_timeout": 8.0})
-    convert, stuck, goes_on = pvio.engine.Converter.into, threading.Event(), threading.Event()
+    convert, stuck, goes_on = (
+        pvio.inference.engine.Converter.into,
+        threading.Event(),
+        threading.Event(),
+    )
 
     def into(self: Any, picture: Any, out: np.ndarray) -> None:
         if not stuck.is_set() and out.ctypes.data == model.transfer._buffers[2].ctypes.data:
@@ -640,7 +644,7 @@ def test_a_thread_that_is_left_behind_writes_to_no_batch(
             return
         convert(self, picture, out)
 
-    monkeypatch.setattr(pvio.engine.Converter, "into", into)
+    monkeypatch.setattr(pvio.inference.engine.Converter, "into", into)
     assert np.array_equal(columns(model, index)["pixels"], expected)
     (left_behind,) = decoding_threads()
     pixels = model.model

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pvio.config import Settings
+from pvio.config.settings import Settings
 from pvio.errors import EncodeError
-from pvio.media.frames_output import FramesWriter
-from pvio.media.index import FrameIndex, load_index
-from pvio.media.stitch import join_segments
+from pvio.media.encode.concat import join_segments
+from pvio.media.encode.model_frames import FramesWriter
+from pvio.media.index.build import FrameIndex, load_index
 
 Clip = Callable[[str], Path]
 

@@ -24,7 +24,8 @@ import pytest
 import torch
 
 import pvio
-from pvio.config import Settings, parse_settings
+from pvio.cli.status import status
+from pvio.config.settings import Settings, parse_settings
 from pvio.errors import (
     ConfigError,
     LostEntry,
@@ -34,16 +35,15 @@ from pvio.errors import (
     StoreError,
     UnreadableVideo,
 )
-from pvio.manifest import Plan, Receipt
-from pvio.stages import probe as probe_module
-from pvio.stages.assemble import assemble
-from pvio.stages.encode import encode
-from pvio.stages.guard import concerns_all, describe, reason_for_video
-from pvio.stages.infer import infer
-from pvio.stages.plan import make_plan
-from pvio.stages.probe import probe
-from pvio.stages.status import status
-from pvio.stages.verify import verify
+from pvio.pipeline.guard import concerns_all, describe, reason_for_video
+from pvio.pipeline.planning.manifest import Plan, Receipt
+from pvio.pipeline.results.verify import verify
+from pvio.pipeline.stages import probe as probe_module
+from pvio.pipeline.stages.assemble import assemble
+from pvio.pipeline.stages.encode import encode
+from pvio.pipeline.stages.infer import infer
+from pvio.pipeline.stages.plan import make_plan
+from pvio.pipeline.stages.probe import probe
 
 MODEL = "def brightness(frames):\n    return {'brightness': frames.mean(dim=(1, 2, 3))}\n"
 VICTIM = "victim"
@@ -51,10 +51,11 @@ OTHERS = {"first", "last"}
 PACKAGE = Path(pvio.__file__).parent
 # Modules whose functions are called for all videos together, before or after the border: the
 # collection, settings, the border itself, what listens to FFmpeg, the summary and the page.
-BEYOND = {
-    *("collection", "image_names.py", "config.py", "guard.py", "errors.py", "complaints.py"),
-    *("progress.py", "text.py", "summary.py", "page.py"),
-}
+BEYOND = (
+    *("collection/", "config/", "errors.py", "text.py", "media/ffmpeg/log.py"),
+    *("pipeline/guard.py", "pipeline/jobs/progress.py", "pipeline/results/summary.py"),
+    "pipeline/report/",
+)
 # Those that hold the border, and what follows an error there.
 BEYOND_FUNCTIONS = {"known_video", "_index", "_unreadable", "_withdraw"}
 
@@ -147,7 +148,9 @@ def concerns_victim(value: object) -> bool:
 @functools.cache
 def is_within_border(code: CodeType) -> bool:
     path = Path(code.co_filename)
-    if not path.is_relative_to(PACKAGE) or not BEYOND.isdisjoint(path.relative_to(PACKAGE).parts):
+    if not path.is_relative_to(PACKAGE):
+        return False
+    if path.relative_to(PACKAGE).as_posix().startswith(BEYOND):
         return False
     return code.co_name not in BEYOND_FUNCTIONS
 
@@ -257,7 +260,7 @@ def test_in_each_step_of_assemble(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_first: bool
 ):
     """In the first run, and in one that finds the products of the run before."""
-    monkeypatch.setattr("pvio.stages.snapshot._flush", lambda folder: None)  # takes long
+    monkeypatch.setattr("pvio.pipeline.results.snapshot._flush", lambda folder: None)  # takes long
     results = tmp_path / "results"
 
     def step() -> list[Any]:

@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 from projects import HANGING_DECODER
 
-from pvio.config import OutputSettings
+from pvio.concurrency.prefetch import Ahead, Stalled
+from pvio.config.settings import OutputSettings
 from pvio.errors import UnreadableVideo
-from pvio.media.ahead import Ahead, Stalled
-from pvio.media.decoded import Decoded
-from pvio.media.guarded import GuardedReader
-from pvio.media.index import FrameIndex, load_index
-from pvio.media.isolated import IsolatedFrames
-from pvio.media.output_format import output_format
-from pvio.media.picture import Converter
-from pvio.media.planes import PlanarConverter
-from pvio.media.pyav_reader import PyAVReader
-from pvio.media.read import open_reader
+from pvio.media.decode.frame import Decoded
+from pvio.media.decode.pyav.reader import PyAVReader
+from pvio.media.decode.reader import open_reader
+from pvio.media.decode.subprocess_reader import IsolatedFrames
+from pvio.media.decode.watchdog import GuardedReader
+from pvio.media.encode.format import output_format
+from pvio.media.encode.planes import PlanarConverter
+from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.pixels.convert import Converter
 
 Clip = Callable[[str], Path]
 
@@ -207,7 +207,7 @@ def test_a_decoder_that_hangs_once_costs_nothing(clip: Clip, hang: Any):
 def test_a_reader_that_is_left_early_goes_on_without_a_sub_process(
     clip: Clip, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("pvio.media.guarded.IsolatedFrames", None)
+    monkeypatch.setattr("pvio.media.decode.watchdog.IsolatedFrames", None)
     reader = guarded(clip("b_frames.mp4"))
     for start in (0, 12, 5):
         frames = iter(reader.frames(start, 40))
@@ -240,7 +240,7 @@ def test_a_sub_process_that_dies_costs_the_rest_of_the_gop(
             if len(processes) == 1:
                 os.kill(self._process.pid, signal.SIGKILL)
 
-    monkeypatch.setattr("pvio.media.guarded.IsolatedFrames", Dying)
+    monkeypatch.setattr("pvio.media.decode.watchdog.IsolatedFrames", Dying)
     reader = guarded(path)
     assert statuses(reader, 0, 40) == "o" * 17 + "m" * 7 + "o" * 16
     assert reader.given_up == "the decoder crashed at frame 17"
@@ -252,8 +252,8 @@ def test_the_sub_process_ends_with_its_parent(clip: Clip, tmp_path: Path, hang: 
     path = clip("b_frames.mp4")
     hang(path, 3, True)
     script = (
-        "import sys; from pvio.media.index import load_index;"
-        "from pvio.media.isolated import IsolatedFrames;"
+        "import sys; from pvio.media.index.build import load_index;"
+        "from pvio.media.decode.subprocess_reader import IsolatedFrames;"
         f"p = IsolatedFrames(load_index({str(path)!r}), 'pyav', 0, 40, bool);"
         "next(p.frames()); print(p._process.pid, flush=True); sys.stdin.read()"
     )

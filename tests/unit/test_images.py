@@ -18,16 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from pvio.cache.store import Store
 from pvio.collection import find_sources
+from pvio.collection.image_names import image_files, natural_key, sequence_name
 from pvio.errors import CollectionError, UnreadableVideo
-from pvio.image_names import image_files, natural_key, sequence_name
-from pvio.loader import VideoCollectionDataset
-from pvio.media import pillow_image
-from pvio.media.images import open_image, opened_image, read_pixels, to_frame
-from pvio.media.index import load_index
-from pvio.media.orientation import of_exif, orientation_of
-from pvio.media.read import open_reader
-from pvio.store import Store
+from pvio.loader.dataset import VideoCollectionDataset
+from pvio.media.decode.reader import open_reader
+from pvio.media.images import pillow as pillow_image
+from pvio.media.images.files import open_image, opened_image, read_pixels, to_frame
+from pvio.media.index.build import load_index
+from pvio.media.pixels.orientation import of_exif, orientation_of
 
 RANDOM = np.random.default_rng(0)
 GRAY = RANDOM.integers(0, 256, (20, 30), np.uint8)
@@ -375,7 +375,7 @@ class TestPatterns:
         def fail(_path: str) -> None:
             raise OSError(116, "Stale file handle")
 
-        monkeypatch.setattr("pvio.image_names.os.scandir", fail)
+        monkeypatch.setattr("pvio.collection.image_names.os.scandir", fail)
         with pytest.raises(CollectionError, match="frames' cannot be listed: Stale file handle"):
             find_sources([str(place / "*.png")])
 

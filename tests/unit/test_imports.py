@@ -39,13 +39,22 @@ def test_importing_pvio_is_quick():
 
 @pytest.mark.parametrize(
     "module",
-    ["config", "collection", "errors", "store", "manifest", "keys", "models", "models.entry"],
+    [
+        "config.settings",
+        "collection",
+        "errors",
+        "cache.store",
+        "pipeline.planning.keys",
+        "models.entry",
+    ],
 )
 def test_modules_that_the_workflow_looks_at_load_nothing_heavy(module: str):
     assert loaded_by(f"import pvio.{module}") == set()
 
 
-@pytest.mark.parametrize("module", ["stages.infer", "stages.encode", "stages.plan", "cli"])
+@pytest.mark.parametrize(
+    "module", ["pipeline.stages.infer", "pipeline.stages.encode", "pipeline.stages.plan", "cli"]
+)
 def test_stages_load_torch_only_when_there_is_work(module: str):
     assert "torch" not in loaded_by(f"import pvio.{module}")
 

@@ -14,10 +14,10 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from pvio.cache.store import Store
 from pvio.errors import UnreadableVideo
-from pvio.media.index import FrameIndex, load_index
-from pvio.media.read import open_reader
-from pvio.store import Store
+from pvio.media.decode.reader import open_reader
+from pvio.media.index.build import FrameIndex, load_index
 
 Clip = Callable[[str], Path]
 
@@ -387,7 +387,7 @@ def test_an_index_of_images_is_stored(
     image_folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     first = load_index(image_folder, store)
-    monkeypatch.setattr("pvio.media.index.survey_images", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr("pvio.media.index.build.survey_images", lambda *_: pytest.fail("opened"))
     assert same(load_index(image_folder, store), first)
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pvio import job_environment, signals
 from pvio.errors import PvioError
-from pvio.job_environment import prepare_environment
-from pvio.signals import JOB_VARIABLE
+from pvio.pipeline.jobs import environment as job_environment
+from pvio.pipeline.jobs import signals
+from pvio.pipeline.jobs.environment import prepare_environment
+from pvio.pipeline.jobs.signals import JOB_VARIABLE
 
 
 def test_the_command_of_this_python_comes_first():
@@ -51,7 +52,7 @@ time.sleep(60)
 """
 WORKFLOW = """
 import signal, subprocess, sys, time
-from pvio.signals import end_jobs_on_sigterm
+from pvio.pipeline.jobs.signals import end_jobs_on_sigterm
 
 signal.signal(signal.SIGTERM, lambda *_: print("before", flush=True))
 end_jobs_on_sigterm()

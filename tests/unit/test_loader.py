@@ -23,10 +23,10 @@ import torch
 from torch.utils.data import ChainDataset, DataLoader, Dataset, IterableDataset, get_worker_info
 from torch.utils.data.datapipes.iter import IterableWrapper
 
-from pvio.batches import FloatBuffers
-from pvio.frame_runs import Run
-from pvio.media.index import load_index
-from pvio.media.read import open_reader
+from pvio.loader.frame_ranges import Run
+from pvio.loader.shared_memory import FloatBuffers
+from pvio.media.decode.reader import open_reader
+from pvio.media.index.build import load_index
 from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
 from pvio.video_io import read_frames_from_video, write_frames_to_video
 

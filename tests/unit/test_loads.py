@@ -10,11 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from pvio.config import parse_settings
+from pvio.cache.store import write_json
+from pvio.config.settings import parse_settings
 from pvio.errors import PvioError
-from pvio.manifest import Plan, PlannedSegment, ProbedVideo, read_part
-from pvio.stages.loads import Load, advice, job_loads, load_of, planned_shards, write_parts
-from pvio.store import write_json
+from pvio.pipeline.planning.manifest import Plan, PlannedSegment, ProbedVideo, read_part
+from pvio.pipeline.planning.resources import (
+    Load,
+    advice,
+    job_loads,
+    load_of,
+    planned_shards,
+    write_parts,
+)
 
 SIDES = (480, 2160)
 

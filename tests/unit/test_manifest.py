@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from pvio.config import parse_settings
+from pvio.cache.store import write_json
+from pvio.cli.status import _LastRun
+from pvio.config.settings import parse_settings
 from pvio.errors import PvioError
-from pvio.manifest import (
+from pvio.pipeline.planning.manifest import (
     Plan,
     PlannedSegment,
     ProbedVideo,
@@ -23,11 +25,9 @@ from pvio.manifest import (
     read_probe,
     read_receipt,
 )
-from pvio.stages.loads import Load, load_of, planned_shards, write_parts
-from pvio.stages.runs import forget_runs, register, registered
-from pvio.stages.snapshot import read_products
-from pvio.stages.status import _LastRun
-from pvio.store import write_json
+from pvio.pipeline.planning.registry import forget_runs, register, registered
+from pvio.pipeline.planning.resources import Load, load_of, planned_shards, write_parts
+from pvio.pipeline.results.snapshot import read_products
 
 PLAN = Plan([ProbedVideo("a", "/a.mp4")], [PlannedSegment(0, 0, 9, 1.0, 2.0)], [[0]], [[0]])
 RECEIPT = Receipt("infer", "1-of-1", 1.0, [SegmentReceipt(0, {"predictions": "x"}, True)])

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
-from pvio.media.nal import has_picture, is_damaged, length_size
+from pvio.media.bitstream.nal.units import has_picture, is_damaged, length_size
 
 Clip = Callable[[str], Path]
 

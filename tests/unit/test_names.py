@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pvio.collection import find_sources
 from pvio.collection.names import NAMES_FILE, Found, folded, read_names, result_names
-from pvio.stages import assemble
+from pvio.pipeline.stages import assemble
 
 PRODUCTS = ("predictions/{}.parquet", "videos/{}.mp4", "videos/{}.mkv")
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pvio.media.draw import Canvas
+from pvio.media.draw.canvas import Canvas
 from pvio.models.open_field import OpenFieldTracker, median_picture
 
 REPOSITORY = Path(__file__).parents[2]

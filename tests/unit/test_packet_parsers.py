@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pvio.media.packet_kinds import Kind
-from pvio.media.packet_parsers import _PARSERS, parser_for
+from pvio.media.bitstream.packet_kinds import Kind
+from pvio.media.bitstream.parsers import _PARSERS, parser_for
 
 Clip = Callable[[str], Path]
 CLIPS = {

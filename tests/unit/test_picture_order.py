@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from clips import B_FRAMES, H264, HEVC, N_FRAMES, source
 
-from pvio.media import picture_order
-from pvio.media.bits import Bits, without_escapes
-from pvio.media.index import FrameIndex, load_index
-from pvio.media.picture import Converter
-from pvio.media.picture_order import decodes_out_of_order, times_contradict
-from pvio.media.read import open_reader
+from pvio.media.bitstream.bits import Bits, without_escapes
+from pvio.media.decode.reader import open_reader
+from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.pixels.convert import Converter
+from pvio.media.timing import frame_order as picture_order
+from pvio.media.timing.frame_order import decodes_out_of_order, times_contradict
 
 Clip = Callable[[str], Path]
 NO_TIME = -(2**63)

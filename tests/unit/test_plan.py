@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pvio.media.index import FrameIndex
-from pvio.media.orientation import Orientation
-from pvio.plan import cut_segments, lpt, shard_segments
+from pvio.media.index.build import FrameIndex
+from pvio.media.pixels.orientation import Orientation
+from pvio.pipeline.planning.segments import cut_segments, lpt, shard_segments
 
 
 def index_with(n_frames: int, keyframes: list[int]) -> FrameIndex:

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pvio.errors import ModelError
-from pvio.media.index import FrameIndex, load_index
-from pvio.predictions import (
+from pvio.media.index.build import FrameIndex, load_index
+from pvio.predictions.table import (
     Predictions,
     SegmentTable,
     deserialize,

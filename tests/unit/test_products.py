@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from pvio.config import parse_settings
-from pvio.stages.assemble import assemble
-from pvio.stages.encode import encode
-from pvio.stages.infer import infer
-from pvio.stages.plan import make_plan
-from pvio.stages.probe import probe
-from pvio.stages.verify import verify
+from pvio.config.settings import parse_settings
+from pvio.pipeline.results.verify import verify
+from pvio.pipeline.stages.assemble import assemble
+from pvio.pipeline.stages.encode import encode
+from pvio.pipeline.stages.infer import infer
+from pvio.pipeline.stages.plan import make_plan
+from pvio.pipeline.stages.probe import probe
 
 Clip = Callable[[str], Path]
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from clips import RECIPES, source
 
-from pvio.media.index import load_index
-from pvio.media.mpeg4 import vop_times
-from pvio.media.rates import average_rate, is_believable, rate_of_times, stated_rate
+from pvio.media.index.build import load_index
+from pvio.media.timing.rates import average_rate, is_believable, rate_of_times, stated_rate
+from pvio.media.timing.vop_times import vop_times
 
 
 def stream(

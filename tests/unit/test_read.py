@@ -19,14 +19,14 @@ from formats import rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pvio.media.decoded import Decoded, Reader
-from pvio.media.ffmpeg_libraries import environment_for_torchcodec
-from pvio.media.image_reader import ImageReader
-from pvio.media.index import FrameIndex, load_index
-from pvio.media.orientation import Orientation
-from pvio.media.picture import Converter, plane_view
-from pvio.media.pyav_reader import PyAVReader
-from pvio.media.read import open_reader, read_ranks, sample_pictures, sample_ranks
+from pvio.media.decode.frame import Decoded, Reader
+from pvio.media.decode.images import ImageReader
+from pvio.media.decode.pyav.reader import PyAVReader
+from pvio.media.decode.reader import open_reader, read_ranks, sample_pictures, sample_ranks
+from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
+from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.pixels.convert import Converter, plane_view
+from pvio.media.pixels.orientation import Orientation
 
 Clip = Callable[[str], Path]
 
@@ -496,10 +496,10 @@ TORCHCODEC = """
 import sys
 import av
 import numpy as np
-from pvio.media.index import load_index
-from pvio.media.orientation import Orientation
-from pvio.media.picture import Converter
-from pvio.media.read import open_reader
+from pvio.media.index.build import load_index
+from pvio.media.pixels.orientation import Orientation
+from pvio.media.pixels.convert import Converter
+from pvio.media.decode.reader import open_reader
 for path in sys.argv[2:]:
     index = load_index(path)
     reader = open_reader(index, "torchcodec")
@@ -536,8 +536,8 @@ def by_torchcodec(
 
 DAMAGED_IN_TORCHCODEC = """
 import sys
-from pvio.media.index import load_index
-from pvio.media.read import open_reader
+from pvio.media.index.build import load_index
+from pvio.media.decode.reader import open_reader
 index = load_index(sys.argv[1])
 for decoder in ("pyav", "torchcodec"):
     reader = open_reader(index, decoder)

@@ -7,10 +7,16 @@ import re
 
 import pytest
 
-from pvio.manifest import Plan, PlannedSegment, ProbedVideo, Receipt, SegmentReceipt
-from pvio.report import render_report
-from pvio.report.scatter import SIDE, median_error, predicted_and_measured, scatter
-from pvio.summary import SUMMARY_COLUMNS
+from pvio.pipeline.planning.manifest import (
+    Plan,
+    PlannedSegment,
+    ProbedVideo,
+    Receipt,
+    SegmentReceipt,
+)
+from pvio.pipeline.report import render_report
+from pvio.pipeline.report.scatter import SIDE, median_error, predicted_and_measured, scatter
+from pvio.pipeline.results.summary import SUMMARY_COLUMNS
 
 HEADER = "\t".join(SUMMARY_COLUMNS) + "\n"
 

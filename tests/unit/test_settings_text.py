@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvio.cli.main import main
-from pvio.config import (
+from pvio.config.settings import (
     Settings,
     dump_settings,
     load_merged,
@@ -23,10 +23,10 @@ from pvio.config import (
     save_settings,
     with_types,
 )
+from pvio.config.text import plain, read_argument, read_file, read_text, same, write_text
 from pvio.errors import ConfigError
-from pvio.manifest import Plan
-from pvio.settings_text import plain, read_argument, read_file, read_text, same, write_text
-from pvio.stages.runs import register, registered
+from pvio.pipeline.planning.manifest import Plan
+from pvio.pipeline.planning.registry import register, registered
 
 LOOKS_LIKE_SOMETHING = [
     *("2024_01", "1e5", "1e-05", "1.0e+20", "007", "0x1F", "12:30", ".nan", ".inf", "inf", "nan"),

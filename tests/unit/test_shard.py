@@ -11,16 +11,16 @@ import pytest
 import torch
 from clips import REPOSITORY
 
-from pvio.config import parse_settings
+from pvio.cache.store import Store
+from pvio.config.settings import parse_settings
 from pvio.errors import FailedSegments, JobError
-from pvio.manifest import Part, PlannedSegment, ProbedVideo
-from pvio.stages import shard
-from pvio.stages.infer import infer
-from pvio.stages.plan import make_plan
-from pvio.stages.probe import probe
-from pvio.stages.shard import work_through
-from pvio.stages.supervised import Outcome
-from pvio.store import Store
+from pvio.pipeline.jobs.shard import work_through
+from pvio.pipeline.jobs.supervisor import Outcome
+from pvio.pipeline.planning.manifest import Part, PlannedSegment, ProbedVideo
+from pvio.pipeline.stages import shard
+from pvio.pipeline.stages.infer import infer
+from pvio.pipeline.stages.plan import make_plan
+from pvio.pipeline.stages.probe import probe
 
 SAMPLE = REPOSITORY / "samples/dark_on_bright.mp4"
 

@@ -14,9 +14,9 @@ from clips import B_FRAMES, TONE
 from clips import source as moving_picture
 from encoding import encoded, reencode
 
-from pvio.media import side_streams
-from pvio.media.index import load_index
-from pvio.media.stitch import join_segments
+from pvio.media.encode import audio_metadata as side_streams
+from pvio.media.encode.concat import join_segments
+from pvio.media.index.build import load_index
 
 Clip = Callable[[str], Path]
 

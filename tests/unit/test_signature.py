@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pvio.config import parse_settings
+from pvio.config.settings import parse_settings
 from pvio.errors import ConfigError, ModelError
 from pvio.models.loading import load_model
 from pvio.models.signature import check_arguments

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pvio.errors import PvioError
-from pvio.stages import snapshot
-from pvio.stages.snapshot import Snapshot
+from pvio.pipeline.results.snapshot import Snapshot
+from pvio.pipeline.stages import snapshot
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_first_state_needs_no_old_one(tmp_path: Path):
 
 def test_a_state_that_is_never_published_leaves_nothing_in_the_end(results: Path):
     before = content(results)
-    code = "import sys; from pvio.stages.snapshot import Snapshot; Snapshot(sys.argv[1])"
+    code = "import sys; from pvio.pipeline.results.snapshot import Snapshot; Snapshot(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, str(results)], check=True)
     assert content(results) == before
     assert len(os.listdir(results.parent)) == 3

@@ -18,18 +18,18 @@ from typing import Any, cast
 import pytest
 from clips import REPOSITORY
 
-from pvio.config import Settings, parse_settings
-from pvio.keys import predictions_key
-from pvio.manifest import Receipt
-from pvio.media.index import FrameIndex, load_index, pack_index
-from pvio.stages import staging
-from pvio.stages.encode import encode
-from pvio.stages.infer import Inference, infer
-from pvio.stages.plan import make_plan
-from pvio.stages.probe import probe
-from pvio.stages.shard import Entry, _Work
-from pvio.stages.staging import Staging, stage_folder
-from pvio.store import Store
+from pvio.cache.store import Store
+from pvio.config.settings import Settings, parse_settings
+from pvio.media.index.build import FrameIndex, load_index, pack_index
+from pvio.pipeline.jobs.shard import Entry, _Work
+from pvio.pipeline.jobs.staging import Staging, stage_folder
+from pvio.pipeline.planning.keys import predictions_key
+from pvio.pipeline.planning.manifest import Receipt
+from pvio.pipeline.stages import staging
+from pvio.pipeline.stages.encode import encode
+from pvio.pipeline.stages.infer import Inference, infer
+from pvio.pipeline.stages.plan import make_plan
+from pvio.pipeline.stages.probe import probe
 
 SAMPLES = [REPOSITORY / "samples" / f"{name}.mp4" for name in ("bright_on_dark", "dark_on_bright")]
 # Notes which videos the process has open: also that of a job, which may be no fork of this one.
@@ -210,7 +210,7 @@ def test_an_image_folder_is_copied_with_all_its_images(
     staged = at_work.staged(index)
     names = sorted(path.name for path in Path(staged.copy).iterdir())
     assert names == [f"00{i}.png" for i in range(1, 6)]
-    from pvio.media.image_reader import ImageReader
+    from pvio.media.decode.images import ImageReader
 
     shutil.rmtree(folder)
     assert [frame.status for frame in ImageReader(staged).frames(0, 5)] == ["ok"] * 5

@@ -14,8 +14,8 @@ from pathlib import Path
 import av
 import pytest
 
+from pvio.cache.store import Kind, Store, look_up, make_key, replacing, write_json, write_text
 from pvio.errors import StoreError, no_space
-from pvio.store import Kind, Store, look_up, make_key, replacing, write_json, write_text
 
 KEY = make_key(test="entry")
 PAYLOAD = bytes(range(256)) * 20
@@ -100,7 +100,7 @@ def test_all_waits_of_a_store_together_take_some_seconds(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     waits: list[float] = []
-    monkeypatch.setattr("pvio.store.time.sleep", waits.append)
+    monkeypatch.setattr("pvio.cache.store.time.sleep", waits.append)
     for k in range(5):
         assert not store.comes("predictions", make_key(test=k))
     assert 2 <= sum(waits) <= 10
@@ -178,7 +178,7 @@ def test_writing_leaves_no_other_file(store: Store, entry: Path):
 
 def test_processes_may_write_one_key_at_the_same_time(store: Store):
     code = (
-        "import sys; from pvio.store import Store\n"
+        "import sys; from pvio.cache.store import Store\n"
         "for i in range(50):\n"
         "    Store(sys.argv[1]).write('video', sys.argv[2], bytes([i]) * 100_000, {'i': i})"
     )
@@ -239,8 +239,8 @@ READ_ONLY = """
 import sys
 from pathlib import Path
 from pvio.errors import NotWritable
-from pvio.stages.snapshot import Snapshot
-from pvio.store import Store, write_json
+from pvio.pipeline.results.snapshot import Snapshot
+from pvio.cache.store import Store, write_json
 
 folder = Path(sys.argv[1])
 for write in (

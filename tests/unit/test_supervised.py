@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from pvio.stages.supervised import Outcome, supervised
-from pvio.store import Store
+from pvio.cache.store import Store
+from pvio.pipeline.jobs.supervisor import Outcome, supervised
 
 
 @dataclass
@@ -145,7 +145,7 @@ def test_threads_that_are_left_behind_hold_nobody_up(tmp_path: Path):
 SLEEPER = """
 import os, sys, time
 from pathlib import Path
-from pvio.stages.supervised import supervised
+from pvio.pipeline.jobs.supervisor import supervised
 
 def work(task, careful, progress):
     progress(os.getpid())

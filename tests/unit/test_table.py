@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pvio.video_io
-from pvio.loader import VideoCollectionDataset
-from pvio.media.index import load_index
-from pvio.media.picture import Converter, plane_view
-from pvio.media.read import open_reader
+from pvio.loader.dataset import VideoCollectionDataset
+from pvio.media.decode.reader import open_reader
+from pvio.media.index.build import load_index
+from pvio.media.pixels.convert import Converter, plane_view
 
 REAL_CLIPS = REPOSITORY.parent / "shared" / "videos"
 REAL_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi")

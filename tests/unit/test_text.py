@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pvio.progress import PlainFormatter
-from pvio.summary import SUMMARY_COLUMNS, SummaryRow, parse_summary, summary_table
+from pvio.pipeline.jobs.progress import PlainFormatter
+from pvio.pipeline.results.summary import SUMMARY_COLUMNS, SummaryRow, parse_summary, summary_table
 from pvio.text import escaped, json_text, printable, printable_lines, unescaped
 
 EVIL = "a\nError: call 0900-EVIL\x1b[2J\r\u2028\x85\u202e.mp4"
@@ -125,7 +125,8 @@ def test_a_name_in_a_message_or_traceback_feigns_no_line():
 
 
 def test_the_traceback_that_ends_a_process_feigns_no_line():
-    code = f"from pvio.progress import log_to_stderr\nlog_to_stderr(20)\nraise ValueError({EVIL!r})"
+    imported = "from pvio.pipeline.jobs.progress import log_to_stderr"
+    code = f"{imported}\nlog_to_stderr(20)\nraise ValueError({EVIL!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     text = done.stderr.decode()
     assert "ValueError: a" in text

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from clips import REPOSITORY
 
-import pvio.media.index
+import pvio.media.index.build
 from pvio.collection import Source
-from pvio.config import parse_settings
-from pvio.stages.probe import probe
+from pvio.config.settings import parse_settings
+from pvio.pipeline.stages.probe import probe
 
 SAMPLE = REPOSITORY / "samples/dark_on_bright.mp4"
 
@@ -94,14 +94,14 @@ def test_files_are_compared_by_no_more_threads_than_given(
     before = probe(settings)
     for path in tmp_path.glob("*.mp4"):  # a link changes the status of a file
         os.link(path, path.with_suffix(".link"))
-    digest, compared = pvio.media.index.content_digest, []
+    digest, compared = pvio.media.index.build.content_digest, []
 
     def content_digest(source: Source) -> str:
         compared.append(threading.get_ident())
         time.sleep(0.02)
         return digest(source)
 
-    monkeypatch.setattr(pvio.media.index, "content_digest", content_digest)
+    monkeypatch.setattr(pvio.media.index.build, "content_digest", content_digest)
     assert probe(settings, threads=1) == before
     assert len(compared) == 5
     assert len(set(compared)) == 1

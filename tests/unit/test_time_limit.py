@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-import pvio.media.orientation
+import pvio.media.pixels.orientation
+from pvio.concurrency.prefetch import Stalled
+from pvio.concurrency.timeout import keep_helper, within
 from pvio.errors import UnreadableVideo
-from pvio.media.ahead import Stalled
-from pvio.media.index import load_index
-from pvio.media.time_limit import keep_helper, within
+from pvio.media.index.build import load_index
 
 
 def test_a_value_comes_back_and_errors_do_too():
@@ -59,8 +59,8 @@ def test_a_video_at_whose_first_picture_the_decoder_hangs_is_unreadable(
 ):
     path: Path = clip("plain.mp4")
     goes_on = threading.Event()
-    monkeypatch.setattr(pvio.media.orientation, "_PATIENCE", 0.2)
-    monkeypatch.setattr(pvio.media.orientation, "orientation_of", lambda _: goes_on.wait(60))
+    monkeypatch.setattr(pvio.media.pixels.orientation, "_PATIENCE", 0.2)
+    monkeypatch.setattr(pvio.media.pixels.orientation, "orientation_of", lambda _: goes_on.wait(60))
     with pytest.raises(UnreadableVideo, match="its decoder hangs"):
         load_index(path)
     monkeypatch.undo()

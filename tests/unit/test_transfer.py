@@ -17,12 +17,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import pvio.engine
-from pvio.config import ModelSettings, parse_settings
-from pvio.engine import BATCHES_AHEAD, Engine
+import pvio.inference.engine
+from pvio.config.settings import ModelSettings, parse_settings
 from pvio.errors import ModelError
-from pvio.media.index import FrameIndex, load_index
-from pvio.transfer import CudaTransfer, Transfer, transfer_to
+from pvio.inference.engine import BATCHES_AHEAD, Engine
+from pvio.inference.transfer import CudaTransfer, Transfer, transfer_to
+from pvio.media.index.build import FrameIndex, load_index
 
 Clip = Callable[[str], Path]
 CPU = torch.device("cpu")
@@ -241,7 +241,7 @@ def test_a_buffer_is_filled_again_only_after_its_copy(
     index: FrameIndex, engine: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ):
     pictures = itertools.count()
-    convert = pvio.engine.Converter.into
+    convert = pvio.inference.engine.Converter.into
 
     def into(*args: Any) -> None:
         n = next(pictures)
@@ -249,7 +249,7 @@ def test_a_buffer_is_filled_again_only_after_its_copy(
             cuda.note("filled", n // 5)
         convert(*args)
 
-    monkeypatch.setattr(pvio.engine.Converter, "into", into)
+    monkeypatch.setattr(pvio.inference.engine.Converter, "into", into)
     engine(lambda frames: torch.zeros(len(frames))).run(index, 0, 40)
     ring = BATCHES_AHEAD + 2
     for number in range(8 - ring):

@@ -12,8 +12,8 @@ import pytest
 from projects import Project, make_clip
 
 import pvio
-from pvio.predictions import deserialize, serialize
-from pvio.store import Store
+from pvio.cache.store import Store
+from pvio.predictions.table import deserialize, serialize
 
 NO_VIDEO = {"video": "none"}
 MODEL = {"entry": "brightness.py:Brightness"}
@@ -123,12 +123,12 @@ def test_costs_are_predicted_for_the_model_and_a_plan_in_use_stays(project: Proj
 
 
 NO_INDEXING = """
-import pvio.media.index
+import pvio.media.index.build
 
 def build_index(source):
     raise pvio.errors.UnreadableVideo(source.path, "it was read again")
 
-pvio.media.index.build_index = build_index
+pvio.media.index.build.build_index = build_index
 """
 
 

@@ -229,13 +229,13 @@ def test_a_job_that_outlives_its_run_does_not_disturb_the_next_one(
 
 SLOW_JOINING = """
 import time
-import pvio.media.stitch
+import pvio.media.encode.concat
 
-join = pvio.media.stitch.join_segments
+join = pvio.media.encode.concat.join_segments
 
 def slow(*arguments, **options):
     time.sleep(0.5)
     return join(*arguments, **options)
 
-pvio.media.stitch.join_segments = slow
+pvio.media.encode.concat.join_segments = slow
 """

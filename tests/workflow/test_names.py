@@ -12,8 +12,8 @@ from projects import Project, make_clip
 
 import pvio
 from pvio.collection import read_names
-from pvio.stages.verify import verify
-from pvio.summary import read_summary
+from pvio.pipeline.results.summary import read_summary
+from pvio.pipeline.results.verify import verify
 
 MODEL = {"entry": "brightness.py:Brightness"}
 OVERLAY = {"video": "overlay", "preset": "ultrafast"}

@@ -10,15 +10,15 @@ from snakemake.utils import min_version
 from pvio import __version__ as PVIO_VERSION
 from pvio.collection import NAMES_FILE, find_sources, fingerprint, read_names
 from pvio.collection.names import renamed_results
-from pvio.config import parse_settings, save_settings, with_types
+from pvio.config.settings import parse_settings, save_settings, with_types
 from pvio.errors import PvioError
-from pvio.job_environment import prepare_environment
+from pvio.pipeline.jobs.environment import prepare_environment
 from pvio.models.entry import model_fingerprint
 from pvio.models.signature import check_arguments
-from pvio.signals import end_jobs_on_sigterm
-from pvio.stages.again import forget_what_is_out_of_date
-from pvio.stages.loads import advice, load_of, planned_shards
-from pvio.summary import read_summary
+from pvio.pipeline.jobs.signals import end_jobs_on_sigterm
+from pvio.pipeline.results.stale import forget_what_is_out_of_date
+from pvio.pipeline.planning.resources import advice, load_of, planned_shards
+from pvio.pipeline.results.summary import read_summary
 from pvio.text import printable, printable_lines
 
 min_version("9.20")
@@ -52,7 +52,7 @@ try:
         MODEL = model_fingerprint(SETTINGS.model, quick=True)
         check_arguments(SETTINGS.model)
         if SETTINGS.output.video != "none" and SETTINGS.output.options:
-            from pvio.media.encoder_check import check_encoder
+            from pvio.media.encode.check import check_encoder
 
             check_encoder(SETTINGS.output)
 except PvioError as error:

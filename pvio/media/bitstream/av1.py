@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pvio.media.bits import Bits
-from pvio.media.packet_kinds import Kind, PacketParser
+from pvio.media.bitstream.bits import Bits
+from pvio.media.bitstream.packet_kinds import Kind, PacketParser
 
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
 _KEY, _SWITCH = 0, 3

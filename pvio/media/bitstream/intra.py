@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pvio.media.packet_kinds import Kind, PacketParser
+from pvio.media.bitstream.packet_kinds import Kind, PacketParser
 
 # Markers of JPEG that start a frame: SOF0 to SOF15 but DHT, JPG and DAC.
 _FRAME_STARTS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

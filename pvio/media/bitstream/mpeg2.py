@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pvio.media.bits import Bits
-from pvio.media.packet_kinds import Kind, PacketParser
+from pvio.media.bitstream.bits import Bits
+from pvio.media.bitstream.packet_kinds import Kind, PacketParser
 
 _PICTURE, _SEQUENCE, _EXTENSION = b"\0\0\1\0", b"\0\0\1\xb3", b"\0\0\1\xb5"
 _SEQUENCE_EXTENSION, _CODING_EXTENSION = 1, 8

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from pvio.media.bits import Bits
-from pvio.media.packet_kinds import Kind, PacketParser
+from pvio.media.bitstream.bits import Bits
+from pvio.media.bitstream.packet_kinds import Kind, PacketParser
 
 PICTURE_START = b"\0\0\1\xb6"
 # Bytes of a start code and of what is read behind it at once.

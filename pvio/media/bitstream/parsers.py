@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pvio.media.av1_headers import Av1Parser
-from pvio.media.intra_headers import JpegParser, PngParser, ProresParser
-from pvio.media.mpeg4_headers import Mpeg4Parser
-from pvio.media.mpeg_headers import Mpeg2Parser
-from pvio.media.nal_headers import NalParser
-from pvio.media.packet_kinds import PacketParser
-from pvio.media.vpx_headers import Vp8Parser, Vp9Parser
+from pvio.media.bitstream.av1 import Av1Parser
+from pvio.media.bitstream.intra import JpegParser, PngParser, ProresParser
+from pvio.media.bitstream.mpeg2 import Mpeg2Parser
+from pvio.media.bitstream.mpeg4 import Mpeg4Parser
+from pvio.media.bitstream.nal.parser import NalParser
+from pvio.media.bitstream.packet_kinds import PacketParser
+from pvio.media.bitstream.vpx import Vp8Parser, Vp9Parser
 
 _PARSERS: dict[str, Callable[[bytes], PacketParser]] = {
     "h264": NalParser,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pvio.media.bits import Bits
-from pvio.media.packet_kinds import Kind, PacketParser
+from pvio.media.bitstream.bits import Bits
+from pvio.media.bitstream.packet_kinds import Kind, PacketParser
 
 _VP8_START, _VP9_SYNC = b"\x9d\x01\x2a", 0x498342
 # Enough for what is read of a frame header of VP9.

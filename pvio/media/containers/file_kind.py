@@ -7,7 +7,7 @@ import contextlib
 import re
 from pathlib import Path
 
-from pvio.media.container import reason_against
+from pvio.media.ffmpeg.container import reason_against
 
 _N_BYTES = 4096
 _CHUNK = 1 << 20

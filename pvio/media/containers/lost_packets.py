@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pvio.media.mp4_tables import composition_offsets
+from pvio.media.containers.mp4_tables import composition_offsets
 
 # As many frames at most are decoded before one that is shown before them.
 _MOST_REORDERED = 16

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import av.logging
 
-from pvio.media.complaints import Message, is_side_information
+from pvio.media.ffmpeg.log import Message, is_side_information
 
 
 def container_damage(path: str, form: str, messages: list[Message], n_incomplete: int) -> str:

@@ -8,12 +8,12 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from pvio.collection.image_names import image_files
 from pvio.errors import UnreadableVideo
-from pvio.image_names import image_files
-from pvio.media.decoded import Decoded, Status
-from pvio.media.images import ImageFile, open_image, to_frame
-from pvio.media.index import FrameIndex
-from pvio.media.jpeg_damage import jpeg_damage
+from pvio.media.decode.frame import Decoded, Status
+from pvio.media.images.files import ImageFile, open_image, to_frame
+from pvio.media.images.jpeg_damage import jpeg_damage
+from pvio.media.index.build import FrameIndex
 
 # ValueError and FFmpeg's: not every array can be a frame, or be scaled.
 _UNREADABLE = (UnreadableVideo, OSError, ValueError, av.error.FFmpegError)

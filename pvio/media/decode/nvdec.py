@@ -10,11 +10,11 @@ from typing import Any
 import av
 from av.codec.hwaccel import HWAccel
 
-from pvio.media.complaints import listen
-from pvio.media.container import open_container
-from pvio.media.decoded import Decoded
-from pvio.media.index import FrameIndex
-from pvio.media.pyav_reader import PyAVReader
+from pvio.media.decode.frame import Decoded
+from pvio.media.decode.pyav.reader import PyAVReader
+from pvio.media.ffmpeg.container import open_container
+from pvio.media.ffmpeg.log import listen
+from pvio.media.index.build import FrameIndex
 
 log = logging.getLogger(__name__)
 

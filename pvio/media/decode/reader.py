@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from pvio.media.cuda_reader import open_cuda
-from pvio.media.decoded import SHOWN, Decoded, Reader
-from pvio.media.image_reader import ImageReader
-from pvio.media.index import FrameIndex
-from pvio.media.picture import Converter
-from pvio.media.pyav_reader import PyAVReader
+from pvio.media.decode.frame import SHOWN, Decoded, Reader
+from pvio.media.decode.images import ImageReader
+from pvio.media.decode.nvdec import open_cuda
+from pvio.media.decode.pyav.reader import PyAVReader
+from pvio.media.index.build import FrameIndex
+from pvio.media.pixels.convert import Converter
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def open_reader(index: FrameIndex, decoder: str = "pyav") -> Reader:
     if index.has_images:
         return ImageReader(index)
     if decoder == "torchcodec":
-        from pvio.media.torchcodec_reader import open_torchcodec
+        from pvio.media.decode.torchcodec import open_torchcodec
 
         reader = open_torchcodec(index)
         if reader is not None:

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from pvio.media.decoded import SHOWN
-from pvio.media.guarded import GuardedReader
-from pvio.media.index import FrameIndex
+from pvio.media.decode.frame import SHOWN
+from pvio.media.decode.watchdog import GuardedReader
+from pvio.media.index.build import FrameIndex
 
 Convert = Callable[[Any], Any]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from pvio.errors import UnreadableVideo
-from pvio.media.decoded import Decoded
-from pvio.media.index import FrameIndex
+from pvio.media.decode.frame import Decoded
+from pvio.media.index.build import FrameIndex
 
 Convert = Callable[[Any], Any]
 # In place of a status: what comes with it is path and reason of an `UnreadableVideo`.
@@ -33,7 +33,7 @@ class IsolatedFrames:
     def __init__(self, index: FrameIndex, decoder: str, start: int, stop: int, convert: Convert):
         self._n_frames = stop - start
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pvio.media.isolated"],
+            [sys.executable, "-m", "pvio.media.decode.subprocess_reader"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -67,7 +67,7 @@ class IsolatedFrames:
 
 def _serve() -> None:
     """In the sub-process: read what standard input asks for, write frames to standard output."""
-    from pvio.media.read import open_reader
+    from pvio.media.decode.reader import open_reader
 
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing else shall get in between

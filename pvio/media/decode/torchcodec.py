@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from pvio.errors import PvioError
-from pvio.media.complaints import listen, tell_of_damage
-from pvio.media.container import absolute_path
-from pvio.media.decoded import Decoded
-from pvio.media.index import FrameIndex
-from pvio.media.pyav_reader import PyAVReader
+from pvio.media.decode.frame import Decoded
+from pvio.media.decode.pyav.reader import PyAVReader
+from pvio.media.ffmpeg.container import absolute_path
+from pvio.media.ffmpeg.log import listen, tell_of_damage
+from pvio.media.index.build import FrameIndex
 
 # Frames asked of torchcodec in one call.
 _CHUNK = 32

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
-from pvio.media.ahead import Ahead, Pulse, Stalled
-from pvio.media.decoded import Decoded, Reader
-from pvio.media.index import FrameIndex
-from pvio.media.isolated import Convert, IsolatedFrames
-from pvio.media.read import open_reader
+from pvio.concurrency.prefetch import Ahead, Pulse, Stalled
+from pvio.media.decode.frame import Decoded, Reader
+from pvio.media.decode.reader import open_reader
+from pvio.media.decode.subprocess_reader import Convert, IsolatedFrames
+from pvio.media.index.build import FrameIndex
 
 log = logging.getLogger(__name__)
 

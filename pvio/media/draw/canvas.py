@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pvio.media.blend import Color, Cover, Matrix, Planes
-from pvio.media.lettering import lettered
-from pvio.media.outlines import (
+from pvio.media.draw.compositing import Color, Cover, Matrix, Planes
+from pvio.media.draw.rasterize import (
     Point,
     capsule_outlines,
     clamp,
@@ -22,6 +21,7 @@ from pvio.media.outlines import (
     finite,
     segment_outline,
 )
+from pvio.media.draw.text import lettered
 
 
 class Canvas:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pvio.media.blend import Cover
+from pvio.media.draw.compositing import Cover
 
 Point = tuple[float, float]
 # Far outside any picture, yet small enough for Pillow's integer arithmetic.

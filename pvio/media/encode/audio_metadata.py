@@ -9,9 +9,9 @@ from typing import Any
 
 import av
 
-from pvio.media.container import open_container
-from pvio.media.demux import demux
-from pvio.media.index import FrameIndex
+from pvio.media.ffmpeg.container import open_container
+from pvio.media.ffmpeg.demux import demux
+from pvio.media.index.build import FrameIndex
 
 log = logging.getLogger(__name__)
 

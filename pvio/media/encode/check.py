@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 from fractions import Fraction
 
-from pvio.codecs import CODECS
-from pvio.config import OutputSettings
+from pvio.config.codecs import CODECS
+from pvio.config.settings import OutputSettings
 from pvio.errors import ConfigError, EncodeError
-from pvio.media.encode import SegmentEncoder
-from pvio.media.output_format import BT709, LIMITED, OutputFormat
+from pvio.media.encode.format import BT709, LIMITED, OutputFormat
+from pvio.media.encode.segment import SegmentEncoder
 
 # What one format or size does not take, another may: all must refuse the options.
 _SIZES = ((64, 64), (1080, 1920))

@@ -15,10 +15,10 @@ import av
 import numpy as np
 
 from pvio.errors import EncodeError
-from pvio.media.container import absolute_path, open_container
-from pvio.media.index import FrameIndex
-from pvio.media.output_format import output_color
-from pvio.media.side_streams import Sound, copy_metadata, needs_free_keys
+from pvio.media.encode.audio_metadata import Sound, copy_metadata, needs_free_keys
+from pvio.media.encode.format import output_color
+from pvio.media.ffmpeg.container import absolute_path, open_container
+from pvio.media.index.build import FrameIndex
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import av
 
-from pvio.codecs import CODECS
-from pvio.config import OutputSettings
-from pvio.media.index import FrameIndex
+from pvio.config.codecs import CODECS
+from pvio.config.settings import OutputSettings
+from pvio.media.index.build import FrameIndex
 
 log = logging.getLogger(__name__)
 

@@ -7,14 +7,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pvio.config import OutputSettings
+from pvio.config.settings import OutputSettings
 from pvio.errors import EncodeError
-from pvio.media.decoded import Status
-from pvio.media.draw import Canvas, mark
-from pvio.media.encode import SegmentEncoder
-from pvio.media.index import FrameIndex
-from pvio.media.output_format import output_format
-from pvio.media.planes import RgbConverter
+from pvio.media.decode.frame import Status
+from pvio.media.draw.canvas import Canvas, mark
+from pvio.media.encode.format import output_format
+from pvio.media.encode.planes import RgbConverter
+from pvio.media.encode.segment import SegmentEncoder
+from pvio.media.index.build import FrameIndex
 
 
 class FramesWriter:

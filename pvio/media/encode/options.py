@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from pvio.codecs import PRESET_OF_STAND_IN, CodecName
-from pvio.config import OutputSettings
+from pvio.config.codecs import PRESET_OF_STAND_IN, CodecName
+from pvio.config.settings import OutputSettings
 
 # Options that are lists of options themselves; those of a user are added to ours.
 _LISTS = {"libx264": "x264-params", "libx265": "x265-params"}

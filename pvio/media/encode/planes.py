@@ -9,8 +9,7 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from pvio.media.orientation import Orientation
-from pvio.media.output_format import (
+from pvio.media.encode.format import (
     BT601,
     BT709,
     FULL,
@@ -21,8 +20,9 @@ from pvio.media.output_format import (
     is_gray,
     is_rgb,
 )
-from pvio.media.picture import plane_views
-from pvio.media.pixel_layout import convertible, luma_samples
+from pvio.media.pixels.convert import plane_views
+from pvio.media.pixels.layout import convertible, luma_samples
+from pvio.media.pixels.orientation import Orientation
 
 # Planar YUV whose samples a planar format of the same layout and depth takes as they are.
 _PLANAR = re.compile(r"^yuv[aj]?(4\d\dp(?:\d+le)?)$")

@@ -9,13 +9,13 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
-from pvio.codecs import CODECS, CodecName
-from pvio.config import OutputSettings
+from pvio.config.codecs import CODECS, CodecName
+from pvio.config.settings import OutputSettings
 from pvio.errors import EncodeError
-from pvio.media.complaints import listen
-from pvio.media.encoder_options import encoder_options
-from pvio.media.output_format import OutputFormat, say_once
-from pvio.media.picture import plane_views
+from pvio.media.encode.format import OutputFormat, say_once
+from pvio.media.encode.options import encoder_options
+from pvio.media.ffmpeg.log import listen
+from pvio.media.pixels.convert import plane_views
 
 # The container of a segment in the store: takes any codec and exact time stamps.
 SEGMENT_FORMAT = "nut"

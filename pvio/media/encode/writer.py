@@ -14,16 +14,16 @@ from typing import Any
 import av
 import numpy as np
 
-from pvio.codecs import CodecName
-from pvio.config import OutputSettings, parse_settings
+from pvio.cache.store import replacing
+from pvio.config.codecs import CodecName
+from pvio.config.settings import OutputSettings, parse_settings
 from pvio.errors import ConfigError, EncodeError
-from pvio.media.encode import SegmentEncoder
-from pvio.media.index import FrameIndex, load_index
-from pvio.media.orientation import Orientation, orientation_of
-from pvio.media.output_format import BT709, LIMITED, OutputFormat, output_format
-from pvio.media.planes import PlanarConverter, RgbConverter
-from pvio.media.stitch import join_segments
-from pvio.store import replacing
+from pvio.media.encode.concat import join_segments
+from pvio.media.encode.format import BT709, LIMITED, OutputFormat, output_format
+from pvio.media.encode.planes import PlanarConverter, RgbConverter
+from pvio.media.encode.segment import SegmentEncoder
+from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.pixels.orientation import Orientation, orientation_of
 
 _SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 # Up to which denominator a rate given as a float is taken for a fraction: 30000/1001 and the like.

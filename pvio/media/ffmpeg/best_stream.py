@@ -9,7 +9,7 @@ from typing import Any
 from av.stream import Disposition
 
 from pvio.errors import UnreadableVideo
-from pvio.media.complaints import Message
+from pvio.media.ffmpeg.log import Message
 
 # What FFmpeg says about a stream of which it knows no decoder: number, codec, tag if any.
 _WITHOUT_DECODER = re.compile(r"codec parameters for stream (\d+) \(\w+: (\w+)(?: \((.{4}) / )?")

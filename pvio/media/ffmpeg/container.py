@@ -10,7 +10,7 @@ from typing import Any
 import av
 
 from pvio.errors import UnreadableVideo
-from pvio.media.complaints import listen
+from pvio.media.ffmpeg.log import listen
 
 _NAME_THEM = "it is {}, which refers to other files: name those files in `videos` instead"
 # FFmpeg's demuxers that open other files than the one that they are given, or the network, or a

@@ -10,8 +10,8 @@ import av
 import numpy as np
 
 from pvio.errors import UnreadableVideo
-from pvio.media.pillow_image import PillowImage
-from pvio.media.tiff import TiffImage, is_tiff
+from pvio.media.images.pillow import PillowImage
+from pvio.media.images.tiff import TiffImage, is_tiff
 
 ImageFile = PillowImage | TiffImage
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import av
 import av.error
 
-from pvio.media.complaints import listen
-from pvio.media.jpeg_segments import lacks_end
+from pvio.media.ffmpeg.log import listen
+from pvio.media.images.jpeg_segments import lacks_end
 
 # What FFmpeg's decoder says of the codes in a scan (mjpegdec.c), and of nothing else: a kind of
 # JPEG that it does not know is not damaged.

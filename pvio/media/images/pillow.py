@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from pvio.errors import UnreadableVideo
-from pvio.media.jpeg_damage import data_damage
-from pvio.media.jpeg_segments import lacks_end, with_end, without_jpeg_extras
-from pvio.media.orientation import Orientation, of_exif
-from pvio.media.png_chunks import without_png_extras
+from pvio.media.images.jpeg_damage import data_damage
+from pvio.media.images.jpeg_segments import lacks_end, with_end, without_jpeg_extras
+from pvio.media.images.png_chunks import without_png_extras
+from pvio.media.pixels.orientation import Orientation, of_exif
 
 # An image of more pixels is refused: a file of a few kB could take all memory. Pillow's own limit,
 # which is only a warning there.

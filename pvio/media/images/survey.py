@@ -14,8 +14,8 @@ from fractions import Fraction
 import numpy as np
 
 from pvio.errors import UnreadableVideo
-from pvio.media.images import ImageFile, opened_image, read_pixels
-from pvio.media.pillow_image import is_readable_size
+from pvio.media.images.files import ImageFile, opened_image, read_pixels
+from pvio.media.images.pillow import is_readable_size
 
 # 16-bit images looked at for the bits that they use.
 _SAMPLES = 5

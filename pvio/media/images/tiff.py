@@ -13,14 +13,14 @@ import numpy as np
 import tifffile
 
 from pvio.errors import UnreadableVideo
-from pvio.media.orientation import Orientation, of_exif
-from pvio.media.pillow_image import (
+from pvio.media.images.pillow import (
     MOST_PIXELS,
     PillowImage,
     check_size,
     unsupported,
     upright,
 )
+from pvio.media.pixels.orientation import Orientation, of_exif
 
 _ORIENTATION = 274
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE = 0, 1, 2, 3

@@ -22,21 +22,21 @@ from typing import Any
 import av
 import numpy as np
 
+from pvio.cache.store import Store, StoreError, file_digest, make_key
 from pvio.collection import Source
+from pvio.collection.image_names import image_files, is_image_name, is_sequence
 from pvio.errors import UnreadableVideo
-from pvio.image_names import image_files, is_image_name, is_sequence
-from pvio.media.best_stream import video_stream
-from pvio.media.complaints import listen
-from pvio.media.container import open_container
-from pvio.media.container_damage import container_damage
-from pvio.media.first_bytes import what_it_is
-from pvio.media.frame_sizes import frame_sizes, words_of_sizes
-from pvio.media.image_survey import survey_images
-from pvio.media.limits import check_declared_frames
-from pvio.media.orientation import Orientation, display_orientation
-from pvio.media.packets import read_packets
-from pvio.media.rates import DEFAULT_RATE, average_rate, is_believable
-from pvio.store import Store, StoreError, file_digest, make_key
+from pvio.media.containers.file_kind import what_it_is
+from pvio.media.containers.structure import container_damage
+from pvio.media.ffmpeg.best_stream import video_stream
+from pvio.media.ffmpeg.container import open_container
+from pvio.media.ffmpeg.log import listen
+from pvio.media.images.survey import survey_images
+from pvio.media.index.frame_sizes import frame_sizes, words_of_sizes
+from pvio.media.index.limits import check_declared_frames
+from pvio.media.index.packets import read_packets
+from pvio.media.pixels.orientation import Orientation, display_orientation
+from pvio.media.timing.rates import DEFAULT_RATE, average_rate, is_believable
 
 log = logging.getLogger(__name__)
 

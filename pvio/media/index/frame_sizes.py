@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import av
 
-from pvio.media.complaints import listen
-from pvio.media.orientation import Orientation
-from pvio.media.packets import Packets
+from pvio.media.ffmpeg.log import listen
+from pvio.media.index.packets import Packets
+from pvio.media.pixels.orientation import Orientation
 
 # Sizes of a single frame each are taken for damage unless so many frames have one.
 _SHARE_OF_SINGLE = 0.05

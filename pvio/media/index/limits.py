@@ -12,7 +12,7 @@ import os
 import time
 
 from pvio.errors import UnreadableVideo
-from pvio.media.mp4_tables import n_declared_frames
+from pvio.media.containers.mp4_tables import n_declared_frames
 
 # A frame has a byte at least; so many more may be declared by a file that was cut off.
 _SPARE_FRAMES = 100_000

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from pvio.media.demux import demux
-from pvio.media.limits import Budget
-from pvio.media.lost_packets import with_lost_packets
-from pvio.media.mpeg4 import vop_times
-from pvio.media.nal import clean_start, length_size
-from pvio.media.packet_kinds import Kind
-from pvio.media.packet_parsers import parser_for
-from pvio.media.picture_order import Steps, decodes_out_of_order, times_contradict
-from pvio.media.rates import (
+from pvio.concurrency.timeout import Stalled, within
+from pvio.media.bitstream.nal.units import clean_start, length_size
+from pvio.media.bitstream.packet_kinds import Kind
+from pvio.media.bitstream.parsers import parser_for
+from pvio.media.containers.lost_packets import with_lost_packets
+from pvio.media.ffmpeg.demux import demux
+from pvio.media.index.limits import Budget
+from pvio.media.timing.frame_order import Steps, decodes_out_of_order, times_contradict
+from pvio.media.timing.rates import (
     DEFAULT_RATE,
     is_believable,
     is_counting,
@@ -29,7 +29,7 @@ from pvio.media.rates import (
     rate_of_times,
     stated_rate,
 )
-from pvio.media.time_limit import Stalled, within
+from pvio.media.timing.vop_times import vop_times
 
 # Enough to decode a picture, also with long reordering.
 _FIRST_PACKETS = 32

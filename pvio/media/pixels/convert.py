@@ -11,8 +11,8 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from pvio.media.orientation import Orientation
-from pvio.media.pixel_layout import convertible, luma_bytes
+from pvio.media.pixels.layout import convertible, luma_bytes
+from pvio.media.pixels.orientation import Orientation
 
 # Formats that swscale converts to planar RGB as fast as, and bit by bit as, to interleaved RGB.
 _PLANAR_RGB_FROM = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p")

@@ -14,10 +14,10 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
+from pvio.concurrency.prefetch import Stalled
+from pvio.concurrency.timeout import within
 from pvio.errors import UnreadableVideo
-from pvio.media.ahead import Stalled
-from pvio.media.container import open_container
-from pvio.media.time_limit import within
+from pvio.media.ffmpeg.container import open_container
 
 # Seconds to wait for the first picture of a video.
 _PATIENCE = 120.0

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import av
 import numpy as np
 
-from pvio.media.container import open_container
-from pvio.media.demux import demux
-from pvio.media.packet_kinds import OrderCount, PacketParser
+from pvio.media.bitstream.packet_kinds import OrderCount, PacketParser
+from pvio.media.ffmpeg.container import open_container
+from pvio.media.ffmpeg.demux import demux
 
 # Share of the packets, and of those shown before the one before them, that damage may explain.
 _STRAY_PACKETS, _STRAY_EARLIER = 0.05, 0.1

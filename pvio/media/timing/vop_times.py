@@ -7,10 +7,10 @@ from fractions import Fraction
 
 import av
 
-from pvio.media.bits import Bits
-from pvio.media.container import open_container
-from pvio.media.demux import demux
-from pvio.media.mpeg4_headers import PICTURE_START, read_layer, read_picture
+from pvio.media.bitstream.bits import Bits
+from pvio.media.bitstream.mpeg4 import PICTURE_START, read_layer, read_picture
+from pvio.media.ffmpeg.container import open_container
+from pvio.media.ffmpeg.demux import demux
 
 _GROUP = b"\0\0\1\xb3"
 

@@ -10,7 +10,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from pvio.errors import PvioError
-from pvio.signals import JOB_VARIABLE
+from pvio.pipeline.jobs.signals import JOB_VARIABLE
 
 COMMAND = "pvio"
 

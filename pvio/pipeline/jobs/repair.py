@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from pvio.config import Settings
+from pvio.config.settings import Settings
 from pvio.errors import LostEntry
-from pvio.manifest import Failures, Part, Receipt, Stage, failures_in
-from pvio.stages.encode import encode
-from pvio.stages.infer import infer
+from pvio.pipeline.planning.manifest import Failures, Part, Receipt, Stage, failures_in
+from pvio.pipeline.stages.encode import encode
+from pvio.pipeline.stages.infer import infer
 
 log = logging.getLogger(__name__)
 

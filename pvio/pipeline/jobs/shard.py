@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pvio.cache.store import Kind, Store, StoreError, look_up
 from pvio.collection import Source
-from pvio.config import Settings
+from pvio.collection.image_names import is_sequence
+from pvio.config.settings import Settings
 from pvio.errors import (
     FailedSegments,
     JobError,
@@ -25,15 +27,19 @@ from pvio.errors import (
     memory_advice,
     no_space,
 )
-from pvio.image_names import is_sequence
-from pvio.manifest import Part, PlannedSegment, ProbedVideo, Receipt, SegmentReceipt
-from pvio.media.index import FrameIndex, content_digest, facts_of_stored, index_key
-from pvio.progress import ProgressReport
-from pvio.stages.guard import concerns_all, describe
-from pvio.stages.plan import stored_index
-from pvio.stages.staging import Staging, stage_folder
-from pvio.stages.supervised import OUT_OF_MEMORY, Outcome, supervised
-from pvio.store import Kind, Store, StoreError, look_up
+from pvio.media.index.build import FrameIndex, content_digest, facts_of_stored, index_key
+from pvio.pipeline.guard import concerns_all, describe
+from pvio.pipeline.jobs.progress import ProgressReport
+from pvio.pipeline.jobs.staging import Staging, stage_folder
+from pvio.pipeline.jobs.supervisor import OUT_OF_MEMORY, Outcome, supervised
+from pvio.pipeline.planning.manifest import (
+    Part,
+    PlannedSegment,
+    ProbedVideo,
+    Receipt,
+    SegmentReceipt,
+)
+from pvio.pipeline.stages.plan import stored_index
 
 log = logging.getLogger(__name__)
 

@@ -21,12 +21,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pvio.cache.store import remove_leftovers, temporary_name
 from pvio.collection import Source
-from pvio.devices import open_own, own_folder
+from pvio.collection.image_names import image_files
 from pvio.errors import UnreadableVideo
-from pvio.image_names import image_files
-from pvio.media.index import FrameIndex, combined_digest
-from pvio.store import remove_leftovers, temporary_name
+from pvio.media.index.build import FrameIndex, combined_digest
+from pvio.models.gpu_lock import open_own, own_folder
 
 log = logging.getLogger(__name__)
 

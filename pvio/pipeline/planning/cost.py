@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pvio.config import Settings
-from pvio.manifest import ProbedVideo, Stage
-from pvio.store import make_key, write_json
+from pvio.cache.store import make_key, write_json
+from pvio.config.settings import Settings
+from pvio.pipeline.planning.manifest import ProbedVideo, Stage
 
 log = logging.getLogger(__name__)
 

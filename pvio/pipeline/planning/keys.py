@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pvio.config import Settings
-from pvio.manifest import ProbedVideo
-from pvio.store import make_key
+from pvio.cache.store import make_key
+from pvio.config.settings import Settings
+from pvio.pipeline.planning.manifest import ProbedVideo
 
 # Raised when the same inputs give other results or another layout than the release before.
 PREDICTIONS_SCHEMA = 5

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pvio.config import Settings, dump_settings, load_stored
+from pvio.cache.store import Kind, make_key, write_json
+from pvio.config.settings import Settings, dump_settings, load_stored
 from pvio.errors import PvioError
-from pvio.keys import Frames, predictions_key, video_key
-from pvio.manifest import Plan, ProbedVideo, read_plan
-from pvio.store import Kind, make_key, write_json
+from pvio.pipeline.planning.keys import Frames, predictions_key, video_key
+from pvio.pipeline.planning.manifest import Plan, ProbedVideo, read_plan
 
 _FOLDER = "runs"
 _SECTIONS = ("cache", "segment_frames", "model", "decoder", "output")

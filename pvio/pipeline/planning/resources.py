@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import get_args
 
-from pvio.config import Settings
+from pvio.cache.store import write_json
+from pvio.config.settings import Settings
 from pvio.errors import PvioError
-from pvio.manifest import Plan, ProbedVideo, Stage, from_json
-from pvio.stages.guard import reason_for_video
-from pvio.store import write_json
+from pvio.pipeline.guard import reason_for_video
+from pvio.pipeline.planning.manifest import Plan, ProbedVideo, Stage, from_json
 
 LOADS_FILE = "loads.json"
 

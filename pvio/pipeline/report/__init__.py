@@ -1,5 +1,5 @@
 """The report of a run: `results/report.html`."""
 
-from pvio.report.page import render_report
+from pvio.pipeline.report.page import render_report
 
 __all__ = ["render_report"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import pvio
-from pvio.manifest import Plan, Receipt
-from pvio.report.scatter import median_error, predicted_and_measured, scatter
-from pvio.summary import parse_summary
+from pvio.pipeline.planning.manifest import Plan, Receipt
+from pvio.pipeline.report.scatter import median_error, predicted_and_measured, scatter
+from pvio.pipeline.results.summary import parse_summary
 from pvio.text import printable
 
 

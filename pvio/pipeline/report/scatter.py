@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pvio.manifest import Plan, Receipt
+from pvio.pipeline.planning.manifest import Plan, Receipt
 
 Pairs = list[tuple[float, float]]
 

@@ -12,9 +12,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from pvio.cache.store import remove_leftovers, temporary_name
 from pvio.collection import PRODUCTS_FILE
 from pvio.errors import PvioError, on_disk_of
-from pvio.store import remove_leftovers, temporary_name
 
 # Names what the products were made with.
 RUN_FILE = ".run.json"

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from pvio.cache.store import write_json
 from pvio.collection import PRODUCTS_FILE
-from pvio.manifest import Receipt
-from pvio.store import write_json
+from pvio.pipeline.planning.manifest import Receipt
 
 AGAIN = "work/again.json"
 ASSEMBLED = "work/assembled"

@@ -12,17 +12,17 @@ import av
 import numpy as np
 import pyarrow as pa
 
-from pvio.codecs import VIDEO_SUFFIXES
+from pvio.cache.store import file_digest
 from pvio.collection import PRODUCTS_FILE, Source
+from pvio.config.codecs import VIDEO_SUFFIXES
 from pvio.errors import PvioError
-from pvio.manifest import ProbedVideo, read_plan
-from pvio.media.index import FrameIndex, build_index
-from pvio.media.stitch import container_times, shown_times
+from pvio.media.encode.concat import container_times, shown_times
+from pvio.media.index.build import FrameIndex, build_index
 from pvio.models.contract import BASE_COLUMNS
-from pvio.predictions import Predictions, read_predictions
-from pvio.stages.guard import reason_for_video
-from pvio.store import file_digest
-from pvio.summary import read_summary
+from pvio.pipeline.guard import reason_for_video
+from pvio.pipeline.planning.manifest import ProbedVideo, read_plan
+from pvio.pipeline.results.summary import read_summary
+from pvio.predictions.table import Predictions, read_predictions
 
 # What a run writes besides the products of each video.
 RUN_PRODUCTS = ("summary.tsv", "report.html", "plan.json")

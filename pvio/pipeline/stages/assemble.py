@@ -15,14 +15,21 @@ from typing import Any
 import pyarrow.parquet as pq
 
 import pvio
+from pvio.cache.store import Store, file_digest, make_key, remove_leftovers, write_json, write_text
 from pvio.collection import NAMES_FILE, PRODUCTS_FILE
+from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.names import named_videos
-from pvio.config import Settings, dump_settings
-from pvio.cost import Measured, load_costs, works
+from pvio.config.settings import Settings, dump_settings
 from pvio.errors import FailedSegments, PvioError, UnreadableVideo, no_space, on_disk_of
-from pvio.image_names import image_files, is_sequence
-from pvio.keys import predictions_key, video_key
-from pvio.manifest import (
+from pvio.media.encode.concat import join_segments
+from pvio.media.index.build import FrameIndex
+from pvio.models.entry import model_fingerprint
+from pvio.pipeline.guard import reason_for_video
+from pvio.pipeline.jobs.progress import ProgressReport
+from pvio.pipeline.jobs.shard import check_unchanged, read_entry
+from pvio.pipeline.planning.cost import Measured, load_costs, works
+from pvio.pipeline.planning.keys import predictions_key, video_key
+from pvio.pipeline.planning.manifest import (
     Failures,
     Plan,
     PlannedSegment,
@@ -31,18 +38,11 @@ from pvio.manifest import (
     SegmentReceipt,
     failures_in,
 )
-from pvio.media.index import FrameIndex
-from pvio.media.stitch import join_segments
-from pvio.models.entry import model_fingerprint
-from pvio.predictions import deserialize, merge
-from pvio.progress import ProgressReport
-from pvio.report import render_report
-from pvio.stages.guard import reason_for_video
-from pvio.stages.plan import stored_index
-from pvio.stages.shard import check_unchanged, read_entry
-from pvio.stages.snapshot import RUN_FILE, Snapshot, read_products
-from pvio.store import Store, file_digest, make_key, remove_leftovers, write_json, write_text
-from pvio.summary import SummaryRow, summary_table
+from pvio.pipeline.report import render_report
+from pvio.pipeline.results.snapshot import RUN_FILE, Snapshot, read_products
+from pvio.pipeline.results.summary import SummaryRow, summary_table
+from pvio.pipeline.stages.plan import stored_index
+from pvio.predictions.table import deserialize, merge
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pvio.errors import DamagedVideos, FailedVideos
-from pvio.summary import parse_summary
+from pvio.pipeline.results.summary import parse_summary
 from pvio.text import printable
 
 Policy = Literal["mark", "fail"]

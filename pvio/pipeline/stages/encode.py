@@ -10,16 +10,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pvio.config import Settings
+from pvio.cache.store import Store
+from pvio.concurrency.threads import limit_torch
+from pvio.config.settings import Settings
 from pvio.errors import ModelError
-from pvio.keys import predictions_key, video_key
-from pvio.manifest import Failures, Part, PlannedSegment, Receipt
-from pvio.media.index import FrameIndex
+from pvio.media.index.build import FrameIndex
 from pvio.models.entry import model_fingerprint
-from pvio.stages.guard import start_of_job
-from pvio.stages.shard import Entry, Task, read_entry, work_through
-from pvio.store import Store
-from pvio.threads import limit_torch
+from pvio.pipeline.guard import start_of_job
+from pvio.pipeline.jobs.shard import Entry, Task, read_entry, work_through
+from pvio.pipeline.planning.keys import predictions_key, video_key
+from pvio.pipeline.planning.manifest import Failures, Part, PlannedSegment, Receipt
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def read_rows(store: Store, key: str, digests: dict[str, str]) -> list[dict[str,
 
     The entry's digest is noted in `digests`.
     """
-    from pvio.predictions import column_array, deserialize
+    from pvio.predictions.table import column_array, deserialize
 
     payload, facts = read_entry(store, "predictions", key)
     digests[key] = facts["digest"]
@@ -181,13 +181,13 @@ class Painter:
         Raises:
             ModelError: when the model's `draw` raises.
         """
-        from pvio.media.decoded import SEVERITY, SHOWN
-        from pvio.media.draw import Canvas, mark
-        from pvio.media.encode import SegmentEncoder
-        from pvio.media.guarded import GuardedReader
-        from pvio.media.nearest import last_picture_before
-        from pvio.media.output_format import output_format
-        from pvio.media.planes import PlanarConverter, empty_planes
+        from pvio.media.decode.frame import SEVERITY, SHOWN
+        from pvio.media.decode.sampling import last_picture_before
+        from pvio.media.decode.watchdog import GuardedReader
+        from pvio.media.draw.canvas import Canvas, mark
+        from pvio.media.encode.format import output_format
+        from pvio.media.encode.planes import PlanarConverter, empty_planes
+        from pvio.media.encode.segment import SegmentEncoder
 
         if not index.has_size:
             progress(stop - start)

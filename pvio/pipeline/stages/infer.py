@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from pvio.config import Settings
-from pvio.keys import predictions_key, video_key
-from pvio.manifest import Failures, Part, Receipt
+from pvio.cache.store import Store
+from pvio.concurrency.threads import limit_torch
+from pvio.config.settings import Settings
 from pvio.models.entry import model_fingerprint
-from pvio.stages.guard import start_of_job
-from pvio.stages.shard import Entry, Task, work_through
-from pvio.store import Store
-from pvio.threads import limit_torch
+from pvio.pipeline.guard import start_of_job
+from pvio.pipeline.jobs.shard import Entry, Task, work_through
+from pvio.pipeline.planning.keys import predictions_key, video_key
+from pvio.pipeline.planning.manifest import Failures, Part, Receipt
 
 if TYPE_CHECKING:
-    from pvio.engine import Engine
+    from pvio.inference.engine import Engine
 
 
 def infer(
@@ -75,8 +75,8 @@ class Inference:
         if self._engine is None:
             self._engine = self._started()
         engine, store = self._engine, self._store
-        from pvio.media.frames_output import FramesWriter
-        from pvio.predictions import serialize
+        from pvio.media.encode.model_frames import FramesWriter
+        from pvio.predictions.table import serialize
 
         how: dict[str, Any] = {"progress": task.progress, "careful": task.careful}
         facts: dict[str, Any] = {"patience": self._settings.decoder_timeout}
@@ -95,7 +95,7 @@ class Inference:
             store.write(*predictions, serialize(result.table.table()), facts)
 
     def _started(self) -> Engine:
-        from pvio.engine import Engine
+        from pvio.inference.engine import Engine
 
         limit_torch(self._threads)
         with start_of_job():

@@ -6,18 +6,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pvio.cache.store import Store, StoreError, look_up
 from pvio.collection import Source
-from pvio.config import Settings
-from pvio.cost import Work, load_costs, works
+from pvio.config.settings import Settings
 from pvio.errors import UnreadableVideo
-from pvio.keys import predictions_key, video_key
-from pvio.manifest import Plan, PlannedSegment, ProbedVideo
-from pvio.media.index import FrameIndex, load_index, unpack_index
+from pvio.media.index.build import FrameIndex, load_index, unpack_index
 from pvio.models.entry import model_fingerprint
-from pvio.plan import Segment, cut_segments, shard_segments
-from pvio.stages.guard import reason_for_video
-from pvio.stages.loads import Loads, job_loads
-from pvio.store import Store, StoreError, look_up
+from pvio.pipeline.guard import reason_for_video
+from pvio.pipeline.planning.cost import Work, load_costs, works
+from pvio.pipeline.planning.keys import predictions_key, video_key
+from pvio.pipeline.planning.manifest import Plan, PlannedSegment, ProbedVideo
+from pvio.pipeline.planning.resources import Loads, job_loads
+from pvio.pipeline.planning.segments import Segment, cut_segments, shard_segments
 
 log = logging.getLogger(__name__)
 

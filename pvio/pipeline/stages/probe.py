@@ -10,15 +10,15 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
+from pvio.cache.store import LOOKUP_THREADS, Store, StoreError
 from pvio.collection import Source, find_sources, read_names
-from pvio.config import Settings
+from pvio.concurrency.timeout import keep_helper
+from pvio.config.settings import Settings
 from pvio.errors import PvioError, UnreadableVideo
-from pvio.manifest import ProbedVideo
-from pvio.media.index import facts_of_stored, index_anew, index_key
-from pvio.media.time_limit import keep_helper
-from pvio.progress import ProgressReport
-from pvio.stages.guard import reason_for_video
-from pvio.store import LOOKUP_THREADS, Store, StoreError
+from pvio.media.index.build import facts_of_stored, index_anew, index_key
+from pvio.pipeline.guard import reason_for_video
+from pvio.pipeline.jobs.progress import ProgressReport
+from pvio.pipeline.planning.manifest import ProbedVideo
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pvio.media.bits import Bits
-from pvio.media.packet_kinds import OrderCount
-from pvio.media.parameter_sets import (
+from pvio.media.bitstream.bits import Bits
+from pvio.media.bitstream.nal.parameter_sets import (
     FRONT,
     MOST_COUNT_BITS,
     MOST_START_BITS,
@@ -18,6 +17,7 @@ from pvio.media.parameter_sets import (
     slice_bytes,
     units_of,
 )
+from pvio.media.bitstream.packet_kinds import OrderCount
 
 _SLICES, _IDR, _SPS, _PPS = (1, 2, 5), 5, 7, 8  # table 7-1
 # Profiles whose parameter sets tell the chroma format.

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from pvio.media.bits import Bits, without_escapes
-from pvio.media.packet_kinds import OrderCount
+from pvio.media.bitstream.bits import Bits, without_escapes
+from pvio.media.bitstream.packet_kinds import OrderCount
 
 _START_CODE = re.compile(rb"\x00\x00\x01")
 _FORBIDDEN = re.compile(rb"\x00\x00[\x00-\x02]")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pvio.media.h264_headers import H264Headers
-from pvio.media.hevc_headers import HevcHeaders
-from pvio.media.nal import length_size
-from pvio.media.packet_kinds import Kind, PacketParser
-from pvio.media.parameter_sets import NalHeaders, Slice, units_of
+from pvio.media.bitstream.nal.h264 import H264Headers
+from pvio.media.bitstream.nal.hevc import HevcHeaders
+from pvio.media.bitstream.nal.parameter_sets import NalHeaders, Slice, units_of
+from pvio.media.bitstream.nal.units import length_size
+from pvio.media.bitstream.packet_kinds import Kind, PacketParser
 
 
 class NalParser(PacketParser):

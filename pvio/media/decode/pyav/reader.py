@@ -10,16 +10,16 @@ import av
 import numpy as np
 
 from pvio.errors import UnreadableVideo
-from pvio.media.complaints import listen, tell_of_damage
-from pvio.media.container import open_container
-from pvio.media.decoded import Decoded, Status
-from pvio.media.demux import demux
-from pvio.media.index import FrameIndex
-from pvio.media.nal import clean_start, has_picture, is_damaged, length_size
-from pvio.media.packet_kinds import Kind, PacketParser
-from pvio.media.packet_parsers import parser_for
-from pvio.media.packets import avi_positions
-from pvio.media.strict_decoder import StrictAv1Decoder, keeps_the_rule
+from pvio.media.bitstream.nal.units import clean_start, has_picture, is_damaged, length_size
+from pvio.media.bitstream.packet_kinds import Kind, PacketParser
+from pvio.media.bitstream.parsers import parser_for
+from pvio.media.decode.frame import Decoded, Status
+from pvio.media.decode.pyav.strict_av1 import StrictAv1Decoder, keeps_the_rule
+from pvio.media.ffmpeg.container import open_container
+from pvio.media.ffmpeg.demux import demux
+from pvio.media.ffmpeg.log import listen, tell_of_damage
+from pvio.media.index.build import FrameIndex
+from pvio.media.index.packets import avi_positions
 
 # Decoders to take instead of FFmpeg's own, by codec and pixel format. Its own one for VP9 decodes
 # damaged data to any picture without a word; libvpx, as fast, notices when the data end too soon.

@@ -15,8 +15,8 @@ from typing import Any
 import av
 import numpy as np
 
-from pvio.media.complaints import listen
-from pvio.media.container import open_container
+from pvio.media.ffmpeg.container import open_container
+from pvio.media.ffmpeg.log import listen
 
 # Of packets since the keyframe, which are decoded again after an error.
 _MOST_KEPT_BYTES = 64 * 2**20
