@@ -17,6 +17,13 @@ def sorted_images(folder: Path, pattern: str | None) -> list[Path]:
     Which files are images is the same rule as in the workflow, see
     `pvio.collection.image_names`. The order by name is that of parallel-video-io 0.1.3, character
     by character; a warning says when it is not the workflow's natural order.
+
+    Args:
+        folder: holds one image a frame.
+        pattern: regex whose one match in the file name is the frame number; None sorts by name.
+
+    Raises:
+        ValueError: when the pattern does not give exactly one integer for a file name.
     """
     files = [Path(file) for file in image_files(folder)]
     if pattern:
