@@ -24,7 +24,7 @@ import numpy as np
 from pvio.collection import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 
 KINDS = ("byte", "flips", "zeros", "tail", "cut")
 GOP = ["-threads", "1", "-g", "12"]

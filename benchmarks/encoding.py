@@ -28,7 +28,7 @@ from benchmarks.measure import (
 from pvio.cache.store import Store
 from pvio.media.encode.concat import join_segments
 from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 from pvio.pipeline.planning.manifest import Receipt, read_plan, read_receipt
 
 CLIPS = ("fly_arena_1024.mp4", "mouse_396x406.mp4")

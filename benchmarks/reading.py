@@ -23,7 +23,8 @@ from benchmarks.measure import (
 )
 from pvio.media.decode.reader import open_reader
 from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
-from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import Converter
 
 TORCHCODEC = """

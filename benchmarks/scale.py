@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from pvio.cache.store import write_json
+from pvio.cache.atomic import write_json
 from pvio.config.settings import parse_settings
 from pvio.pipeline.planning.manifest import ProbedVideo, read_part, read_plan
 from pvio.pipeline.planning.resources import write_parts

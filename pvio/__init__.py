@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pvio.media.encode.writer import VideoWriter
-    from pvio.predictions.table import read_predictions
+    from pvio.predictions.parquet import read_predictions
     from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
     from pvio.video_io import (
         check_num_frames,

@@ -9,7 +9,8 @@ from pathlib import Path  # noqa: F401
 import torch  # noqa: F401
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info  # noqa: F401
 
-from pvio.loader.dataset import VideoCollectionDataLoader, VideoCollectionDataset
+from pvio.loader.data_loader import VideoCollectionDataLoader
+from pvio.loader.dataset import VideoCollectionDataset
 from pvio.util import balance_load_lpt  # noqa: F401
 from pvio.video_io import get_video_metadata  # noqa: F401
 

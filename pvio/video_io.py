@@ -23,12 +23,13 @@ from typing import IO, Any
 import imageio_ffmpeg
 import numpy as np
 
-from pvio.cache.store import replacing, write_json
+from pvio.cache.atomic import replacing, write_json
 from pvio.collection import VIDEO_SUFFIXES
 from pvio.errors import EncodeError, UnreadableVideo
 from pvio.media.decode.frame import words_of_suspect
 from pvio.media.decode.reader import open_reader, read_ranks
-from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import Converter
 
 if sys.platform == "linux":

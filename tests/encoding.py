@@ -6,10 +6,11 @@ import io
 from pathlib import Path
 from typing import Any
 
-from pvio.cache.store import replacing
+from pvio.cache.atomic import replacing
 from pvio.config.settings import Settings, parse_settings
 from pvio.media.encode.concat import join_segments
-from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.planning.segments import cut_segments
 from pvio.pipeline.stages.encode import Painter
 

@@ -10,57 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import hashlib
 import io
 import json
 import os
-import re
-import shutil
-import socket
 import struct
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, Literal
 
+from pvio.cache.atomic import replacing
+from pvio.cache.digest import DIGEST_SIZE, digest_of
 from pvio.errors import StoreError, on_disk_of
-from pvio.text import json_text
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 Kind = Literal["index", "predictions", "video"]
-# For looking up many entries; more than cores, to hide the latency of a network. One thread does
-# some of them at once: to hand over a task takes as long as a lookup on a local disk.
-LOOKUP_THREADS, _LOOKUPS = 8, 64
-_DIGEST_SIZE = 16
-_END = struct.Struct(f"<{_DIGEST_SIZE}sQ8s")
+_END = struct.Struct(f"<{DIGEST_SIZE}sQ8s")
 _MAGIC = b"pvio\x00\x02\r\n"
 _BLOCK = 1 << 20
-# What replacing() calls its files.
-_TEMPORARY = re.compile(r"\.(?P<here>\w+)-(?P<pid>\d+)-[0-9a-f]{12}\.tmp")
 # For an entry that another host has written.
 _SECONDS_TO_APPEAR, _GLANCE = 4.0, 0.5
-_SECONDS_UNTIL_GIVEN_UP = 24 * 3600.0
-
-
-def make_key(**facts: Any) -> str:
-    """A key from everything the entry depends on (JSON values)."""
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-
-
-def look_up(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`function` of every item, in threads, for what waits for the file system."""
-
-    def of(part: Sequence[Item]) -> list[Result]:
-        return [function(item) for item in part]
-
-    parts = [items[i : i + _LOOKUPS] for i in range(0, len(items), _LOOKUPS)]
-    with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
-        return [result for part in pool.map(of, parts) for result in part]
 
 
 class Store:
@@ -119,7 +87,7 @@ class Store:
             info, size = self._footer(file, kind, key)
             file.seek(0)
             payload = file.read(size)
-        if _digest(payload).hexdigest() != info["digest"]:
+        if digest_of(payload).hexdigest() != info["digest"]:
             raise StoreError(f"{self.path(kind, key)} is damaged: its digest does not match")
         return payload, info
 
@@ -133,7 +101,7 @@ class Store:
         """Commit an entry whose payload is in memory."""
         with self._committed(kind, key) as file:
             file.write(payload)
-            file.write(_footer(info, _digest(payload)))
+            file.write(_footer(info, digest_of(payload)))
 
     @contextlib.contextmanager
     def writing(self, kind: Kind, key: str, info: dict[str, Any]) -> Iterator[BinaryIO]:
@@ -144,7 +112,7 @@ class Store:
         with self._committed(kind, key) as file:
             yield file
             file.seek(0)
-            digest = _digest(b"")
+            digest = digest_of(b"")
             while block := file.read(_BLOCK):
                 digest.update(block)
             file.seek(0, io.SEEK_END)
@@ -189,7 +157,7 @@ class Store:
                 raise ValueError("no footer")
             file.seek(end - length)
             text = file.read(length)
-            if _digest(text).digest() != digest:
+            if digest_of(text).digest() != digest:
                 raise ValueError("the digest of its footer does not match")
             return json.loads(text), end - length
         except (OSError, ValueError) as error:
@@ -198,129 +166,4 @@ class Store:
 
 def _footer(info: dict[str, Any], digest: Any) -> bytes:
     text = json.dumps({**info, "digest": digest.hexdigest()}).encode()
-    return text + _END.pack(_digest(text).digest(), len(text), _MAGIC)
-
-
-def _digest(data: bytes | memoryview) -> Any:
-    return hashlib.blake2b(data, digest_size=_DIGEST_SIZE)
-
-
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """Digest of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-@contextlib.contextmanager
-def replacing(
-    final: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None
-) -> Iterator[Path]:
-    """A temporary path, renamed to `final` when the block ends without an exception.
-
-    Args:
-        final: path of the file.
-        folder: of the temporary file, on the same file system; that of `final` when None.
-
-    Raises:
-        NotWritable: when one of the folders is read-only.
-    """
-    final = Path(final)
-    folder = final.parent if folder is None else Path(folder)
-    for each in {final.parent, folder}:
-        if not each.is_dir():  # a server need not be asked to make what its client knows of
-            with on_disk_of(each.parent):
-                each.mkdir(parents=True, exist_ok=True)
-    # The ending stays last: encoders choose the container by it.
-    temporary = folder / f"{temporary_name()}{final.suffix}"
-    try:
-        with on_disk_of(folder):
-            yield temporary
-        with on_disk_of(final.parent):
-            os.replace(temporary, final)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def temporary_name(prefix: str = "") -> str:
-    """A name that tells by whom it is used, see `remove_leftovers`."""
-    return f"{prefix}.{_here()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp"
-
-
-def remove_leftovers(folder: str | os.PathLike[str], pid: int | None = None) -> int:
-    """Remove temporary files and folders whose writers are gone.
-
-    Those of other hosts, whose processes are not seen from here, are removed after a day.
-
-    Args:
-        folder: of the temporary files.
-        pid: of a process of this host that has ended; None for all that have.
-
-    Returns:
-        How many there were.
-    """
-    n = 0
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            match = _TEMPORARY.search(entry.name)
-            if match is None:
-                continue
-            writer = int(match["pid"])
-            if match["here"] == _here():
-                gone = writer == pid if pid is not None else not _is_running(writer)
-            else:
-                gone = pid is None and _is_old(entry)
-            if gone:
-                n += 1
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                else:
-                    with contextlib.suppress(OSError):
-                        os.unlink(entry.path)
-    return n
-
-
-@functools.cache
-def _here() -> str:
-    """Where process numbers mean the same: a host since it was started, and a namespace of it."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-        namespace = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
-    except OSError:
-        boot, namespace = re.sub(r"\W", "_", socket.gethostname()), "0"
-    return f"{boot}_{namespace}"
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
-
-
-def _is_old(entry: os.DirEntry[str]) -> bool:
-    try:
-        return time.time() - entry.stat().st_mtime > _SECONDS_UNTIL_GIVEN_UP
-    except OSError:
-        return False
-
-
-def write_text(final: str | os.PathLike[str], text: str) -> None:
-    """Write a text file so that it appears whole or not at all.
-
-    In UTF-8; of a character that is none, as in a name of other bytes, its escape is written.
-    """
-    with replacing(final) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-
-
-def write_json(final: str | os.PathLike[str], data: Any) -> None:
-    """Write JSON so that it appears whole or not at all; dataclasses become objects.
-
-    Names that are no UTF-8 (`os.fsdecode`) are read again as they are.
-    """
-    write_text(final, json_text(data, default=vars) + "\n")
+    return text + _END.pack(digest_of(text).digest(), len(text), _MAGIC)

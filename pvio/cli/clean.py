@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pvio.cache.store import Kind, Store, remove_leftovers
+from pvio.cache.atomic import remove_leftovers
+from pvio.cache.store import Kind, Store
 from pvio.cli.collection_state import current_state
 from pvio.config.settings import Settings
 from pvio.errors import CollectionError, ConfigError, ModelError

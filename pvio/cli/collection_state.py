@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from pvio.cache.store import Store, StoreError, look_up
+from pvio.cache.lookup import look_up
+from pvio.cache.store import Store, StoreError
 from pvio.collection import find_sources
 from pvio.config.settings import Settings
-from pvio.media.index.build import unpack_index
+from pvio.media.index.cached import unpack_index
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import ProbedVideo

@@ -17,7 +17,7 @@ import pvio
 from pvio.concurrency.threads import limit_libraries
 from pvio.config.settings import Settings, load_merged, load_settings
 from pvio.errors import PvioError, no_space
-from pvio.pipeline.jobs.progress import log_to_stderr
+from pvio.pipeline.jobs.log import log_to_stderr
 from pvio.pipeline.jobs.signals import end_on_sigterm
 from pvio.text import printable, printable_lines
 
@@ -115,7 +115,7 @@ def probe(config: str, out: Path, results: str, threads: int) -> None:
     A video that cannot be read is listed with the reason; the others go on.
     """
     limit_libraries(threads)
-    from pvio.cache.store import write_json
+    from pvio.cache.atomic import write_json
     from pvio.pipeline.stages.probe import probe as run
 
     rows = run(_settings(config), threads, results)
@@ -139,7 +139,7 @@ def probe(config: str, out: Path, results: str, threads: int) -> None:
 @out_option
 def plan(config: str, probe_path: str, shards: int, parts: Path | None, out: Path) -> None:
     """Cut videos into segments and spread them over shards, longest processing time first."""
-    from pvio.cache.store import write_json
+    from pvio.cache.atomic import write_json
     from pvio.models.entry import model_fingerprint
     from pvio.pipeline.planning.manifest import read_probe
     from pvio.pipeline.planning.registry import register
@@ -168,7 +168,7 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
     every video fails alike, the command ends with exit code 1.
     """
     limit_libraries(threads)
-    from pvio.cache.store import write_json
+    from pvio.cache.atomic import write_json
     from pvio.pipeline.planning.manifest import read_part
     from pvio.pipeline.stages.infer import infer as run
 
@@ -186,7 +186,7 @@ def inferred(out: Path, receipts: tuple[str, ...]) -> None:
 
     RECEIPTS are the files, or folders of files, that the infer jobs wrote.
     """
-    from pvio.cache.store import write_json
+    from pvio.cache.atomic import write_json
     from pvio.pipeline.planning.manifest import Receipt
     from pvio.pipeline.results.stale import note_failures
 
@@ -209,7 +209,7 @@ def inferred(out: Path, receipts: tuple[str, ...]) -> None:
 def encode(config: str, plan_path: str, shard: str, inferred: str | None, out: Path) -> None:
     """Encode the segments of one shard again, with the model's drawing on them."""
     limit_libraries(1)
-    from pvio.cache.store import write_json
+    from pvio.cache.atomic import write_json
     from pvio.pipeline.jobs.repair import repairing
     from pvio.pipeline.planning.manifest import failures_in, read_part
     from pvio.pipeline.stages.encode import encode as run

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pvio.cache.store import Kind, Store, look_up
+from pvio.cache.lookup import look_up
+from pvio.cache.store import Kind, Store
 from pvio.cli.collection_state import State, current_state
 from pvio.config.settings import Settings, load_stored
 from pvio.config.text import same

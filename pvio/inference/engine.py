@@ -21,7 +21,7 @@ from pvio.media.decode.frame import SHOWN, Decoded, Status
 from pvio.media.decode.reader import sample_pictures
 from pvio.media.decode.sampling import first_picture_from, last_picture_before
 from pvio.media.decode.watchdog import GuardedReader
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import Converter
 from pvio.models.contract import BASE_COLUMNS, FRAMES_OUTPUT, HasPrepare, VideoInfo
 from pvio.models.loading import choose_device, load_model, take_cuda_device

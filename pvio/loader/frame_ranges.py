@@ -20,7 +20,9 @@ from pvio.errors import PvioError, UnreadableVideo
 from pvio.media.decode.frame import words_of_suspect
 from pvio.media.decode.reader import open_reader
 from pvio.media.images.files import read_pixels
-from pvio.media.index.build import FrameIndex, content_digest, load_index
+from pvio.media.index.cached import load_index
+from pvio.media.index.content import content_digest
+from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import Converter
 from pvio.pipeline.planning.segments import cut_segments, lpt
 

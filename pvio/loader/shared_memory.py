@@ -5,24 +5,19 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
-from itertools import groupby
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from pvio.loader.frame_ranges import Frame, Run, to_float
-from pvio.media.index.build import FrameIndex
+from pvio.loader.frame_ranges import Frame, Run
 
 if TYPE_CHECKING:
     from pvio.loader.dataset import VideoCollectionDataset
+from pvio.loader.grouping import split_by_shape
 
-# That a batch is converted in.
-_PIECES = 8
 # Batches that the user may hold without a copy.
 _MOST_LENT = 256
 # Worker (None: the main process), epoch, and number of the memory that a batch lies in.
@@ -232,82 +227,6 @@ class EnterWorker:
         object.__setattr__(info, "dataset", info.dataset.dataset)  # it refuses to be set plainly
         if self._worker_init_fn is not None:
             self._worker_init_fn(worker)
-
-
-class FloatBuffers:
-    """float32 memory that is used again once nothing refers to it any more.
-
-    Fresh memory for every batch would cost more than the conversion: the kernel has to hand out
-    and clear every page of it.
-    """
-
-    _KEPT = 3  # the batch in the user's hands, the one being made, and one more
-
-    def __init__(self) -> None:
-        self._arrays: list[tuple[np.ndarray, weakref.ref[np.ndarray]]] = []
-
-    def convert(self, pixels: torch.Tensor, threads: Executor) -> torch.Tensor:
-        """float32 in [0, 1] of uint8 or uint16, B×C×H×W."""
-        out = self._take(tuple(pixels.shape))
-        # In a few pieces: to hand over every picture alone takes as long as a small one needs.
-        length = math.ceil(len(out) / _PIECES)
-        pieces = [slice(at, at + length) for at in range(0, len(out), length)]
-        source = pixels.numpy()
-        for _ in threads.map(lambda piece: to_float(source[piece], out[piece]), pieces):
-            pass
-        return torch.from_numpy(out)
-
-    def _take(self, shape: tuple[int, ...]) -> np.ndarray:
-        """An array of this shape; it is taken as long as the tensor made of it keeps it alive."""
-        size = math.prod(shape)
-        self._arrays = [
-            (memory, user)
-            for memory, user in self._arrays
-            if user() is not None or memory.size >= size
-        ][-self._KEPT :]
-        for i, (memory, user) in enumerate(self._arrays):
-            if user() is None and memory.size >= size:
-                del self._arrays[i]
-                break
-        else:
-            memory = np.empty(size, np.float32)
-        view = memory[:size].reshape(shape)
-        self._arrays.append((memory, weakref.ref(view)))
-        return view
-
-
-def count_batches(
-    runs: Iterable[Run],
-    n_frames: Mapping[Path, int],
-    indexes: Mapping[Path, FrameIndex],
-    batch_size: int,
-    drop_last: bool,
-) -> int:
-    """Number of batches that a worker with these runs makes when no frame is damaged."""
-    sizes = [
-        (
-            (index.height, index.width) if (index := indexes.get(run.path)) else None,
-            min(run.stop, n_frames[run.path]) - run.start,
-        )
-        for run in runs
-        if n_frames[run.path]
-    ]
-    lengths = (sum(n for _, n in same) for _, same in groupby(sizes, key=lambda item: item[0]))
-    return sum(n // batch_size if drop_last else math.ceil(n / batch_size) for n in lengths)
-
-
-def split_by_shape(
-    items: Iterable[dict[str, Any]], batch_size: int | None = None
-) -> Iterator[list[dict[str, Any]]]:
-    """Lists of consecutive items whose frames have one shape, of at most `batch_size` items."""
-    group: list[dict[str, Any]] = []
-    for item in items:
-        if (group and group[0]["frame"].shape != item["frame"].shape) or len(group) == batch_size:
-            yield group
-            group = []
-        group.append(item)
-    if group:
-        yield group
 
 
 _TORCH_TYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pvio.cache.store import make_key
+from pvio.cache.digest import make_key
 from pvio.config.settings import ENTRY_PATTERN, PROGRAM_SUFFIXES, ModelSettings
 from pvio.config.text import to_json
 from pvio.errors import ConfigError

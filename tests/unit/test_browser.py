@@ -21,7 +21,7 @@ from clips import REPOSITORY
 from encoding import MODELS, reencode, settings_of
 
 from pvio.media.encode.format import upright_aspect
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 
 Clip = Callable[[str], Path]
 

@@ -15,7 +15,7 @@ from pvio.config.settings import parse_settings
 from pvio.errors import EncodeError
 from pvio.media.encode.format import output_format, say_once
 from pvio.media.encode.options import encoder_options
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 
 Clip = Callable[[str], Path]
 

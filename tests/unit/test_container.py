@@ -19,7 +19,8 @@ from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
 from pvio.media.encode.audio_metadata import needs_free_keys
 from pvio.media.ffmpeg.container import open_container
-from pvio.media.index.build import build_index, load_index
+from pvio.media.index.build import build_index
+from pvio.media.index.cached import load_index
 from pvio.video_io import get_video_metadata, read_frames_from_video, write_frames_to_video
 
 N_FRAMES = 6

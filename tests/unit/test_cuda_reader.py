@@ -27,7 +27,8 @@ from pvio.media.decode.pyav.reader import PyAVReader
 from pvio.media.decode.reader import open_reader
 from pvio.media.decode.subprocess_reader import IsolatedFrames
 from pvio.media.decode.watchdog import GuardedReader
-from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import Converter
 
 Clip = Callable[[str], Path]

@@ -17,7 +17,7 @@ import pytest
 import pvio.media.decode.pyav.reader
 from pvio.media.decode.frame import Status
 from pvio.media.decode.reader import open_reader
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 
 N_FRAMES = 100
 KINDS = ("flip", "zero", "shuffle", "truncate")

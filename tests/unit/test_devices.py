@@ -14,17 +14,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pvio.concurrency.lock_files import open_own, own_folder
 from pvio.config.settings import parse_settings
 from pvio.inference.engine import decoder_beside
 from pvio.models import loading
-from pvio.models.gpu_lock import open_own, own_folder, take_device
+from pvio.models.gpu_lock import take_device
 from pvio.models.loading import choose_device
 
 # Takes one of the devices, says which, and holds it until it is told to end.
 JOB = """
 import subprocess, sys
 from pathlib import Path
-from pvio.models.gpu_lock import open_own, own_folder, take_device
+from pvio.concurrency.lock_files import open_own, own_folder
+from pvio.models.gpu_lock import take_device
 
 folder, *devices = sys.argv[1:]
 print(take_device(devices, Path(folder)), flush=True)

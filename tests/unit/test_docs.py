@@ -76,7 +76,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     torch.set_num_threads(threads)
 
 
-def run(model: dict[str, Any], video: str = "none") -> pvio.predictions.table.Predictions:
+def run(model: dict[str, Any], video: str = "none") -> pvio.predictions.parquet.Predictions:
     """All stages on the sample, in two segments whose last batch is smaller than the others."""
     settings = parse_settings(
         {

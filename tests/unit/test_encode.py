@@ -24,8 +24,9 @@ from pvio.media.decode.reader import open_reader
 from pvio.media.encode.concat import join_segments
 from pvio.media.encode.format import output_format
 from pvio.media.encode.model_frames import FramesWriter
-from pvio.media.index.build import FrameIndex, load_index
-from pvio.media.pixels.convert import plane_view
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
+from pvio.media.pixels.planes import plane_view
 from pvio.pipeline.planning.segments import cut_segments
 from pvio.pipeline.stages.encode import Painter
 

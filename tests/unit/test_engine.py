@@ -18,8 +18,9 @@ import pvio.inference.engine
 from pvio.config.settings import Settings, parse_settings
 from pvio.errors import ModelError
 from pvio.inference.engine import BATCHES_AHEAD, Engine
-from pvio.media.index.build import FrameIndex, load_index
-from pvio.predictions.table import column_array
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
+from pvio.predictions.columns import column_array
 
 Clip = Callable[[str], Path]
 

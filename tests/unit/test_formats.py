@@ -15,7 +15,7 @@ from write_formats import PAGE, page
 from pvio.collection import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 from pvio.media.pixels.convert import Converter
 
 CASES = [pytest.param(case, id=case.name) for _, case in cases()]

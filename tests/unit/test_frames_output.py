@@ -14,7 +14,8 @@ from pvio.config.settings import Settings
 from pvio.errors import EncodeError
 from pvio.media.encode.concat import join_segments
 from pvio.media.encode.model_frames import FramesWriter
-from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
 
 Clip = Callable[[str], Path]
 

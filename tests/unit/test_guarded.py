@@ -25,7 +25,8 @@ from pvio.media.decode.subprocess_reader import IsolatedFrames
 from pvio.media.decode.watchdog import GuardedReader
 from pvio.media.encode.format import output_format
 from pvio.media.encode.planes import PlanarConverter
-from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import Converter
 
 Clip = Callable[[str], Path]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from formats.rows import CASES, packets_of, source
 
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 
 N_FRAMES, N_COPIES = 24, 40
 VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "12")

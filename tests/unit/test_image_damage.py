@@ -17,7 +17,7 @@ from pvio.media.decode.reader import open_reader
 from pvio.media.images.files import read_pixels
 from pvio.media.images.jpeg_damage import jpeg_damage
 from pvio.media.images.png_chunks import without_png_extras
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 
 NOISE = np.random.default_rng(0).normal(0, 12, (96, 128, 3))
 PIXELS = (np.mgrid[:96, :128].sum(0)[:, :, None] + NOISE).clip(0, 255).astype(np.uint8)

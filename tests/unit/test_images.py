@@ -26,7 +26,7 @@ from pvio.loader.dataset import VideoCollectionDataset
 from pvio.media.decode.reader import open_reader
 from pvio.media.images import pillow as pillow_image
 from pvio.media.images.files import open_image, opened_image, read_pixels, to_frame
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 from pvio.media.pixels.orientation import of_exif, orientation_of
 
 RANDOM = np.random.default_rng(0)

@@ -17,7 +17,8 @@ import pytest
 from pvio.cache.store import Store
 from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
-from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
 
 Clip = Callable[[str], Path]
 

@@ -21,12 +21,12 @@ from encoding import encoded, reencode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pvio.cache.store import replacing
+from pvio.cache.atomic import replacing
 from pvio.errors import EncodeError
 from pvio.media.encode import concat as stitch
 from pvio.media.encode.concat import container_times, join_segments, strictly_ascending
 from pvio.media.encode.model_frames import FramesWriter
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 
 Clip = Callable[[str], Path]
 

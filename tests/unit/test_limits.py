@@ -18,7 +18,7 @@ from pvio.errors import UnreadableVideo
 from pvio.media.containers.mp4_tables import n_declared_frames
 from pvio.media.decode.reader import open_reader
 from pvio.media.ffmpeg.demux import demux
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 
 Clip = Callable[[str], Path]
 MILLION = 1_000_000

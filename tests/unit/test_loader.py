@@ -23,10 +23,10 @@ import torch
 from torch.utils.data import ChainDataset, DataLoader, Dataset, IterableDataset, get_worker_info
 from torch.utils.data.datapipes.iter import IterableWrapper
 
+from pvio.loader.float_buffers import FloatBuffers
 from pvio.loader.frame_ranges import Run
-from pvio.loader.shared_memory import FloatBuffers
 from pvio.media.decode.reader import open_reader
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
 from pvio.video_io import read_frames_from_video, write_frames_to_video
 

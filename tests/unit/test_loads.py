@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pvio.cache.store import write_json
+from pvio.cache.atomic import write_json
 from pvio.config.settings import parse_settings
 from pvio.errors import PvioError
 from pvio.pipeline.planning.manifest import Plan, PlannedSegment, ProbedVideo, read_part

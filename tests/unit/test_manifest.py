@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pvio.cache.store import write_json
+from pvio.cache.atomic import write_json
 from pvio.cli.status import _LastRun
 from pvio.config.settings import parse_settings
 from pvio.errors import PvioError

@@ -12,7 +12,8 @@ from clips import B_FRAMES, H264, HEVC, N_FRAMES, source
 
 from pvio.media.bitstream.bits import Bits, without_escapes
 from pvio.media.decode.reader import open_reader
-from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import Converter
 from pvio.media.timing import frame_order as picture_order
 from pvio.media.timing.frame_order import decodes_out_of_order, times_contradict

@@ -11,9 +11,10 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from pvio.media.encode.format import OutputFormat, _layout_and_depth, _name
 from pvio.media.encode.planes import PlanarConverter
-from pvio.media.pixels.convert import Converter, plane_view
+from pvio.media.pixels.convert import Converter
 from pvio.media.pixels.layout import luma_layout, luma_samples
 from pvio.media.pixels.orientation import Orientation
+from pvio.media.pixels.planes import plane_view
 
 HEIGHT, WIDTH = 16, 32
 LUMA = np.random.default_rng(0).integers(64, 941, (HEIGHT, WIDTH)).astype(np.uint16)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.orientation import Orientation
 from pvio.pipeline.planning.segments import cut_segments, lpt, shard_segments
 

@@ -13,15 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pvio.errors import ModelError
-from pvio.media.index.build import FrameIndex, load_index
-from pvio.predictions.table import (
-    Predictions,
-    SegmentTable,
-    deserialize,
-    merge,
-    read_predictions,
-    serialize,
-)
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
+from pvio.predictions.parquet import Predictions, deserialize, merge, read_predictions, serialize
+from pvio.predictions.table import SegmentTable
 
 METADATA = {"source": "Mäuse.mp4", "time_base": "1/1000", "settings": {"crf": 18}}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from clips import RECIPES, source
 
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 from pvio.media.timing.rates import average_rate, is_believable, rate_of_times, stated_rate
 from pvio.media.timing.vop_times import vop_times
 

@@ -24,9 +24,11 @@ from pvio.media.decode.images import ImageReader
 from pvio.media.decode.pyav.reader import PyAVReader
 from pvio.media.decode.reader import open_reader, read_ranks, sample_pictures, sample_ranks
 from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
-from pvio.media.index.build import FrameIndex, load_index
-from pvio.media.pixels.convert import Converter, plane_view
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
+from pvio.media.pixels.convert import Converter
 from pvio.media.pixels.orientation import Orientation
+from pvio.media.pixels.planes import plane_view
 
 Clip = Callable[[str], Path]
 
@@ -496,7 +498,7 @@ TORCHCODEC = """
 import sys
 import av
 import numpy as np
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 from pvio.media.pixels.orientation import Orientation
 from pvio.media.pixels.convert import Converter
 from pvio.media.decode.reader import open_reader
@@ -536,7 +538,7 @@ def by_torchcodec(
 
 DAMAGED_IN_TORCHCODEC = """
 import sys
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 from pvio.media.decode.reader import open_reader
 index = load_index(sys.argv[1])
 for decoder in ("pyav", "torchcodec"):

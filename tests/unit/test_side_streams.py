@@ -16,7 +16,7 @@ from encoding import encoded, reencode
 
 from pvio.media.encode import audio_metadata as side_streams
 from pvio.media.encode.concat import join_segments
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 
 Clip = Callable[[str], Path]
 

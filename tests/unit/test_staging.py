@@ -20,7 +20,8 @@ from clips import REPOSITORY
 
 from pvio.cache.store import Store
 from pvio.config.settings import Settings, parse_settings
-from pvio.media.index.build import FrameIndex, load_index, pack_index
+from pvio.media.index.cached import load_index, pack_index
+from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.jobs.shard import Entry, _Work
 from pvio.pipeline.jobs.staging import Staging, stage_folder
 from pvio.pipeline.planning.keys import predictions_key

@@ -14,7 +14,10 @@ from pathlib import Path
 import av
 import pytest
 
-from pvio.cache.store import Kind, Store, look_up, make_key, replacing, write_json, write_text
+from pvio.cache.atomic import replacing, write_json, write_text
+from pvio.cache.digest import make_key
+from pvio.cache.lookup import look_up
+from pvio.cache.store import Kind, Store
 from pvio.errors import StoreError, no_space
 
 KEY = make_key(test="entry")
@@ -240,7 +243,8 @@ import sys
 from pathlib import Path
 from pvio.errors import NotWritable
 from pvio.pipeline.results.snapshot import Snapshot
-from pvio.cache.store import Store, write_json
+from pvio.cache.store import Store
+from pvio.cache.atomic import write_json
 
 folder = Path(sys.argv[1])
 for write in (

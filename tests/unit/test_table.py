@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 import pvio.video_io
 from pvio.loader.dataset import VideoCollectionDataset
 from pvio.media.decode.reader import open_reader
-from pvio.media.index.build import load_index
-from pvio.media.pixels.convert import Converter, plane_view
+from pvio.media.index.cached import load_index
+from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.planes import plane_view
 
 REAL_CLIPS = REPOSITORY.parent / "shared" / "videos"
 REAL_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pvio.pipeline.jobs.progress import PlainFormatter
+from pvio.pipeline.jobs.log import PlainFormatter
 from pvio.pipeline.results.summary import SUMMARY_COLUMNS, SummaryRow, parse_summary, summary_table
 from pvio.text import escaped, json_text, printable, printable_lines, unescaped
 

@@ -94,7 +94,7 @@ def test_files_are_compared_by_no_more_threads_than_given(
     before = probe(settings)
     for path in tmp_path.glob("*.mp4"):  # a link changes the status of a file
         os.link(path, path.with_suffix(".link"))
-    digest, compared = pvio.media.index.build.content_digest, []
+    digest, compared = pvio.media.index.content.content_digest, []
 
     def content_digest(source: Source) -> str:
         compared.append(threading.get_ident())

@@ -14,7 +14,7 @@ import pvio.media.pixels.orientation
 from pvio.concurrency.prefetch import Stalled
 from pvio.concurrency.timeout import keep_helper, within
 from pvio.errors import UnreadableVideo
-from pvio.media.index.build import load_index
+from pvio.media.index.cached import load_index
 
 
 def test_a_value_comes_back_and_errors_do_too():

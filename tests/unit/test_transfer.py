@@ -22,7 +22,8 @@ from pvio.config.settings import ModelSettings, parse_settings
 from pvio.errors import ModelError
 from pvio.inference.engine import BATCHES_AHEAD, Engine
 from pvio.inference.transfer import CudaTransfer, Transfer, transfer_to
-from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
 
 Clip = Callable[[str], Path]
 CPU = torch.device("cpu")

@@ -14,8 +14,8 @@ import pytest
 
 from pvio import VideoWriter
 from pvio.errors import ConfigError, EncodeError
-from pvio.media.index.build import load_index
-from pvio.media.pixels.convert import plane_view
+from pvio.media.index.cached import load_index
+from pvio.media.pixels.planes import plane_view
 
 Clip = Callable[[str], Path]
 

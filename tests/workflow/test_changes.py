@@ -13,7 +13,7 @@ from projects import Project, make_clip
 
 import pvio
 from pvio.cache.store import Store
-from pvio.predictions.table import deserialize, serialize
+from pvio.predictions.parquet import deserialize, serialize
 
 NO_VIDEO = {"video": "none"}
 MODEL = {"entry": "brightness.py:Brightness"}

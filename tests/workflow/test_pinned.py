@@ -18,7 +18,7 @@ from projects import Project
 from pvio.cache.store import Store
 from pvio.collection import Source
 from pvio.config.settings import ModelSettings, OutputSettings, Settings
-from pvio.media.index.build import index_key, unpack_index
+from pvio.media.index.cached import index_key, unpack_index
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.planning.cost import works
 from pvio.pipeline.planning.keys import predictions_key, video_key
@@ -124,7 +124,7 @@ def test_the_key_of_an_index_is_made_of_path_size_and_time(tmp_path: Path, monke
     path = tmp_path / "a.mp4"
     path.write_bytes(b"12345")
     os.utime(path, ns=(10**18, 10**18))
-    fixed = "pvio.media.index.build._real_path"
+    fixed = "pvio.media.index.cached._real_path"
     monkeypatch.setattr(fixed, lambda path: "/data/a.mp4")
 
     assert index_key(Source(str(path), "a")) == "3d70bd5eccac7fa888eff7ca9fd7fa5a"

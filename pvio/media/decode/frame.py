@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 import av
 import numpy as np
 
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 
 Status = Literal["ok", "suspect", "corrupt", "missing"]
 # From the least to the most severe.

@@ -13,7 +13,7 @@ from pvio.errors import UnreadableVideo
 from pvio.media.decode.frame import Decoded, Status
 from pvio.media.images.files import ImageFile, open_image, to_frame
 from pvio.media.images.jpeg_damage import jpeg_damage
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 
 # ValueError and FFmpeg's: not every array can be a frame, or be scaled.
 _UNREADABLE = (UnreadableVideo, OSError, ValueError, av.error.FFmpegError)

@@ -14,7 +14,7 @@ from pvio.media.decode.frame import Decoded
 from pvio.media.decode.pyav.reader import PyAVReader
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.log import listen
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pvio.media.decode.frame import SHOWN, Decoded, Reader
 from pvio.media.decode.images import ImageReader
 from pvio.media.decode.nvdec import open_cuda
 from pvio.media.decode.pyav.reader import PyAVReader
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import Converter
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pvio.media.decode.frame import SHOWN
 from pvio.media.decode.watchdog import GuardedReader
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 
 Convert = Callable[[Any], Any]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pvio.errors import UnreadableVideo
 from pvio.media.decode.frame import Decoded
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 
 Convert = Callable[[Any], Any]
 # In place of a status: what comes with it is path and reason of an `UnreadableVideo`.

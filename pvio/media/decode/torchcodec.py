@@ -12,7 +12,7 @@ from pvio.media.decode.frame import Decoded
 from pvio.media.decode.pyav.reader import PyAVReader
 from pvio.media.ffmpeg.container import absolute_path
 from pvio.media.ffmpeg.log import listen, tell_of_damage
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 
 # Frames asked of torchcodec in one call.
 _CHUNK = 32

@@ -11,7 +11,7 @@ import av
 
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.demux import demux
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from pvio.errors import EncodeError
 from pvio.media.encode.audio_metadata import Sound, copy_metadata, needs_free_keys
 from pvio.media.encode.format import output_color
 from pvio.media.ffmpeg.container import absolute_path, open_container
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import av
 
 from pvio.config.codecs import CODECS
 from pvio.config.settings import OutputSettings
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 
 log = logging.getLogger(__name__)
 

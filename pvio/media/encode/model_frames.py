@@ -14,7 +14,7 @@ from pvio.media.draw.canvas import Canvas, mark
 from pvio.media.encode.format import output_format
 from pvio.media.encode.planes import RgbConverter
 from pvio.media.encode.segment import SegmentEncoder
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 
 
 class FramesWriter:

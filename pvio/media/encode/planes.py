@@ -20,9 +20,9 @@ from pvio.media.encode.format import (
     is_gray,
     is_rgb,
 )
-from pvio.media.pixels.convert import plane_views
 from pvio.media.pixels.layout import convertible, luma_samples
 from pvio.media.pixels.orientation import Orientation
+from pvio.media.pixels.planes import plane_views
 
 # Planar YUV whose samples a planar format of the same layout and depth takes as they are.
 _PLANAR = re.compile(r"^yuv[aj]?(4\d\dp(?:\d+le)?)$")

@@ -15,7 +15,7 @@ from pvio.errors import EncodeError
 from pvio.media.encode.format import OutputFormat, say_once
 from pvio.media.encode.options import encoder_options
 from pvio.media.ffmpeg.log import listen
-from pvio.media.pixels.convert import plane_views
+from pvio.media.pixels.planes import plane_views
 
 # The container of a segment in the store: takes any codec and exact time stamps.
 SEGMENT_FORMAT = "nut"

@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 
-from pvio.cache.store import replacing
+from pvio.cache.atomic import replacing
 from pvio.config.codecs import CodecName
 from pvio.config.settings import OutputSettings, parse_settings
 from pvio.errors import ConfigError, EncodeError
@@ -22,7 +22,8 @@ from pvio.media.encode.concat import join_segments
 from pvio.media.encode.format import BT709, LIMITED, OutputFormat, output_format
 from pvio.media.encode.planes import PlanarConverter, RgbConverter
 from pvio.media.encode.segment import SegmentEncoder
-from pvio.media.index.build import FrameIndex, load_index
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.orientation import Orientation, orientation_of
 
 _SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")

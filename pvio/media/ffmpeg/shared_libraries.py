@@ -17,7 +17,7 @@ from pathlib import Path
 
 import platformdirs
 
-from pvio.cache.store import make_key
+from pvio.cache.digest import make_key
 
 _LIBRARIES = ("avcodec", "avutil", "avformat", "avfilter", "avdevice", "swscale", "swresample")
 _MARK = "PVIO_FFMPEG_LINKS"

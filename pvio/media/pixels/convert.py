@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -13,32 +11,10 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from pvio.media.pixels.layout import convertible, luma_bytes
 from pvio.media.pixels.orientation import Orientation
+from pvio.media.pixels.planes import plane_view, plane_views
 
 # Formats that swscale converts to planar RGB as fast as, and bit by bit as, to interleaved RGB.
 _PLANAR_RGB_FROM = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p")
-
-
-def plane_view(frame: av.VideoFrame, number: int) -> np.ndarray:
-    """A plane of a planar frame as a view: H×W, uint8, or uint16 for more than 8 bits."""
-    return plane_views(frame, (number,))[0]
-
-
-def plane_views(frame: av.VideoFrame, numbers: Iterable[int]) -> list[np.ndarray]:
-    """Several planes, see `plane_view`; PyAV makes all of them whenever it is asked for one."""
-    planes, name = frame.planes, frame.format.name
-    return [_view(planes[number], _sample_type(name, number)) for number in numbers]
-
-
-def _view(plane: Any, dtype: np.dtype) -> np.ndarray:
-    shape, strides = (plane.height, plane.width), (plane.line_size, dtype.itemsize)
-    return np.ndarray(shape, dtype, memoryview(plane), 0, strides)
-
-
-@functools.cache
-def _sample_type(pixel_format: str, number: int) -> np.dtype:
-    components = av.VideoFormat(pixel_format).components
-    depth = components[min(number, len(components) - 1)].bits
-    return np.dtype(np.uint8 if depth <= 8 else "<u2")
 
 
 class Converter:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pvio.cache.store import Kind, Store, StoreError, look_up
+from pvio.cache.lookup import look_up
+from pvio.cache.store import Kind, Store, StoreError
 from pvio.collection import Source
 from pvio.collection.image_names import is_sequence
 from pvio.config.settings import Settings
@@ -27,7 +28,9 @@ from pvio.errors import (
     memory_advice,
     no_space,
 )
-from pvio.media.index.build import FrameIndex, content_digest, facts_of_stored, index_key
+from pvio.media.index.cached import facts_of_stored, index_key
+from pvio.media.index.content import content_digest
+from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.guard import concerns_all, describe
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.jobs.staging import Staging, stage_folder

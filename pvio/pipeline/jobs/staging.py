@@ -21,12 +21,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pvio.cache.store import remove_leftovers, temporary_name
+from pvio.cache.atomic import remove_leftovers, temporary_name
 from pvio.collection import Source
 from pvio.collection.image_names import image_files
+from pvio.concurrency.lock_files import open_own, own_folder
 from pvio.errors import UnreadableVideo
-from pvio.media.index.build import FrameIndex, combined_digest
-from pvio.models.gpu_lock import open_own, own_folder
+from pvio.media.index.content import combined_digest
+from pvio.media.index.frame_index import FrameIndex
 
 log = logging.getLogger(__name__)
 

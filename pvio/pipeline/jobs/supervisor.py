@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pvio.cache.store import remove_leftovers
-from pvio.pipeline.jobs.progress import log_to_stderr
+from pvio.cache.atomic import remove_leftovers
+from pvio.pipeline.jobs.log import log_to_stderr
 
 log = logging.getLogger(__name__)
 

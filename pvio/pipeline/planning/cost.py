@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pvio.cache.store import make_key, write_json
+from pvio.cache.atomic import write_json
+from pvio.cache.digest import make_key
 from pvio.config.settings import Settings
 from pvio.pipeline.planning.manifest import ProbedVideo, Stage
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pvio.cache.store import make_key
+from pvio.cache.digest import make_key
 from pvio.config.settings import Settings
 from pvio.pipeline.planning.manifest import ProbedVideo
 

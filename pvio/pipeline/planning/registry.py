@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pvio.cache.store import Kind, make_key, write_json
+from pvio.cache.atomic import write_json
+from pvio.cache.digest import make_key
+from pvio.cache.store import Kind
 from pvio.config.settings import Settings, dump_settings, load_stored
 from pvio.errors import PvioError
 from pvio.pipeline.planning.keys import Frames, predictions_key, video_key

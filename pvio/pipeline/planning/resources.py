@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import get_args
 
-from pvio.cache.store import write_json
+from pvio.cache.atomic import write_json
 from pvio.config.settings import Settings
 from pvio.errors import PvioError
 from pvio.pipeline.guard import reason_for_video

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 
 Task = TypeVar("Task", bound=Hashable)
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from pvio.cache.store import remove_leftovers, temporary_name
+from pvio.cache.atomic import remove_leftovers, temporary_name
 from pvio.collection import PRODUCTS_FILE
 from pvio.errors import PvioError, on_disk_of
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from pvio.cache.store import write_json
+from pvio.cache.atomic import write_json
 from pvio.collection import PRODUCTS_FILE
 from pvio.pipeline.planning.manifest import Receipt
 

@@ -12,17 +12,18 @@ import av
 import numpy as np
 import pyarrow as pa
 
-from pvio.cache.store import file_digest
+from pvio.cache.digest import file_digest
 from pvio.collection import PRODUCTS_FILE, Source
 from pvio.config.codecs import VIDEO_SUFFIXES
 from pvio.errors import PvioError
 from pvio.media.encode.concat import container_times, shown_times
-from pvio.media.index.build import FrameIndex, build_index
+from pvio.media.index.build import build_index
+from pvio.media.index.frame_index import FrameIndex
 from pvio.models.contract import BASE_COLUMNS
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import ProbedVideo, read_plan
 from pvio.pipeline.results.summary import read_summary
-from pvio.predictions.table import Predictions, read_predictions
+from pvio.predictions.parquet import Predictions, read_predictions
 
 # What a run writes besides the products of each video.
 RUN_PRODUCTS = ("summary.tsv", "report.html", "plan.json")

@@ -15,14 +15,16 @@ from typing import Any
 import pyarrow.parquet as pq
 
 import pvio
-from pvio.cache.store import Store, file_digest, make_key, remove_leftovers, write_json, write_text
+from pvio.cache.atomic import remove_leftovers, write_json, write_text
+from pvio.cache.digest import file_digest, make_key
+from pvio.cache.store import Store
 from pvio.collection import NAMES_FILE, PRODUCTS_FILE
 from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.names import named_videos
 from pvio.config.settings import Settings, dump_settings
 from pvio.errors import FailedSegments, PvioError, UnreadableVideo, no_space, on_disk_of
 from pvio.media.encode.concat import join_segments
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.jobs.progress import ProgressReport
@@ -42,7 +44,7 @@ from pvio.pipeline.report import render_report
 from pvio.pipeline.results.snapshot import RUN_FILE, Snapshot, read_products
 from pvio.pipeline.results.summary import SummaryRow, summary_table
 from pvio.pipeline.stages.plan import stored_index
-from pvio.predictions.table import deserialize, merge
+from pvio.predictions.parquet import deserialize, merge
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from pvio.cache.store import Store
 from pvio.concurrency.threads import limit_torch
 from pvio.config.settings import Settings
 from pvio.errors import ModelError
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import start_of_job
 from pvio.pipeline.jobs.shard import Entry, Task, read_entry, work_through
@@ -116,7 +116,8 @@ def read_rows(store: Store, key: str, digests: dict[str, str]) -> list[dict[str,
 
     The entry's digest is noted in `digests`.
     """
-    from pvio.predictions.table import column_array, deserialize
+    from pvio.predictions.columns import column_array
+    from pvio.predictions.parquet import deserialize
 
     payload, facts = read_entry(store, "predictions", key)
     digests[key] = facts["digest"]

@@ -76,7 +76,7 @@ class Inference:
             self._engine = self._started()
         engine, store = self._engine, self._store
         from pvio.media.encode.model_frames import FramesWriter
-        from pvio.predictions.table import serialize
+        from pvio.predictions.parquet import serialize
 
         how: dict[str, Any] = {"progress": task.progress, "careful": task.careful}
         facts: dict[str, Any] = {"patience": self._settings.decoder_timeout}

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pvio.cache.store import Store, StoreError, look_up
+from pvio.cache.lookup import look_up
+from pvio.cache.store import Store, StoreError
 from pvio.collection import Source
 from pvio.config.settings import Settings
 from pvio.errors import UnreadableVideo
-from pvio.media.index.build import FrameIndex, load_index, unpack_index
+from pvio.media.index.cached import load_index, unpack_index
+from pvio.media.index.frame_index import FrameIndex
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.cost import Work, load_costs, works

@@ -10,12 +10,13 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
-from pvio.cache.store import LOOKUP_THREADS, Store, StoreError
+from pvio.cache.lookup import LOOKUP_THREADS
+from pvio.cache.store import Store, StoreError
 from pvio.collection import Source, find_sources, read_names
 from pvio.concurrency.timeout import keep_helper
 from pvio.config.settings import Settings
 from pvio.errors import PvioError, UnreadableVideo
-from pvio.media.index.build import facts_of_stored, index_anew, index_key
+from pvio.media.index.cached import facts_of_stored, index_anew, index_key
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.planning.manifest import ProbedVideo

@@ -18,7 +18,7 @@ from pvio.media.decode.pyav.strict_av1 import StrictAv1Decoder, keeps_the_rule
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.demux import demux
 from pvio.media.ffmpeg.log import listen, tell_of_damage
-from pvio.media.index.build import FrameIndex
+from pvio.media.index.frame_index import FrameIndex
 from pvio.media.index.packets import avi_positions
 
 # Decoders to take instead of FFmpeg's own, by codec and pixel format. Its own one for VP9 decodes

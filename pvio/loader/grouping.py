@@ -1,0 +1,49 @@
+"""Which frames make a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pvio.loader.frame_ranges import Run
+from pvio.media.index.frame_index import FrameIndex
+
+if TYPE_CHECKING:
+    pass
+
+
+def count_batches(
+    runs: Iterable[Run],
+    n_frames: Mapping[Path, int],
+    indexes: Mapping[Path, FrameIndex],
+    batch_size: int,
+    drop_last: bool,
+) -> int:
+    """Number of batches that a worker with these runs makes when no frame is damaged."""
+    sizes = [
+        (
+            (index.height, index.width) if (index := indexes.get(run.path)) else None,
+            min(run.stop, n_frames[run.path]) - run.start,
+        )
+        for run in runs
+        if n_frames[run.path]
+    ]
+    lengths = (sum(n for _, n in same) for _, same in groupby(sizes, key=lambda item: item[0]))
+    return sum(n // batch_size if drop_last else math.ceil(n / batch_size) for n in lengths)
+
+
+def split_by_shape(
+    items: Iterable[dict[str, Any]], batch_size: int | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """Lists of consecutive items whose frames have one shape, of at most `batch_size` items."""
+    group: list[dict[str, Any]] = []
+    for item in items:
+        if (group and group[0]["frame"].shape != item["frame"].shape) or len(group) == batch_size:
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group

@@ -1,0 +1,65 @@
+"""What identifies the content of a video, and FFmpeg's errors as reasons."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+
+from pvio.cache.digest import file_digest
+from pvio.collection import Source
+from pvio.collection.image_names import image_files
+from pvio.errors import UnreadableVideo
+from pvio.media.containers.file_kind import what_it_is
+
+
+def content_digest(source: Source) -> str:
+    """What identifies the content of a video: of all its bytes, or those of all its images.
+
+    Of the whole file: a repaired one must not keep the results of its broken copy.
+    """
+    try:
+        return combined_digest(source, file_digest)
+    except OSError as error:
+        raise UnreadableVideo(source.path, reason_of(error)) from error
+
+
+def combined_digest(source: Source, digest_of: Callable[[str], str]) -> str:
+    """`content_digest`, of the digests that a function returns for a file, or for each image."""
+    if not source.is_image_folder:
+        return digest_of(source.path)
+    digest = hashlib.blake2b(digest_size=16)
+    for file in image_files(source.path):
+        name = os.path.basename(file).encode("utf-8", "surrogateescape")
+        try:
+            of_file = digest_of(file)
+        except OSError:  # costs its row alone
+            of_file = "unreadable"
+        digest.update(name + b"\0" + of_file.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def reason_of(error: Exception, path: str | None = None) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    is_no_video = isinstance(error, (av.error.InvalidDataError, av.error.ArgumentError))
+    if is_no_video and path and (found := what_it_is(path)):
+        return found
+    if isinstance(error, av.error.InvalidDataError):
+        if "moov atom not found" in str(error.log) and _is_mp4(path):
+            return (
+                "its list of frames (moov) is missing: recording or copying was cut short; a tool "
+                "such as untrunc may restore it"
+            )
+        return "no video, or its header is damaged (FFmpeg: " + text + ")"
+    return text[0].lower() + text[1:] if text else type(error).__name__
+
+
+def _is_mp4(path: str | None) -> bool:
+    """Whether a file begins like MP4 or MOV, whatever it is called."""
+    with contextlib.suppress(OSError), Path(path or "").open("rb") as file:
+        return file.read(8)[4:] in (b"ftyp", b"mdat", b"free", b"wide", b"skip")
+    return False
