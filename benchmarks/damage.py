@@ -21,7 +21,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from pvio.collection import Source
+from pvio.collection.sources import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
 from pvio.media.index.cached import load_index

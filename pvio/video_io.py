@@ -24,7 +24,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from pvio.cache.atomic import replacing, write_json
-from pvio.collection import VIDEO_SUFFIXES
+from pvio.collection.sources import VIDEO_SUFFIXES
 from pvio.errors import EncodeError, UnreadableVideo
 from pvio.media.decode.frame import words_of_suspect
 from pvio.media.decode.reader import open_reader, read_ranks

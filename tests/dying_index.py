@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pvio.collection import Source
+from pvio.collection.sources import Source
 from pvio.pipeline.stages import probe
 
 _index = probe._index

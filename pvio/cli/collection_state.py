@@ -8,7 +8,7 @@ from functools import partial
 
 from pvio.cache.lookup import look_up
 from pvio.cache.store import Store, StoreError
-from pvio.collection import find_sources
+from pvio.collection.search import find_sources
 from pvio.config.settings import Settings
 from pvio.media.index.cached import unpack_index
 from pvio.models.entry import model_fingerprint

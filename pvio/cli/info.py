@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from pvio.collection import Source
+from pvio.collection.sources import Source
 from pvio.media.index.build import build_index
 from pvio.text import printable
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from pvio.collection import Source
+from pvio.collection.sources import Source
 from pvio.errors import PvioError, UnreadableVideo
 from pvio.media.decode.frame import words_of_suspect
 from pvio.media.decode.reader import open_reader

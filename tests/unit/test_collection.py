@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pvio.collection.fingerprint.fingerprint import fingerprint
 
-from pvio.collection import VIDEO_SUFFIXES, Source, find_sources, fingerprint
+from pvio.collection.search import find_sources
+from pvio.collection.sources import VIDEO_SUFFIXES, Source
 from pvio.errors import CollectionError
 
 Tree = Callable[..., Path]

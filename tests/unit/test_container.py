@@ -14,7 +14,7 @@ import pytest
 
 import pvio
 import pvio.media.ffmpeg.container
-from pvio.collection import Source
+from pvio.collection.sources import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
 from pvio.media.encode.audio_metadata import needs_free_keys

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pvio.collection.fingerprint.fingerprint import fingerprint
 
-from pvio.collection import find_sources, fingerprint
 from pvio.collection.folders import match
+from pvio.collection.search import find_sources
 from pvio.errors import CollectionError
 
 ERRORS = [errno.EACCES, errno.ESTALE, errno.EIO, errno.ENOENT, errno.ENOTCONN, errno.ETIMEDOUT]
@@ -117,7 +118,7 @@ def test_a_file_of_which_cannot_be_told_whether_it_is_there_is_named(
 
 LOOK = """
 import sys
-from pvio.collection import find_sources
+from pvio.collection.search import find_sources
 print(*[source.name for source in find_sources(sys.argv[1:])])
 """
 

@@ -12,7 +12,7 @@ import pytest
 from formats import Case, cases
 from write_formats import PAGE, page
 
-from pvio.collection import Source
+from pvio.collection.sources import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
 from pvio.media.index.cached import load_index

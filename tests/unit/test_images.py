@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from pvio.cache.store import Store
-from pvio.collection import find_sources
 from pvio.collection.image_names import image_files, natural_key, sequence_name
+from pvio.collection.search import find_sources
 from pvio.errors import CollectionError, UnreadableVideo
 from pvio.loader.dataset import VideoCollectionDataset
 from pvio.media.decode.reader import open_reader

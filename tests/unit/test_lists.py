@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pvio.collection import find_sources
 from pvio.collection.lists import read_list
+from pvio.collection.search import find_sources
 from pvio.errors import CollectionError
 
 

@@ -15,7 +15,7 @@ import pytest
 from clips import REPOSITORY
 
 import pvio.media.index.build
-from pvio.collection import Source
+from pvio.collection.sources import Source
 from pvio.config.settings import parse_settings
 from pvio.pipeline.stages.probe import probe
 

@@ -11,7 +11,7 @@ import pytest
 from projects import Project, make_clip
 
 import pvio
-from pvio.collection import read_names
+from pvio.collection.names import read_names
 from pvio.pipeline.results.summary import read_summary
 from pvio.pipeline.results.verify import verify
 

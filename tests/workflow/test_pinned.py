@@ -16,7 +16,7 @@ import pytest
 from projects import Project
 
 from pvio.cache.store import Store
-from pvio.collection import Source
+from pvio.collection.sources import Source
 from pvio.config.settings import ModelSettings, OutputSettings, Settings
 from pvio.media.index.cached import index_key, unpack_index
 from pvio.models.entry import model_fingerprint

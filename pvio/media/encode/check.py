@@ -8,8 +8,9 @@ from fractions import Fraction
 from pvio.config.codecs import CODECS
 from pvio.config.settings import OutputSettings
 from pvio.errors import ConfigError, EncodeError
-from pvio.media.encode.format import BT709, LIMITED, OutputFormat
+from pvio.media.encode.format import OutputFormat
 from pvio.media.encode.segment import SegmentEncoder
+from pvio.media.pixels.color import BT709, LIMITED
 
 # What one format or size does not take, another may: all must refuse the options.
 _SIZES = ((64, 64), (1080, 1920))

@@ -13,11 +13,9 @@ import av
 from pvio.config.codecs import CODECS
 from pvio.config.settings import OutputSettings
 from pvio.media.index.frame_index import FrameIndex
+from pvio.media.pixels.color import BT709, FULL, LIMITED, UNTAGGED, bit_depth, is_gray, is_rgb
 
 log = logging.getLogger(__name__)
-
-LIMITED, FULL = 1, 2
-BT709, UNTAGGED, BT601 = 1, 2, 5
 
 
 @dataclass(frozen=True)
@@ -158,24 +156,6 @@ def upright_aspect(index: FrameIndex) -> Fraction:
     """Width of a pixel of the upright picture over its height."""
     aspect = index.sample_aspect_ratio
     return 1 / aspect if index.orientation.quarter_turns % 2 else aspect
-
-
-def is_rgb(pix_fmt: str) -> bool:
-    """Whether a format has red, green and blue samples, or a palette of them."""
-    try:
-        return bool(av.VideoFormat(pix_fmt).is_rgb) or pix_fmt == "pal8"
-    except ValueError:
-        return False
-
-
-def is_gray(pix_fmt: str) -> bool:
-    """Whether a format has luma only, perhaps beside alpha."""
-    return pix_fmt.startswith(("gray", "ya8", "ya16")) and not pix_fmt.startswith("grayf")
-
-
-def bit_depth(pixel_format: str) -> int:
-    """Bits per sample."""
-    return int(av.VideoFormat(pixel_format).components[0].bits)
 
 
 @functools.cache

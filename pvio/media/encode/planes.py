@@ -9,13 +9,13 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from pvio.media.encode.format import (
+from pvio.media.encode.format import OutputFormat
+from pvio.media.pixels.color import (
     BT601,
     BT709,
     FULL,
     LIMITED,
     UNTAGGED,
-    OutputFormat,
     bit_depth,
     is_gray,
     is_rgb,

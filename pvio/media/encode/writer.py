@@ -19,11 +19,12 @@ from pvio.config.codecs import CodecName
 from pvio.config.settings import OutputSettings, parse_settings
 from pvio.errors import ConfigError, EncodeError
 from pvio.media.encode.concat import join_segments
-from pvio.media.encode.format import BT709, LIMITED, OutputFormat, output_format
+from pvio.media.encode.format import OutputFormat, output_format
 from pvio.media.encode.planes import PlanarConverter, RgbConverter
 from pvio.media.encode.segment import SegmentEncoder
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
+from pvio.media.pixels.color import BT709, LIMITED
 from pvio.media.pixels.orientation import Orientation, orientation_of
 
 _SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")

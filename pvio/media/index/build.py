@@ -15,8 +15,8 @@ from typing import Any
 import av
 import numpy as np
 
-from pvio.collection import Source
 from pvio.collection.image_names import image_files, is_image_name
+from pvio.collection.sources import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.containers.file_kind import what_it_is
 from pvio.media.containers.structure import container_damage
@@ -28,8 +28,9 @@ from pvio.media.index.content import content_digest, reason_of
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.index.frame_sizes import frame_sizes, words_of_sizes
 from pvio.media.index.limits import check_declared_frames
+from pvio.media.index.orientation import display_orientation
 from pvio.media.index.packets import read_packets
-from pvio.media.pixels.orientation import Orientation, display_orientation
+from pvio.media.pixels.orientation import Orientation
 from pvio.media.timing.rates import DEFAULT_RATE, average_rate, is_believable
 
 # Streams without a container, which FFmpeg takes by the ending whatever is in the file.

@@ -14,8 +14,8 @@ import numpy as np
 
 from pvio.cache.digest import make_key
 from pvio.cache.store import Store, StoreError
-from pvio.collection import Source
 from pvio.collection.image_names import image_files, is_sequence
+from pvio.collection.sources import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.index.build import build_index
 from pvio.media.index.content import content_digest, reason_of

@@ -11,8 +11,8 @@ from pathlib import Path
 import av
 
 from pvio.cache.digest import file_digest
-from pvio.collection import Source
 from pvio.collection.image_names import image_files
+from pvio.collection.sources import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.containers.file_kind import what_it_is
 

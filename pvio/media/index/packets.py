@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 from collections.abc import Sequence
 from fractions import Fraction
@@ -19,9 +18,18 @@ from pvio.media.bitstream.parsers import parser_for
 from pvio.media.containers.lost_packets import with_lost_packets
 from pvio.media.ffmpeg.demux import demux
 from pvio.media.index.limits import Budget
+from pvio.media.index.packet_times import (
+    NO_TIME,
+    continued_times,
+    distinct_times,
+    fill_times,
+    find_restarts,
+    is_ambiguous,
+    rate_of_frames,
+    rate_of_steps,
+)
 from pvio.media.timing.frame_order import Steps, decodes_out_of_order, times_contradict
 from pvio.media.timing.rates import (
-    DEFAULT_RATE,
     is_believable,
     is_counting,
     is_raw,
@@ -35,7 +43,6 @@ from pvio.media.timing.vop_times import vop_times
 _FIRST_PACKETS = 32
 # More sizes of frames than any video has that is not damaged, or hostile.
 _MOST_SIZES = 64
-_NO_TIME = np.iinfo(np.int64).min
 _PACKET = [("pts", "<i8"), ("dts", "<i8"), ("duration", "<i8"), ("pos", "<i8"), ("size", "<i4")]
 _PACKET += [(name, "?") for name in ("key", "unclean", "discard", "corrupt", "frame")]
 # Whether it is shown before (-1) or after (1) the packet before it, by its header; 0: not known.
@@ -99,25 +106,25 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
     n_packets, table = len(table), table[table["frame"]]
     if (made_up := _without_times(path, container, stream, table)) is not None:
         return made_up._replace(damage=damage, first=first, sizes=list(sizes.items()))
-    rate = _share_of_frames(_rate_of_steps(stream), n_packets, table["pts"], stream.time_base)
+    rate = rate_of_frames(rate_of_steps(stream), n_packets, table["pts"], stream.time_base)
     step = 1 / (rate * stream.time_base)
-    timed = not (table["pts"] == _NO_TIME).any()
+    timed = not (table["pts"] == NO_TIME).any()
     if not timed:
         table["pts"] = fill_times(table["pts"], step)
-    if len(restarts := _restarts(table["dts"], step)):
+    if len(restarts := find_restarts(table["dts"], step)):
         timed = False
         damage = damage or f"its times start again at packet {restarts[0]}; they are continued"
-        table["pts"] = _continued(table["pts"], restarts, step)
-    timed = timed and not _is_ambiguous(table["pts"])
+        table["pts"] = continued_times(table["pts"], restarts, step)
+    timed = timed and not is_ambiguous(table["pts"])
     if _are_of_decoding(path, stream, table):
-        timed, table["pts"] = False, _distinct(table["pts"], table["dts"], step)
+        timed, table["pts"] = False, distinct_times(table["pts"], table["dts"], step)
     return Packets(table, timed, damage, first, sizes=list(sizes.items()))
 
 
 def _without_times(path: str, container: Any, stream: Any, table: np.ndarray) -> Packets | None:
     """The packets with times made up from a rate; None where the container has times of its own."""
     form, unit = container.format.name, Fraction(stream.time_base)
-    raw, nothing_timed = is_raw(form), bool((table["pts"] == _NO_TIME).all())
+    raw, nothing_timed = is_raw(form), bool((table["pts"] == NO_TIME).all())
     # AVI has decoding times only, which say nothing where frames are reordered.
     reorders = form == "avi" and bool(stream.codec_context.has_b_frames)
     stated = stream.average_rate or stream.guessed_rate
@@ -132,7 +139,7 @@ def _without_times(path: str, container: Any, stream: Any, table: np.ndarray) ->
     rate, warning = stated_rate(stream, own=raw or nothing_timed)
     if len(table) < 2:
         warning = ""
-    if is_counting(form) and not (table["pts"] == _NO_TIME).any():
+    if is_counting(form) and not (table["pts"] == NO_TIME).any():
         # Numbers of frames, dropped ones included: those of the decoding order are as good.
         if not counts_wrongly:
             return Packets(table, False, "", [])
@@ -145,60 +152,17 @@ def _without_times(path: str, container: Any, stream: Any, table: np.ndarray) ->
     return Packets(table, timed, "", [], rate, warning)
 
 
-def _rate_of_steps(stream: Any) -> Fraction:
-    """Frames per second, for the times that single packets lack."""
-    options = (stream.average_rate, stream.guessed_rate, stream.codec_context.framerate)
-    return Fraction(next(filter(is_believable, options), None) or DEFAULT_RATE)
-
-
 def _are_of_decoding(path: str, stream: Any, table: np.ndarray) -> bool:
     """Whether the times are not those at which the frames are shown, see `picture_order`."""
     reorders = bool(stream.codec_context.has_b_frames)
     if table["step"].any():
         columns = (table["pts"], table["step"], table["key"])
-        return times_contradict(*columns, _NO_TIME, reorders)
+        return times_contradict(*columns, NO_TIME, reorders)
     if not reorders or len(table) < 2 or (np.diff(table["pts"]) <= 0).any():
         return False
     with contextlib.suppress(Stalled):  # the first picture is waited for as well, and tells it
         return within(_PATIENCE, partial(decodes_out_of_order, path, stream.index))
     return False
-
-
-def _distinct(pts: np.ndarray, dts: np.ndarray, step: float | Fraction) -> np.ndarray:
-    """Times of frames that are counted, in any order.
-
-    Where presentation times are not right, some may be guesses that repeat others. Decoding times
-    take their place then, or else steady ones if the others are steady but for that.
-    """
-    for times in (pts, dts):
-        if len(np.unique(times)) == len(times) and not (times == _NO_TIME).any():
-            return times
-    last = round((len(pts) - 1) * step)
-    if abs(int(pts.max() - pts.min()) - last) > 2 * step:
-        return pts
-    return int(pts.min()) + np.array([round(n * step) for n in range(len(pts))], np.int64)
-
-
-def _share_of_frames(
-    stated: Fraction | int, n_packets: int, pts: np.ndarray, time_base: Fraction
-) -> Fraction:
-    """A stated rate, or its share where it counts packets that are no frames.
-
-    Some containers count fields and hidden frames, others do not; times tell which it is.
-
-    Args:
-        stated: frames, or packets, per second.
-        n_packets: of the stream.
-        pts: of its frames; `numpy.iinfo(int64).min` where there is none.
-        time_base: seconds per unit of `pts`.
-    """
-    known = pts[pts != _NO_TIME]
-    shared = Fraction(stated) * len(pts) / max(n_packets, 1)
-    if len(pts) in (0, n_packets) or len(known) < 2 or known.max() == known.min():
-        return Fraction(stated)
-    by_times = (len(known) - 1) / (int(known.max() - known.min()) * Fraction(time_base))
-    is_shared = abs(shared - by_times) < min(abs(stated - by_times), by_times / 10)
-    return shared if is_shared else Fraction(stated)
 
 
 def avi_positions(stream: Any) -> dict[int, int]:
@@ -210,73 +174,6 @@ def avi_positions(stream: Any) -> dict[int, int]:
     entries = [entry for entry in stream.index_entries if entry.size]
     # An entry points at the chunk's header of 8 bytes, a packet at what follows it.
     return {entry.pos + 8: number for number, entry in enumerate(entries)}
-
-
-def fill_times(pts: np.ndarray, step: float | Fraction) -> np.ndarray:
-    """Times for packets that have none.
-
-    Program streams give times to some packets only; of others single ones may be lost, and
-    Matroska has none before 0. At a steady rate the packets without time take the free places
-    between the others and behind them; in front of them as many as come before the first time.
-    At an uneven rate each takes the free place next to that of the packet before.
-
-    Args:
-        pts: int64, in decoding order; `numpy.iinfo(int64).min` where there is none.
-        step: between two frames.
-    """
-    known = np.flatnonzero(pts != _NO_TIME)
-    if len(known) == 0:
-        return np.array([round(number * step) for number in range(len(pts))], np.int64)
-    filled = pts.copy()
-    base = int(pts[known[0]])
-    grid = np.round((pts[known] - base) / float(step)).astype(np.int64)
-    off = np.abs(pts[known] - base - grid * float(step)).max()
-    n_behind = len(pts) - int(grid.max() - grid.min()) - 1
-    if off < step / 4 and n_behind >= 0 and len(np.unique(grid)) == len(grid):
-        first = int(grid.min()) - min(int(known[0]), n_behind)
-        places = np.setdiff1d(np.arange(first, first + len(pts)), grid)
-        filled[pts == _NO_TIME] = [base + round(int(place) * step) for place in places]
-        return filled
-    taken = sorted(pts[known].tolist())
-    for number in np.flatnonzero(pts == _NO_TIME).tolist():
-        near = int(known[max(0, int(np.searchsorted(known, number)) - 1)])
-        wanted = number - near
-        for away in range(len(pts) + 1):
-            options = [int(pts[near]) + round((wanted + k) * step) for k in {away, -away}]
-            free = [place for place in options if _is_free(place, taken, step)]
-            if free:
-                filled[number] = free[0]
-                bisect.insort(taken, free[0])
-                break
-    return filled
-
-
-def _is_free(place: int, taken: list[int], step: float | Fraction) -> bool:
-    at = bisect.bisect(taken, place)
-    return min(abs(place - other) for other in taken[max(0, at - 1) : at + 1]) > step / 2
-
-
-def _restarts(dts: np.ndarray, step: float | Fraction) -> np.ndarray:
-    """Numbers of the packets at which the clock starts again, as where files were joined."""
-    numbers = np.flatnonzero(dts != _NO_TIME)
-    jumps = np.diff(dts[numbers]) < -10 * float(step)
-    return numbers[1:][jumps]
-
-
-def _continued(pts: np.ndarray, restarts: np.ndarray, step: float | Fraction) -> np.ndarray:
-    """Every part starts one step behind the end of the part before."""
-    parts = np.split(pts, restarts)
-    result = [parts[0]]
-    for part in parts[1:]:
-        offset = int(result[-1].max()) + round(step) - int(part.min())
-        result.append(part + offset)
-    return np.concatenate(result)
-
-
-def _is_ambiguous(pts: np.ndarray) -> bool:
-    """Whether frames share a time and are reordered, so that their order is not known."""
-    shared = len(np.unique(pts)) < len(pts)
-    return shared and bool((np.diff(pts) < 0).any())
 
 
 def _demuxed(
@@ -322,7 +219,7 @@ def _demuxed(
                     if kind is Kind.SECOND_FIELD:
                         second_fields.append(n_rows)
             if dts is None:
-                dts = _NO_TIME
+                dts = NO_TIME
             if decoding or pts is None:
                 pts = dts
             length, pos = packet.duration or 0, -1 if pos is None else pos
@@ -362,7 +259,7 @@ def _believe_times(table: np.ndarray, must_rise: bool) -> None:
             once a frame, hidden frames then have times of their own.
     """
     pts, frame = table["pts"], table["frame"]
-    if frame.all() or (pts == _NO_TIME).any():
+    if frame.all() or (pts == NO_TIME).any():
         return
     steps = np.diff(np.unique(pts[frame]))
     if len(steps) == 0:

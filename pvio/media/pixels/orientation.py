@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import Any
 
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
-from pvio.concurrency.prefetch import Stalled
-from pvio.concurrency.timeout import within
-from pvio.errors import UnreadableVideo
-from pvio.media.ffmpeg.container import open_container
-
-# Seconds to wait for the first picture of a video.
-_PATIENCE = 120.0
 # Numbers of types of side data below this are looked at; FFmpeg 8 has 33.
 _MOST_TYPES = 64
 
@@ -50,43 +41,6 @@ class Orientation:
         if self.mirrored:
             plane = plane[:, ::-1]
         return np.rot90(plane, self.quarter_turns) if self.quarter_turns else plane
-
-
-def display_orientation(path: str, stream: Any, first: list[av.Packet]) -> Orientation:
-    """The orientation given by the display matrix of the first decodable picture.
-
-    Args:
-        path: the file.
-        stream: of the file.
-        first: its first packets; decoding goes on behind them if they give no picture.
-
-    Raises:
-        UnreadableVideo: when the decoder hangs.
-    """
-    try:
-        found = within(_PATIENCE, partial(_among, stream, first))
-        found = found or within(_PATIENCE, partial(_from_start, path, stream.index))
-    except Stalled:
-        raise UnreadableVideo(path, "its decoder hangs") from None
-    return found or Orientation()
-
-
-def _among(stream: Any, packets: list[av.Packet]) -> Orientation | None:
-    stream.codec_context.thread_count = 1
-    with contextlib.suppress(av.error.FFmpegError):
-        for packet in packets:
-            for frame in packet.decode():
-                return orientation_of(frame)
-    return None
-
-
-def _from_start(path: str, stream_index: int) -> Orientation | None:
-    with contextlib.suppress(av.error.FFmpegError), open_container(path) as container:
-        stream = container.streams[stream_index]
-        stream.codec_context.thread_count = 1
-        for frame in container.decode(stream):
-            return orientation_of(frame)
-    return None
 
 
 def orientation_of(frame: Any) -> Orientation:

@@ -15,8 +15,8 @@ from typing import Any
 
 from pvio.cache.lookup import look_up
 from pvio.cache.store import Kind, Store, StoreError
-from pvio.collection import Source
 from pvio.collection.image_names import is_sequence
+from pvio.collection.sources import Source
 from pvio.config.settings import Settings
 from pvio.errors import (
     FailedSegments,

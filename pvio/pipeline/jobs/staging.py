@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pvio.cache.atomic import remove_leftovers, temporary_name
-from pvio.collection import Source
 from pvio.collection.image_names import image_files
+from pvio.collection.sources import Source
 from pvio.concurrency.lock_files import open_own, own_folder
 from pvio.errors import UnreadableVideo
 from pvio.media.index.content import combined_digest

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pvio.cache.atomic import remove_leftovers, temporary_name
-from pvio.collection import PRODUCTS_FILE
+from pvio.collection.folders import PRODUCTS_FILE
 from pvio.errors import PvioError, on_disk_of
 
 # Names what the products were made with.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pvio.cache.atomic import write_json
-from pvio.collection import PRODUCTS_FILE
+from pvio.collection.folders import PRODUCTS_FILE
 from pvio.pipeline.planning.manifest import Receipt
 
 AGAIN = "work/again.json"

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from pvio.cache.digest import file_digest
-from pvio.collection import PRODUCTS_FILE, Source
+from pvio.collection.folders import PRODUCTS_FILE
+from pvio.collection.sources import Source
 from pvio.config.codecs import VIDEO_SUFFIXES
 from pvio.errors import PvioError
 from pvio.media.encode.concat import container_times, shown_times

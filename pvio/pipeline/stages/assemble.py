@@ -18,9 +18,9 @@ import pvio
 from pvio.cache.atomic import remove_leftovers, write_json, write_text
 from pvio.cache.digest import file_digest, make_key
 from pvio.cache.store import Store
-from pvio.collection import NAMES_FILE, PRODUCTS_FILE
+from pvio.collection.folders import PRODUCTS_FILE
 from pvio.collection.image_names import image_files, is_sequence
-from pvio.collection.names import named_videos
+from pvio.collection.names import NAMES_FILE, named_videos
 from pvio.config.settings import Settings, dump_settings
 from pvio.errors import FailedSegments, PvioError, UnreadableVideo, no_space, on_disk_of
 from pvio.media.encode.concat import join_segments

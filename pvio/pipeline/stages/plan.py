@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pvio.cache.lookup import look_up
 from pvio.cache.store import Store, StoreError
-from pvio.collection import Source
+from pvio.collection.sources import Source
 from pvio.config.settings import Settings
 from pvio.errors import UnreadableVideo
 from pvio.media.index.cached import load_index, unpack_index

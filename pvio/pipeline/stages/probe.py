@@ -12,7 +12,9 @@ from typing import Any
 
 from pvio.cache.lookup import LOOKUP_THREADS
 from pvio.cache.store import Store, StoreError
-from pvio.collection import Source, find_sources, read_names
+from pvio.collection.names import read_names
+from pvio.collection.search import find_sources
+from pvio.collection.sources import Source
 from pvio.concurrency.timeout import keep_helper
 from pvio.config.settings import Settings
 from pvio.errors import PvioError, UnreadableVideo

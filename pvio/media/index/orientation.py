@@ -1,0 +1,55 @@
+"""The display orientation of a video, from its packets or its first frame."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import Any
+
+import av
+
+from pvio.concurrency.prefetch import Stalled
+from pvio.concurrency.timeout import within
+from pvio.errors import UnreadableVideo
+from pvio.media.ffmpeg.container import open_container
+from pvio.media.pixels.orientation import Orientation, orientation_of
+
+# Seconds to wait for the first picture of a video.
+_PATIENCE = 120.0
+
+
+def display_orientation(path: str, stream: Any, first: list[av.Packet]) -> Orientation:
+    """The orientation given by the display matrix of the first decodable picture.
+
+    Args:
+        path: the file.
+        stream: of the file.
+        first: its first packets; decoding goes on behind them if they give no picture.
+
+    Raises:
+        UnreadableVideo: when the decoder hangs.
+    """
+    try:
+        found = within(_PATIENCE, partial(_among, stream, first))
+        found = found or within(_PATIENCE, partial(_from_start, path, stream.index))
+    except Stalled:
+        raise UnreadableVideo(path, "its decoder hangs") from None
+    return found or Orientation()
+
+
+def _among(stream: Any, packets: list[av.Packet]) -> Orientation | None:
+    stream.codec_context.thread_count = 1
+    with contextlib.suppress(av.error.FFmpegError):
+        for packet in packets:
+            for frame in packet.decode():
+                return orientation_of(frame)
+    return None
+
+
+def _from_start(path: str, stream_index: int) -> Orientation | None:
+    with contextlib.suppress(av.error.FFmpegError), open_container(path) as container:
+        stream = container.streams[stream_index]
+        stream.codec_context.thread_count = 1
+        for frame in container.decode(stream):
+            return orientation_of(frame)
+    return None
