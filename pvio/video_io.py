@@ -26,8 +26,8 @@ import numpy as np
 from pvio.cache.atomic import replacing, write_json
 from pvio.collection.sources import VIDEO_SUFFIXES
 from pvio.errors import EncodeError, UnreadableVideo
-from pvio.media.decode.frame import words_of_suspect
 from pvio.media.decode.reader import open_reader, read_ranks
+from pvio.media.decoders.frame import words_of_suspect
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import Converter

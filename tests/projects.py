@@ -32,7 +32,7 @@ class Brightness(torch.nn.Module):
 # As `sitecustomize.py` on the path of a Python: PyAV's decoder hangs at one frame of one video.
 HANGING_DECODER = """
 import time
-from pvio.media.decode.pyav.reader import PyAVReader
+from pvio.media.decoders.pyav import PyAVReader
 
 frames = PyAVReader.frames
 

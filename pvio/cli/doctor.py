@@ -103,7 +103,7 @@ def _device_lines() -> list[str]:
 
 
 def _decoding(number: int) -> str:
-    from pvio.media.decode.nvdec import device_fault
+    from pvio.media.decoders.nvdec import device_fault
 
     if fault := device_fault(number):
         return f"decoder: cuda cannot open a device ({fault}) and means pyav"

@@ -17,10 +17,10 @@ from pvio.concurrency.background import Behind
 from pvio.config.settings import Settings
 from pvio.errors import ModelError
 from pvio.inference.transfer import Sent, Transfer, transfer_to
-from pvio.media.decode.frame import SHOWN, Decoded, Status
 from pvio.media.decode.reader import sample_pictures
 from pvio.media.decode.sampling import first_picture_from, last_picture_before
 from pvio.media.decode.watchdog import GuardedReader
+from pvio.media.decoders.frame import SHOWN, Decoded, Status
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import Converter
 from pvio.models.contract import BASE_COLUMNS, FRAMES_OUTPUT, HasPrepare, VideoInfo

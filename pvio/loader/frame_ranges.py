@@ -17,8 +17,8 @@ import numpy as np
 
 from pvio.collection.sources import Source
 from pvio.errors import PvioError, UnreadableVideo
-from pvio.media.decode.frame import words_of_suspect
 from pvio.media.decode.reader import open_reader
+from pvio.media.decoders.frame import words_of_suspect
 from pvio.media.images.files import read_pixels
 from pvio.media.index.cached import load_index
 from pvio.media.index.content import content_digest

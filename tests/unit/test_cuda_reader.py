@@ -21,12 +21,12 @@ from av.video.reformatter import VideoReformatter
 from pvio.cli.doctor import diagnose
 from pvio.config.settings import parse_settings
 from pvio.inference.engine import Engine, decoder_beside
-from pvio.media.decode import nvdec as cuda_reader
-from pvio.media.decode.nvdec import CudaReader, device_fault
-from pvio.media.decode.pyav.reader import PyAVReader
 from pvio.media.decode.reader import open_reader
 from pvio.media.decode.subprocess_reader import IsolatedFrames
 from pvio.media.decode.watchdog import GuardedReader
+from pvio.media.decoders import nvdec as cuda_reader
+from pvio.media.decoders.nvdec import CudaReader, device_fault
+from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import Converter

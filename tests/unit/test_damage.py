@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-import pvio.media.decode.pyav.reader
-from pvio.media.decode.frame import Status
+import pvio.media.decoders.pyav
 from pvio.media.decode.reader import open_reader
+from pvio.media.decoders.frame import Status
 from pvio.media.index.cached import load_index
 
 N_FRAMES = 100
@@ -110,7 +110,7 @@ def counts(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
             rows = pictures(broken)
             result["rows"] += len(rows)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(pvio.media.decode.pyav.reader, "is_damaged", lambda *_: False)
+                patch.setattr(pvio.media.decoders.pyav, "is_damaged", lambda *_: False)
                 by_decoder = pictures(broken)
             for time, (status, seen) in rows.items():
                 altered = seen != whole.get(time, ("", b"unknown"))[1]

@@ -18,11 +18,11 @@ from projects import HANGING_DECODER
 from pvio.concurrency.prefetch import Ahead, Stalled
 from pvio.config.settings import OutputSettings
 from pvio.errors import UnreadableVideo
-from pvio.media.decode.frame import Decoded
-from pvio.media.decode.pyav.reader import PyAVReader
 from pvio.media.decode.reader import open_reader
 from pvio.media.decode.subprocess_reader import IsolatedFrames
 from pvio.media.decode.watchdog import GuardedReader
+from pvio.media.decoders.frame import Decoded
+from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.encode.format import output_format
 from pvio.media.encode.planes import PlanarConverter
 from pvio.media.index.cached import load_index

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from formats import DATA
 
-import pvio.media.index.limits
+import pvio.media.containers.limits
 from pvio.errors import UnreadableVideo
 from pvio.media.containers.mp4_tables import n_declared_frames
 from pvio.media.decode.reader import open_reader
@@ -145,7 +145,7 @@ def test_a_small_file_that_declares_millions_of_frames_is_refused_at_once(
     assert peak < 5_000_000
 
 
-def _spend(budget: pvio.media.index.limits.Budget, n_packets: int) -> None:
+def _spend(budget: pvio.media.containers.limits.Budget, n_packets: int) -> None:
     for _ in range(n_packets):
         budget.spend(1)
 
@@ -155,7 +155,7 @@ def test_more_packets_than_bytes_are_refused(jpeg: bytes, tmp_path: Path):
     path = tmp_path / "a.mp4"
     path.write_bytes(mp4(jpeg, 4, len(jpeg), chunks=4))
     most = path.stat().st_size + 100_000
-    budget = pvio.media.index.limits.Budget(str(path))
+    budget = pvio.media.containers.limits.Budget(str(path))
     _spend(budget, most)
     with pytest.raises(UnreadableVideo, match=r"it gives more than \d+ frames, but the file has"):
         _spend(budget, 1000)
@@ -178,9 +178,9 @@ def test_what_a_file_lacks_is_added_without_reading_it(jpeg: bytes, tmp_path: Pa
 
 
 def test_reading_ends_when_it_takes_too_long(clip: Clip, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pvio.media.index.limits, "_SPARE_SECONDS", 0)
-    monkeypatch.setattr(pvio.media.index.limits, "_BYTES_PER_SECOND", 1e12)
-    monkeypatch.setattr(pvio.media.index.limits, "_PERIOD", 1)
+    monkeypatch.setattr(pvio.media.containers.limits, "_SPARE_SECONDS", 0)
+    monkeypatch.setattr(pvio.media.containers.limits, "_BYTES_PER_SECOND", 1e12)
+    monkeypatch.setattr(pvio.media.containers.limits, "_PERIOD", 1)
     with pytest.raises(UnreadableVideo, match="listing its frames takes more than 0 s"):
         load_index(clip("b_frames.mp4"))
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pvio.media.bitstream.packet_kinds import Kind
-from pvio.media.bitstream.parsers import _PARSERS, parser_for
+from pvio.media.index.parsers import _PARSERS, parser_for
 
 Clip = Callable[[str], Path]
 CLIPS = {

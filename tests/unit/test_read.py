@@ -19,10 +19,10 @@ from formats import rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pvio.media.decode.frame import Decoded, Reader
-from pvio.media.decode.images import ImageReader
-from pvio.media.decode.pyav.reader import PyAVReader
 from pvio.media.decode.reader import open_reader, read_ranks, sample_pictures, sample_ranks
+from pvio.media.decoders.frame import Decoded, Reader
+from pvio.media.decoders.images import ImageReader
+from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex

@@ -211,7 +211,7 @@ def test_an_image_folder_is_copied_with_all_its_images(
     staged = at_work.staged(index)
     names = sorted(path.name for path in Path(staged.copy).iterdir())
     assert names == [f"00{i}.png" for i in range(1, 6)]
-    from pvio.media.decode.images import ImageReader
+    from pvio.media.decoders.images import ImageReader
 
     shutil.rmtree(folder)
     assert [frame.status for frame in ImageReader(staged).frames(0, 5)] == ["ok"] * 5

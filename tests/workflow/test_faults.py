@@ -246,7 +246,7 @@ def test_a_decoder_that_crashes_costs_frames_of_one_video(
     (project.folder / "path/sitecustomize.py").write_text(
         """
 import os, signal
-from pvio.media.decode.pyav.reader import PyAVReader
+from pvio.media.decoders.pyav import PyAVReader
 
 frames = PyAVReader.frames
 

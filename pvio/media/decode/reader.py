@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from pvio.media.decode.frame import SHOWN, Decoded, Reader
-from pvio.media.decode.images import ImageReader
-from pvio.media.decode.nvdec import open_cuda
-from pvio.media.decode.pyav.reader import PyAVReader
+from pvio.media.decoders.frame import SHOWN, Decoded, Reader
+from pvio.media.decoders.images import ImageReader
+from pvio.media.decoders.nvdec import open_cuda
+from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import Converter
 
@@ -32,7 +32,7 @@ def open_reader(index: FrameIndex, decoder: str = "pyav") -> Reader:
     if index.has_images:
         return ImageReader(index)
     if decoder == "torchcodec":
-        from pvio.media.decode.torchcodec import open_torchcodec
+        from pvio.media.decoders.torchcodec import open_torchcodec
 
         reader = open_torchcodec(index)
         if reader is not None:

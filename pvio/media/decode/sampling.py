@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from pvio.media.decode.frame import SHOWN
 from pvio.media.decode.watchdog import GuardedReader
+from pvio.media.decoders.frame import SHOWN
 from pvio.media.index.frame_index import FrameIndex
 
 Convert = Callable[[Any], Any]

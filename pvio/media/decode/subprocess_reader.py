@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from pvio.errors import UnreadableVideo
-from pvio.media.decode.frame import Decoded
+from pvio.media.decoders.frame import Decoded
 from pvio.media.index.frame_index import FrameIndex
 
 Convert = Callable[[Any], Any]

@@ -9,9 +9,9 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 from pvio.concurrency.prefetch import Ahead, Pulse, Stalled
-from pvio.media.decode.frame import Decoded, Reader
 from pvio.media.decode.reader import open_reader
 from pvio.media.decode.subprocess_reader import Convert, IsolatedFrames
+from pvio.media.decoders.frame import Decoded, Reader
 from pvio.media.index.frame_index import FrameIndex
 
 log = logging.getLogger(__name__)

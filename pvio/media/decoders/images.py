@@ -10,7 +10,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from pvio.collection.image_names import image_files
 from pvio.errors import UnreadableVideo
-from pvio.media.decode.frame import Decoded, Status
+from pvio.media.decoders.frame import Decoded, Status
 from pvio.media.images.files import ImageFile, open_image, to_frame
 from pvio.media.images.jpeg_damage import jpeg_damage
 from pvio.media.index.frame_index import FrameIndex

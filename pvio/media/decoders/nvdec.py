@@ -10,8 +10,8 @@ from typing import Any
 import av
 from av.codec.hwaccel import HWAccel
 
-from pvio.media.decode.frame import Decoded
-from pvio.media.decode.pyav.reader import PyAVReader
+from pvio.media.decoders.frame import Decoded
+from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.log import listen
 from pvio.media.index.frame_index import FrameIndex

@@ -12,14 +12,14 @@ import numpy as np
 from pvio.errors import UnreadableVideo
 from pvio.media.bitstream.nal.units import clean_start, has_picture, is_damaged, length_size
 from pvio.media.bitstream.packet_kinds import Kind, PacketParser
-from pvio.media.bitstream.parsers import parser_for
-from pvio.media.decode.frame import Decoded, Status
-from pvio.media.decode.pyav.strict_av1 import StrictAv1Decoder, keeps_the_rule
+from pvio.media.decoders.frame import Decoded, Status
+from pvio.media.decoders.strict_av1 import StrictAv1Decoder, keeps_the_rule
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.demux import demux
 from pvio.media.ffmpeg.log import listen, tell_of_damage
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.index.packets import avi_positions
+from pvio.media.index.parsers import parser_for
 
 # Decoders to take instead of FFmpeg's own, by codec and pixel format. Its own one for VP9 decodes
 # damaged data to any picture without a word; libvpx, as fast, notices when the data end too soon.

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from pvio.errors import PvioError
-from pvio.media.decode.frame import Decoded
-from pvio.media.decode.pyav.reader import PyAVReader
+from pvio.media.decoders.frame import Decoded
+from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.ffmpeg.container import absolute_path
 from pvio.media.ffmpeg.log import listen, tell_of_damage
 from pvio.media.index.frame_index import FrameIndex

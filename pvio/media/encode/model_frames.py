@@ -9,7 +9,7 @@ import numpy as np
 
 from pvio.config.settings import OutputSettings
 from pvio.errors import EncodeError
-from pvio.media.decode.frame import Status
+from pvio.media.decoders.frame import Status
 from pvio.media.draw.canvas import Canvas, mark
 from pvio.media.encode.format import output_format
 from pvio.media.encode.planes import RgbConverter

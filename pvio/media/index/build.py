@@ -19,6 +19,7 @@ from pvio.collection.image_names import image_files, is_image_name
 from pvio.collection.sources import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.containers.file_kind import what_it_is
+from pvio.media.containers.limits import check_declared_frames
 from pvio.media.containers.structure import container_damage
 from pvio.media.ffmpeg.best_stream import video_stream
 from pvio.media.ffmpeg.container import open_container
@@ -27,7 +28,6 @@ from pvio.media.images.survey import survey_images
 from pvio.media.index.content import content_digest, reason_of
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.index.frame_sizes import frame_sizes, words_of_sizes
-from pvio.media.index.limits import check_declared_frames
 from pvio.media.index.orientation import display_orientation
 from pvio.media.index.packets import read_packets
 from pvio.media.pixels.orientation import Orientation

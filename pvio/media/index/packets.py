@@ -14,10 +14,9 @@ import numpy as np
 from pvio.concurrency.timeout import Stalled, within
 from pvio.media.bitstream.nal.units import clean_start, length_size
 from pvio.media.bitstream.packet_kinds import Kind
-from pvio.media.bitstream.parsers import parser_for
+from pvio.media.containers.limits import Budget
 from pvio.media.containers.lost_packets import with_lost_packets
 from pvio.media.ffmpeg.demux import demux
-from pvio.media.index.limits import Budget
 from pvio.media.index.packet_times import (
     NO_TIME,
     continued_times,
@@ -28,6 +27,7 @@ from pvio.media.index.packet_times import (
     rate_of_frames,
     rate_of_steps,
 )
+from pvio.media.index.parsers import parser_for
 from pvio.media.timing.frame_order import Steps, decodes_out_of_order, times_contradict
 from pvio.media.timing.rates import (
     is_believable,

@@ -182,9 +182,9 @@ class Painter:
         Raises:
             ModelError: when the model's `draw` raises.
         """
-        from pvio.media.decode.frame import SEVERITY, SHOWN
         from pvio.media.decode.sampling import last_picture_before
         from pvio.media.decode.watchdog import GuardedReader
+        from pvio.media.decoders.frame import SEVERITY, SHOWN
         from pvio.media.draw.canvas import Canvas, mark
         from pvio.media.encode.format import output_format
         from pvio.media.encode.planes import PlanarConverter, empty_planes
