@@ -1,1 +1,4 @@
-"""Which videos there are, and what their results are called. Reads no content of videos."""
+"""Which videos there are, and what their results are called.
+
+Looks at names and at the status of files only; their content is read in `pvio.media.index`.
+"""

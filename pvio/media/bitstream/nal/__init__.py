@@ -1,0 +1,4 @@
+"""Headers of H.264 and HEVC, which come in NAL units.
+
+Other codecs live one package above.
+"""
