@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pvio.media.encode.writer import VideoWriter
+    from pvio.pipeline.results.summary import read_summary
     from pvio.predictions.parquet import read_predictions
     from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
     from pvio.video_io import (
@@ -29,7 +30,8 @@ _HOME = {
     "get_video_metadata": "pvio.video_io",
     "VideoCollectionDataset": "pvio.torch",
     "VideoCollectionDataLoader": "pvio.torch",
-    "read_predictions": "pvio.predictions.table",
+    "read_predictions": "pvio.predictions.parquet",
+    "read_summary": "pvio.pipeline.results.summary",
     "VideoWriter": "pvio.media.encode.writer",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "get_video_metadata",
     "read_frames_from_video",
     "read_predictions",
+    "read_summary",
     "write_frames_to_video",
 ]
 

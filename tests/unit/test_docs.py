@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import runpy
 import shutil
@@ -351,33 +352,85 @@ def test_files_of_the_repository_named_in_the_docs_exist(path: Path) -> None:
             assert (REPOSITORY / span).exists(), span
 
 
-def imported_modules(path: Path) -> Iterator[str]:
-    """Modules of pvio that a file imports anywhere but for type checking."""
-    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pvio."):
-            yield str(node.module)
+def imported_modules(path: Path, there: set[str]) -> Iterator[str]:
+    """Modules of pvio that a file imports, for type checking too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("pvio."))
-        pending.extend(ast.iter_child_nodes(node))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pvio."):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in there else str(node.module)
 
 
-def test_modules_import_only_from_the_layers_above_them() -> None:
-    section = page("architecture.md").split("## Modules", 1)[1]
-    layers = [name for row in table_rows(section)[1:] for name in re.findall(r"`(\w+)`", row[0])]
-    package = REPOSITORY / "pvio"
-    there = {path.relative_to(package).parts[0].removesuffix(".py") for path in package_files()}
-    assert sorted(layers) == sorted(there - {"__init__"})
-    for path in package_files():
-        layer = path.relative_to(package).parts[0].removesuffix(".py")
-        if layer == "__init__":
+@pytest.fixture(scope="module")
+def imports() -> dict[str, set[str]]:
+    """The modules of pvio, each with those that it imports; `pvio` itself is left out."""
+    there = {name_of(path): path for path in package_files()}
+    del there["pvio"]
+    return {name: set(imported_modules(path, set(there))) for name, path in there.items()}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def package_of(module: str) -> str:
+    """The package of a module, without `pvio.`; a module of `pvio` itself stands for itself."""
+    is_package = (REPOSITORY / module.replace(".", "/")).is_dir()
+    package = module if is_package else module.rpartition(".")[0]
+    return (module if package == "pvio" else package).removeprefix("pvio.")
+
+
+def floors() -> list[str]:
+    """The packages of the table in the order of their floors, the lowest first."""
+    section = page("architecture.md").split("| floor |", 1)[1]
+    rows = table_rows("| floor |" + section)[1:]
+    return [name for row in rows for name in re.findall(r"`([\w.]+)`", row[1])]
+
+
+def test_every_package_has_a_floor(imports: dict[str, set[str]]) -> None:
+    # `pvio.media` and `pvio.pipeline` hold packages only, and `pvio.pipeline.guard` a module.
+    found = {package_of(name) for name in imports} - {"media", "pipeline"} | {"pipeline.guard"}
+    assert sorted(floors()) == sorted(found)
+
+
+def test_modules_import_only_from_the_floors_below_them(imports: dict[str, set[str]]) -> None:
+    order = floors()
+
+    def floor(module: str) -> int:
+        name = module.removeprefix("pvio.")
+        return order.index(name if name in order else package_of(module))
+
+    for module, others in imports.items():
+        if package_of(module) in ("media", "pipeline") and module != "pvio.pipeline.guard":
+            assert not others, module
             continue
-        for module in imported_modules(path):
-            other = module.split(".")[1]
-            assert layers.index(other) <= layers.index(layer), f"{path} imports {module}"
+        for other in others:
+            assert floor(other) <= floor(module), f"{module} imports {other}"
+
+
+def test_no_modules_import_each_other_in_a_circle(imports: dict[str, set[str]]) -> None:
+    list(graphlib.TopologicalSorter(imports).static_order())
+
+
+def test_no_package_has_more_than_nine_modules(imports: dict[str, set[str]]) -> None:
+    packages = {name for name in imports if (REPOSITORY / name.replace(".", "/")).is_dir()}
+    for package in packages:
+        modules = [name for name in imports if name.rpartition(".")[0] == package]
+        assert len(set(modules) - packages) <= 9, package
+
+
+def test_every_package_says_what_lives_there() -> None:
+    for path in (REPOSITORY / "pvio").rglob("__init__.py"):
+        assert len(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") > 40, path
+
+
+def test_only_stages_are_stages() -> None:
+    stages = {path.stem for path in (REPOSITORY / "pvio/pipeline/stages").glob("[a-z]*.py")}
+    rules = {path.stem for path in (REPOSITORY / "workflow/rules").glob("*.smk")} - {"common"}
+    assert stages == rules
 
 
 def test_no_module_imports_snakemake() -> None:
