@@ -14,8 +14,8 @@ from pvio.media.index.cached import unpack_index
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import ProbedVideo
+from pvio.pipeline.planning.probed_video import known_video
 from pvio.pipeline.planning.segments import Segment, cut_segments
-from pvio.pipeline.stages.probe import known_video
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pvio.pipeline.planning.cost import load_costs, works
 from pvio.pipeline.planning.keys import predictions_key, video_key
 from pvio.pipeline.planning.manifest import ProbedVideo, Stage, read_plan
 from pvio.pipeline.planning.segments import Segment
-from pvio.pipeline.results.snapshot import RUN_FILE, read_products
+from pvio.pipeline.results.products import RUN_FILE, read_products
 
 # How far back the rate of a run is measured.
 _RECENT_SECONDS = 600.0

@@ -57,7 +57,7 @@ BEYOND = (
     "pipeline/report/",
 )
 # Those that hold the border, and what follows an error there.
-BEYOND_FUNCTIONS = {"known_video", "_index", "_unreadable", "_withdraw"}
+BEYOND_FUNCTIONS = {"known_video", "_index", "unreadable_row", "_withdraw"}
 
 
 class Peculiar(Exception):

@@ -27,7 +27,7 @@ from pvio.pipeline.planning.manifest import (
 )
 from pvio.pipeline.planning.registry import forget_runs, register, registered
 from pvio.pipeline.planning.resources import Load, load_of, planned_shards, write_parts
-from pvio.pipeline.results.snapshot import read_products
+from pvio.pipeline.results.products import read_products
 
 PLAN = Plan([ProbedVideo("a", "/a.mp4")], [PlannedSegment(0, 0, 9, 1.0, 2.0)], [[0]], [[0]])
 RECEIPT = Receipt("infer", "1-of-1", 1.0, [SegmentReceipt(0, {"predictions": "x"}, True)])

@@ -11,7 +11,7 @@ import pytest
 
 from pvio.errors import PvioError
 from pvio.pipeline.results.snapshot import Snapshot
-from pvio.pipeline.stages import snapshot
+from pvio.pipeline.results import snapshot
 
 
 @pytest.fixture

@@ -5,21 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from pvio.cache.lookup import look_up
-from pvio.cache.store import Kind, Store, StoreError
+from pvio.cache.store import Store
 from pvio.collection.image_names import is_sequence
-from pvio.collection.sources import Source
 from pvio.config.settings import Settings
 from pvio.errors import (
-    FailedSegments,
     JobError,
     LostEntry,
     NoSpaceLeft,
@@ -28,26 +23,22 @@ from pvio.errors import (
     memory_advice,
     no_space,
 )
-from pvio.media.index.cached import facts_of_stored, index_key
-from pvio.media.index.content import content_digest
 from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.guard import concerns_all, describe
+from pvio.pipeline.jobs.failure_watch import FailureWatch, segment_name, without_numbers
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.jobs.staging import Staging, stage_folder
 from pvio.pipeline.jobs.supervisor import OUT_OF_MEMORY, Outcome, supervised
+from pvio.pipeline.planning.completion import Entry, Facts, finished_entries, finished_in_store
 from pvio.pipeline.planning.manifest import (
     Part,
     PlannedSegment,
-    ProbedVideo,
     Receipt,
     SegmentReceipt,
 )
-from pvio.pipeline.stages.plan import stored_index
+from pvio.pipeline.planning.probed_video import check_unchanged, stored_index
 
 log = logging.getLogger(__name__)
-
-Entry = tuple[Kind, str]
-Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,8 +69,6 @@ class Task:
 
 # Characters of a reason: a message of CUDA's may be long, and in the end says how much is left.
 _LONGEST_FAILURE = 1000
-# Videos that fail alike, one after the other, before a job looks at others.
-_ENOUGH_FAILURES = 3
 # Segments of a video that fail, and none that succeeds, before its others are not tried.
 _ENOUGH_OF_A_VIDEO = 3
 
@@ -100,7 +89,7 @@ def work_through(
 
     A segment that fails is logged with its traceback and noted in the receipt, and the others go
     on. So it is when the process dies at a segment twice, and when its video can no longer be read.
-    Where every video fails alike, the job ends, see `_FailureWatch`.
+    Where every video fails alike, the job ends, see `FailureWatch`.
     One of which frames were given up is computed again only with more patience, and one that was
     drawn from other rows than those in the store, with these.
 
@@ -121,7 +110,7 @@ def work_through(
     """
     began, patience, failed = time.perf_counter(), settings.decoder_timeout, failed or {}
     stage, shard, numbers = part.stage, part.shard, part.numbers
-    finished = _finished(store, entries, patience)
+    finished = finished_in_store(store, entries, patience)
     todo = [
         n for n, facts in zip(numbers, finished, strict=True) if facts is None and n not in failed
     ]
@@ -133,7 +122,7 @@ def work_through(
     wanted = dict(zip(numbers, entries, strict=True))
     lacking = {n: wanted[n] for n in todo}
     outcomes: dict[int, Outcome] = {}
-    watch = _FailureWatch(part, len(todo) < len(numbers) - len(failed))
+    watch = FailureWatch(part, len(todo) < len(numbers) - len(failed))
     with (
         stage_folder(settings.stage if todo else None) as folder,
         ProgressReport(f"{stage} {shard}", total) as progress,
@@ -151,7 +140,7 @@ def work_through(
                 for outcome in done:
                     outcomes[outcome.task] = outcome
                     todo.remove(outcome.task)
-                    _look_at(outcome, _name_of(part, outcome.task))
+                    _look_at(outcome, segment_name(part, outcome.task))
                     watch.add(outcome)
                     if scouts := watch.scouts(todo):
                         todo = [*scouts, *(n for n in todo if n not in scouts)]
@@ -181,68 +170,6 @@ def _look_at(outcome: Outcome, name: str) -> None:
         raise JobError(outcome.value)
     elif outcome.kind == "failed":
         log.error("%s failed: %s", name, outcome.value)
-
-
-class _FailureWatch:
-    """Ends a job in which every video fails alike: a slip in a model must not run through them all.
-
-    When the first three videos fail alike, and no segment is finished, three others are tried next,
-    spread over those that remain: videos side by side may be of one kind, which costs these alone.
-    When they fail alike, too, the job ends.
-
-    Args:
-        part: of the shard.
-        has_results: whether segments of the shard were finished before.
-    """
-
-    def __init__(self, part: Part, has_results: bool):
-        self._part = part
-        self._is_over = has_results
-        self._reason = ""
-        self._names: dict[int, str] = {}  # of the first failed segment of each video
-        self._scouts: list[int] = []
-
-    def add(self, outcome: Outcome) -> None:
-        """Take note of a segment.
-
-        Raises:
-            FailedSegments: when the job is not worth going on.
-        """
-        if self._is_over or outcome.kind not in ("done", "found", "failed"):
-            return
-        self._reason = self._reason or str(outcome.value)
-        alike = _without_numbers(str(outcome.value)) == _without_numbers(self._reason)
-        if outcome.kind != "failed" or not alike:
-            self._is_over = True
-            return
-        video = self._part.segments[outcome.task].video
-        self._names.setdefault(video, _name_of(self._part, outcome.task))
-        if self._scouts and all(
-            self._part.segments[number].video in self._names for number in self._scouts
-        ):
-            names = list(self._names.values())
-            raise FailedSegments(
-                f"{self._part.stage} {self._part.shard} ends, since all of the first {len(names)} "
-                f"videos fail alike: {names[0]} and {len(names) - 1} more: {self._reason}\n"
-                "Fix the cause and run the same command again"
-            )
-
-    def scouts(self, todo: list[int]) -> list[int]:
-        """Segments of `todo` to try next, when those before make the job doubtful; mostly none."""
-        if self._is_over or self._scouts or len(self._names) < _ENOUGH_FAILURES:
-            return []
-        others: dict[int, int] = {}
-        for number in todo:
-            others.setdefault(self._part.segments[number].video, number)
-        untried = [number for video, number in others.items() if video not in self._names]
-        n = min(_ENOUGH_FAILURES, len(untried))
-        self._scouts = [untried[(2 * i + 1) * len(untried) // (2 * n)] for i in range(n)]
-        return self._scouts
-
-
-def _without_numbers(text: str) -> str:
-    """A reason without what differs from segment to segment: frames and sizes."""
-    return re.sub(r"\d+", "#", text)
 
 
 def _check_not_all_gone(part: Part, outcomes: dict[int, Outcome]) -> None:
@@ -283,11 +210,6 @@ def _receipt(
     )
 
 
-def _name_of(part: Part, number: int) -> str:
-    segment = part.segments[number]
-    return f"{part.videos[segment.video].name} frames {segment.start} to {segment.stop - 1}"
-
-
 class _Work:
     """Computes a segment, and makes words of what goes wrong."""
 
@@ -322,7 +244,7 @@ class _Work:
 
     def _tried(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
         segment, wanted = self._part.segments[task], self._wanted[task]
-        video, name = self._part.videos[segment.video], _name_of(self._part, task)
+        video, name = self._part.videos[segment.video], segment_name(self._part, task)
         try:
             # Another run that shares the store may have been here since this job began.
             found = finished_entries(self._store, wanted, self._patience)
@@ -366,69 +288,6 @@ class _Work:
         """Log an error, the first of its kind with its traceback."""
         own = isinstance(error, PvioError)
         cause = error.__cause__ if own else error
-        is_new = _without_numbers(text) not in self._logged
-        self._logged.add(_without_numbers(text))
+        is_new = without_numbers(text) not in self._logged
+        self._logged.add(without_numbers(text))
         log.error("%s: %s", name, text, exc_info=cause if is_new else None)
-
-
-def read_entry(store: Store, kind: Kind, key: str) -> tuple[bytes, Facts]:
-    """Payload and facts of an entry that an earlier stage committed.
-
-    Raises:
-        LostEntry: when it is lost or damaged; a damaged one is removed.
-    """
-    store.comes(kind, key)
-    try:
-        return store.read(kind, key)
-    except StoreError as error:
-        store.discard(kind, key)
-        raise LostEntry(str(error), kind) from error
-
-
-def check_unchanged(video: ProbedVideo, store: Store) -> None:
-    """Check that a video still is the one that was probed.
-
-    Raises:
-        UnreadableVideo: when it is not, or is gone.
-    """
-    source = Source(video.path, video.name, video.is_image_folder)
-    changed = "it changed during the run; run the workflow again"
-    try:
-        key, facts = facts_of_stored(source, store)
-        content = facts["content"]
-    except StoreError:
-        key, content = index_key(source), content_digest(source)
-    if (key, content) != (video.index_key, video.digest):
-        raise UnreadableVideo(video.path, changed)
-
-
-def _finished(
-    store: Store, entries: list[tuple[Entry, ...]], patience: float
-) -> list[list[Facts] | None]:
-    """`finished_entries` of every segment."""
-    return look_up(lambda wanted: finished_entries(store, wanted, patience), entries)
-
-
-def finished_entries(
-    store: Store, wanted: tuple[Entry, ...], patience: float
-) -> list[Facts] | None:
-    """The facts of the entries of a segment; None when it is to be computed."""
-    if not all(store.has(kind, key) for kind, key in wanted):
-        return None
-    try:
-        facts = [store.info(*entry) for entry in wanted]
-        is_current = all(
-            store.info("predictions", key)["digest"] == digest
-            for key, digest in facts[-1].get("rows", {}).items()
-        )
-        may_do_better = facts[-1]["given_up"] and facts[-1]["patience"] < patience
-        is_complete = "total" in facts[-1]["seconds"]
-    except StoreError as error:
-        log.warning("%s; it is computed again", error)
-        return None
-    except Exception as error:  # written by another version
-        if concerns_all(error, store.root):
-            raise
-        log.warning("an entry cannot be understood (%r); it is computed again", error)
-        return None
-    return facts if is_current and is_complete and not may_do_better else None

@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import shutil
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from pvio.cache.atomic import remove_leftovers, temporary_name
-from pvio.collection.folders import PRODUCTS_FILE
 from pvio.errors import PvioError, on_disk_of
-
-# Names what the products were made with.
-RUN_FILE = ".run.json"
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
-
-
-def read_products(results: Path) -> dict[str, dict[str, Any]]:
-    """What the last run has written to a results folder: facts on every product, by name."""
-    try:
-        products = json.loads((results / PRODUCTS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(products, dict):
-        return {}
-    return {name: facts for name, facts in products.items() if isinstance(facts, dict)}
 
 
 class Snapshot:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import groupby
@@ -13,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from pvio.cache.digest import file_digest
-from pvio.collection.folders import PRODUCTS_FILE
 from pvio.collection.sources import Source
 from pvio.config.codecs import VIDEO_SUFFIXES
 from pvio.errors import PvioError
@@ -23,6 +21,7 @@ from pvio.media.index.frame_index import FrameIndex
 from pvio.models.contract import BASE_COLUMNS
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import ProbedVideo, read_plan
+from pvio.pipeline.results.products import require_products
 from pvio.pipeline.results.summary import read_summary
 from pvio.predictions.parquet import Predictions, read_predictions
 
@@ -48,7 +47,7 @@ def verify(results: Path) -> tuple[list[str], list[str]]:
     Raises:
         PvioError: when there are no results to check.
     """
-    products = _read_products(results)
+    products = require_products(results)
     faults: list[str] = []
     remarks: list[str] = []
     videos = read_plan(results / "plan.json").videos
@@ -102,13 +101,6 @@ def _verify_video(
             faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
             if (results / name).is_file():
                 faults += [f"{name}: {fault}" for fault in _check_video(results / name, rows)]
-
-
-def _read_products(results: Path) -> dict[str, dict[str, object]]:
-    try:
-        return json.loads((results / PRODUCTS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PvioError(f"{results} holds no results of a finished run: {error}") from error
 
 
 def _check_run_product(

@@ -17,7 +17,8 @@ from pvio.errors import ModelError
 from pvio.media.index.frame_index import FrameIndex
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import start_of_job
-from pvio.pipeline.jobs.shard import Entry, Task, read_entry, work_through
+from pvio.pipeline.jobs.shard import Task, work_through
+from pvio.pipeline.planning.completion import Entry, read_entry
 from pvio.pipeline.planning.keys import predictions_key, video_key
 from pvio.pipeline.planning.manifest import Failures, Part, PlannedSegment, Receipt
 

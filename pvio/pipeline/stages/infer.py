@@ -10,7 +10,8 @@ from pvio.concurrency.threads import limit_torch
 from pvio.config.settings import Settings
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import start_of_job
-from pvio.pipeline.jobs.shard import Entry, Task, work_through
+from pvio.pipeline.jobs.shard import Task, work_through
+from pvio.pipeline.planning.completion import Entry
 from pvio.pipeline.planning.keys import predictions_key, video_key
 from pvio.pipeline.planning.manifest import Failures, Part, Receipt
 

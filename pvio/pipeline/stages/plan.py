@@ -7,17 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pvio.cache.lookup import look_up
-from pvio.cache.store import Store, StoreError
-from pvio.collection.sources import Source
+from pvio.cache.store import Store
 from pvio.config.settings import Settings
-from pvio.errors import UnreadableVideo
-from pvio.media.index.cached import load_index, unpack_index
-from pvio.media.index.frame_index import FrameIndex
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.cost import Work, load_costs, works
 from pvio.pipeline.planning.keys import predictions_key, video_key
 from pvio.pipeline.planning.manifest import Plan, PlannedSegment, ProbedVideo
+from pvio.pipeline.planning.probed_video import stored_index
 from pvio.pipeline.planning.resources import Loads, job_loads
 from pvio.pipeline.planning.segments import Segment, cut_segments, shard_segments
 
@@ -116,23 +113,6 @@ def make_plan(
     if settings.output.video == "overlay":
         found["encode"] = job_loads("encode", encode_loads, plan, settings)
     return plan, found
-
-
-def stored_index(video: ProbedVideo, store: Store) -> FrameIndex:
-    """The frame index that a probed video had when it was probed.
-
-    Raises:
-        UnreadableVideo: when its entry is lost and the video is another one by now.
-    """
-    try:
-        return unpack_index(*store.read("index", video.index_key), video.path)
-    except StoreError:
-        index = load_index(Source(video.path, video.name, video.is_image_folder), store)
-        if index.digest != video.digest:
-            raise UnreadableVideo(
-                video.path, "it has changed since it was probed; run the workflow again"
-            ) from None
-        return index
 
 
 def _finished(

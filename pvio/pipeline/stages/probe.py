@@ -8,20 +8,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import Any
 
 from pvio.cache.lookup import LOOKUP_THREADS
-from pvio.cache.store import Store, StoreError
+from pvio.cache.store import Store
 from pvio.collection.names import read_names
 from pvio.collection.search import find_sources
 from pvio.collection.sources import Source
 from pvio.concurrency.timeout import keep_helper
 from pvio.config.settings import Settings
 from pvio.errors import PvioError, UnreadableVideo
-from pvio.media.index.cached import facts_of_stored, index_anew, index_key
+from pvio.media.index.cached import index_anew, index_key
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.planning.manifest import ProbedVideo
+from pvio.pipeline.planning.probed_video import known_video, probed_row, unreadable_row
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def _indexed_alone(source: Source, store: Store) -> tuple[ProbedVideo, bool]:
     except BrokenProcessPool:
         logger.warning("%s: the process that indexed it died", source.path)
         reason = "the process that indexed it died: the file makes FFmpeg crash, or needs too much"
-        return _unreadable(source, f"{reason} memory"), True
+        return unreadable_row(source, f"{reason} memory"), True
 
 
 def _pool(threads: int, n: int) -> Executor:
@@ -118,27 +118,6 @@ def _pool(threads: int, n: int) -> Executor:
     if threads > 1 and n > _WORTH_PROCESSES:
         return ProcessPoolExecutor(threads, multiprocessing.get_context("spawn"), keep_helper)
     return ThreadPoolExecutor(threads, initializer=keep_helper)
-
-
-def known_video(
-    source: Source, store: Store, *, renew: bool = True, compare: bool = True
-) -> ProbedVideo | None:
-    """The row of a video whose index is in the store, and of one that is not there at all.
-
-    Args:
-        source: the video.
-        store: with indexes.
-        renew, compare: see `facts_of_stored`.
-    """
-    try:
-        return _row(source, *facts_of_stored(source, store, renew=renew, compare=compare))
-    except StoreError:
-        return None
-    except UnreadableVideo as error:
-        return _unreadable(source, error.reason)
-    except Exception as error:  # as if there were no index: it is built anew
-        reason_for_video(error, source.path, "looking up", store.root)
-        return None
 
 
 def _index(source: Source, store: Store) -> tuple[ProbedVideo, bool]:
@@ -151,33 +130,9 @@ def _index(source: Source, store: Store) -> tuple[ProbedVideo, bool]:
             if (row := known_video(source, store)) is not None:
                 return row, True
             logger.warning("%s: its index in the cache is damaged or of another file", source.path)
-        return _row(source, *index_anew(source, store)[1:]), True
+        return probed_row(source, *index_anew(source, store)[1:]), True
     except UnreadableVideo as error:
-        return _unreadable(source, error.reason), True
+        return unreadable_row(source, error.reason), True
     except Exception as error:
         reason = reason_for_video(error, source.path, "indexing", store.root)
-        return _unreadable(source, reason), False
-
-
-def _unreadable(source: Source, reason: str) -> ProbedVideo:
-    return ProbedVideo(source.name, source.path, source.is_image_folder, "unreadable", reason)
-
-
-def _row(source: Source, key: str, facts: dict[str, Any]) -> ProbedVideo:
-    numerator, _, denominator = facts["rate"].partition("/")
-    return ProbedVideo(
-        name=source.name,
-        path=source.path,
-        is_image_folder=source.is_image_folder,
-        index_key=key,
-        digest=facts["content"],
-        n_frames=facts["n_frames"],
-        height=facts["height"],
-        width=facts["width"],
-        rate=int(numerator) / int(denominator or 1),
-        duration=facts["duration"],
-        codec=facts["codec"],
-        pix_fmt=facts["pix_fmt"],
-        damage=facts["damage"],
-        warning=facts["warning"],
-    )
+        return unreadable_row(source, reason), False

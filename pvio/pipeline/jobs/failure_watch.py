@@ -1,0 +1,79 @@
+"""Ends a job in which every video fails alike."""
+
+from __future__ import annotations
+
+import re
+
+from pvio.errors import FailedSegments
+from pvio.pipeline.jobs.supervisor import Outcome
+from pvio.pipeline.planning.manifest import Part
+
+# Videos that fail alike, one after the other, before a job looks at others.
+_ENOUGH_FAILURES = 3
+
+
+class FailureWatch:
+    """Ends a job in which every video fails alike: a slip in a model must not run through them all.
+
+    When the first three videos fail alike, and no segment is finished, three others are tried next,
+    spread over those that remain: videos side by side may be of one kind, which costs these alone.
+    When they fail alike, too, the job ends.
+
+    Args:
+        part: of the shard.
+        has_results: whether segments of the shard were finished before.
+    """
+
+    def __init__(self, part: Part, has_results: bool):
+        self._part = part
+        self._is_over = has_results
+        self._reason = ""
+        self._names: dict[int, str] = {}  # of the first failed segment of each video
+        self._scouts: list[int] = []
+
+    def add(self, outcome: Outcome) -> None:
+        """Take note of a segment.
+
+        Raises:
+            FailedSegments: when the job is not worth going on.
+        """
+        if self._is_over or outcome.kind not in ("done", "found", "failed"):
+            return
+        self._reason = self._reason or str(outcome.value)
+        alike = without_numbers(str(outcome.value)) == without_numbers(self._reason)
+        if outcome.kind != "failed" or not alike:
+            self._is_over = True
+            return
+        video = self._part.segments[outcome.task].video
+        self._names.setdefault(video, segment_name(self._part, outcome.task))
+        if self._scouts and all(
+            self._part.segments[number].video in self._names for number in self._scouts
+        ):
+            names = list(self._names.values())
+            raise FailedSegments(
+                f"{self._part.stage} {self._part.shard} ends, since all of the first {len(names)} "
+                f"videos fail alike: {names[0]} and {len(names) - 1} more: {self._reason}\n"
+                "Fix the cause and run the same command again"
+            )
+
+    def scouts(self, todo: list[int]) -> list[int]:
+        """Segments of `todo` to try next, when those before make the job doubtful; mostly none."""
+        if self._is_over or self._scouts or len(self._names) < _ENOUGH_FAILURES:
+            return []
+        others: dict[int, int] = {}
+        for number in todo:
+            others.setdefault(self._part.segments[number].video, number)
+        untried = [number for video, number in others.items() if video not in self._names]
+        n = min(_ENOUGH_FAILURES, len(untried))
+        self._scouts = [untried[(2 * i + 1) * len(untried) // (2 * n)] for i in range(n)]
+        return self._scouts
+
+
+def without_numbers(text: str) -> str:
+    """A reason without what differs from segment to segment: frames and sizes."""
+    return re.sub(r"\d+", "#", text)
+
+
+def segment_name(part: Part, number: int) -> str:
+    segment = part.segments[number]
+    return f"{part.videos[segment.video].name} frames {segment.start} to {segment.stop - 1}"

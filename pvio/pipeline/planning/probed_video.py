@@ -1,0 +1,93 @@
+"""A video as the cache knows it: its row, its index, and whether it is still the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pvio.cache.store import Store
+from pvio.collection.sources import Source
+from pvio.errors import StoreError, UnreadableVideo
+from pvio.media.index.cached import facts_of_stored, index_key, load_index, unpack_index
+from pvio.media.index.content import content_digest
+from pvio.media.index.frame_index import FrameIndex
+from pvio.pipeline.guard import reason_for_video
+from pvio.pipeline.planning.manifest import ProbedVideo
+
+
+def known_video(
+    source: Source, store: Store, *, renew: bool = True, compare: bool = True
+) -> ProbedVideo | None:
+    """The row of a video whose index is in the store, and of one that is not there at all.
+
+    Args:
+        source: the video.
+        store: with indexes.
+        renew, compare: see `facts_of_stored`.
+    """
+    try:
+        return probed_row(source, *facts_of_stored(source, store, renew=renew, compare=compare))
+    except StoreError:
+        return None
+    except UnreadableVideo as error:
+        return unreadable_row(source, error.reason)
+    except Exception as error:  # as if there were no index: it is built anew
+        reason_for_video(error, source.path, "looking up", store.root)
+        return None
+
+
+def unreadable_row(source: Source, reason: str) -> ProbedVideo:
+    return ProbedVideo(source.name, source.path, source.is_image_folder, "unreadable", reason)
+
+
+def probed_row(source: Source, key: str, facts: dict[str, Any]) -> ProbedVideo:
+    numerator, _, denominator = facts["rate"].partition("/")
+    return ProbedVideo(
+        name=source.name,
+        path=source.path,
+        is_image_folder=source.is_image_folder,
+        index_key=key,
+        digest=facts["content"],
+        n_frames=facts["n_frames"],
+        height=facts["height"],
+        width=facts["width"],
+        rate=int(numerator) / int(denominator or 1),
+        duration=facts["duration"],
+        codec=facts["codec"],
+        pix_fmt=facts["pix_fmt"],
+        damage=facts["damage"],
+        warning=facts["warning"],
+    )
+
+
+def stored_index(video: ProbedVideo, store: Store) -> FrameIndex:
+    """The frame index that a probed video had when it was probed.
+
+    Raises:
+        UnreadableVideo: when its entry is lost and the video is another one by now.
+    """
+    try:
+        return unpack_index(*store.read("index", video.index_key), video.path)
+    except StoreError:
+        index = load_index(Source(video.path, video.name, video.is_image_folder), store)
+        if index.digest != video.digest:
+            raise UnreadableVideo(
+                video.path, "it has changed since it was probed; run the workflow again"
+            ) from None
+        return index
+
+
+def check_unchanged(video: ProbedVideo, store: Store) -> None:
+    """Check that a video still is the one that was probed.
+
+    Raises:
+        UnreadableVideo: when it is not, or is gone.
+    """
+    source = Source(video.path, video.name, video.is_image_folder)
+    changed = "it changed during the run; run the workflow again"
+    try:
+        key, facts = facts_of_stored(source, store)
+        content = facts["content"]
+    except StoreError:
+        key, content = index_key(source), content_digest(source)
+    if (key, content) != (video.index_key, video.digest):
+        raise UnreadableVideo(video.path, changed)
