@@ -17,13 +17,13 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 from pvio.cache.atomic import replacing
 from pvio.cache.digest import DIGEST_SIZE, digest_of
 from pvio.errors import StoreError, on_disk_of
+from pvio.layout import TEMPORARY_FOLDER, Kind
 
-Kind = Literal["index", "predictions", "video"]
 _END = struct.Struct(f"<{DIGEST_SIZE}sQ8s")
 _MAGIC = b"pvio\x00\x02\r\n"
 _BLOCK = 1 << 20
@@ -132,7 +132,7 @@ class Store:
     @property
     def temporaries(self) -> Path:
         """Folder of what is being written."""
-        return self.root / "tmp"
+        return self.root / TEMPORARY_FOLDER
 
     @contextlib.contextmanager
     def _committed(self, kind: Kind, key: str) -> Iterator[BinaryIO]:

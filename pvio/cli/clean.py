@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pvio.cache.atomic import remove_leftovers
-from pvio.cache.store import Kind, Store
+from pvio.cache.store import Store
 from pvio.cli.collection_state import current_state
 from pvio.config.settings import Settings
 from pvio.errors import CollectionError, ConfigError, ModelError
+from pvio.layout import KINDS, Kind
 from pvio.pipeline.planning.registry import entries_of, registered
 
-KINDS: tuple[Kind, ...] = ("index", "predictions", "video")
 # What is so young may belong to a run that is about to begin.
 SECONDS_OF_GRACE = 600.0
 

@@ -11,17 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from pvio.cache.lookup import look_up
-from pvio.cache.store import Kind, Store
+from pvio.cache.store import Store
 from pvio.cli.collection_state import State, current_state
 from pvio.config.settings import Settings, load_stored
 from pvio.config.text import same
 from pvio.errors import PvioError
+from pvio.layout import (
+    RESULTS_PLAN_FILE,
+    RUN_FILE,
+    SNAKEMAKE_LOCKS,
+    Stage,
+    predictions_file,
+)
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.cost import load_costs, works
 from pvio.pipeline.planning.keys import predictions_key, video_key
-from pvio.pipeline.planning.manifest import ProbedVideo, Stage, read_plan
+from pvio.pipeline.planning.manifest import ProbedVideo, read_plan
 from pvio.pipeline.planning.segments import Segment
-from pvio.pipeline.results.products import RUN_FILE, read_products
+from pvio.pipeline.results.products import read_products
 
 # How far back the rate of a run is measured.
 _RECENT_SECONDS = 600.0
@@ -111,7 +118,7 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
         else:
             try:
                 reasons = [faults[number]] if number in faults else _reasons(video, last, changed)
-                failed = products.get(f"predictions/{video.name}.parquet", {}).get("failure")
+                failed = products.get(predictions_file(video.name), {}).get("failure")
                 if failed and reasons == [_LOST]:
                     reasons = [f"it failed in the last run: {failed}"]
             except Exception as error:
@@ -134,7 +141,7 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
         for name, facts in products.items()
         if "failure" not in facts and not (folder / results / name).is_file()
     )
-    found.is_running = any((folder / ".snakemake/locks").glob("*.lock"))
+    found.is_running = any((folder / SNAKEMAKE_LOCKS).glob("*.lock"))
     found.failures = list(_failures(folder))
     return found
 
@@ -151,7 +158,7 @@ class _LastRun:
     def read(cls, results: Path) -> _LastRun | None:
         try:
             facts = json.loads((results / RUN_FILE).read_text(encoding="utf-8"))
-            videos = read_plan(results / "plan.json").videos
+            videos = read_plan(results / RESULTS_PLAN_FILE).videos
             return cls(load_stored(facts["settings"])[0], facts["model"], videos)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, PvioError):
             return None

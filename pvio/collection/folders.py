@@ -16,9 +16,8 @@ from collections import deque
 from collections.abc import Iterator
 
 from pvio.errors import CollectionError
+from pvio.layout import PRODUCTS_FILE
 
-# Marks a results folder, and lists what is in it.
-PRODUCTS_FILE = ".products.json"
 # There is no such file; other errors say that it cannot be told.
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 # What looks like the ending of a file, not like a part of a folder's name (`run.2026`).

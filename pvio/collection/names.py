@@ -19,10 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pvio.layout import NAMES_FILE, RESULTS_PLAN_FILE
 from pvio.text import UNPRINTABLE
 
-# Lists the names in a results folder, by path.
-NAMES_FILE = ".names.json"
 # What products add to a name; another product's folder must not be called so.
 PRODUCT_SUFFIXES = (".parquet", ".mp4", ".mkv")
 # Bytes of a part of a name: file systems take 255, with the suffix, and leave some for others'
@@ -76,7 +75,7 @@ def read_names(results: str | os.PathLike[str] = "results") -> dict[str, str]:
 
 def named_videos(results: str | os.PathLike[str]) -> list[dict[str, str]]:
     """`path`, `name` and `digest` of the videos in a results folder."""
-    for file in (NAMES_FILE, "plan.json"):  # earlier versions wrote the second one alone
+    for file in (NAMES_FILE, RESULTS_PLAN_FILE):  # earlier versions wrote the second one alone
         try:
             videos = json.loads(Path(results, file).read_text(encoding="utf-8"))["videos"]
             return [{key: str(row[key]) for key in ("path", "name", "digest")} for row in videos]

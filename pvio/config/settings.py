@@ -38,6 +38,7 @@ from pvio.config.text import (
     write_text,
 )
 from pvio.errors import ConfigError
+from pvio.layout import SETTINGS_FOLDER, Kind, Stage
 
 ENTRY_PATTERN = re.compile(r"^(?P<where>.+?):(?P<name>[A-Za-z_][A-Za-z0-9_.]*)$")
 PROGRAM_SUFFIXES = (".pt", ".pt2", ".pth", ".ts", ".torchscript")
@@ -185,6 +186,31 @@ class OutputSettings(Section):
                 if name in ("crf", "preset", "pix_fmt"):
                     raise ValueError(f"'{name}' has a key of its own, output.{name}")
         return value
+
+    @property
+    def makes_video(self) -> bool:
+        """Whether there are re-encoded videos at all."""
+        return self.video != "none"
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that work on segments, in their order."""
+        return ("infer", "encode") if self.video == "overlay" else ("infer",)
+
+    def kinds_of(self, stage: Stage) -> tuple[Kind, ...]:
+        """Kinds of the entries that a stage computes for a segment, in the order of `Task.entries`.
+
+        A stage that is not among `stages` computes none.
+        """
+        if stage not in self.stages:
+            return ()
+        if stage == "encode":
+            return ("video",)
+        return ("predictions", "video") if self.video == "frames" else ("predictions",)
+
+    def encodes_in(self, stage: Stage) -> bool:
+        """Whether a stage encodes frames."""
+        return "video" in self.kinds_of(stage)
 
     @property
     def suffix(self) -> Literal[".mp4", ".mkv"]:
@@ -445,7 +471,7 @@ def dump_settings(settings: Settings, *keys: str) -> str:
     return write_text({key: value for key, value in chosen.items() if value != {}})
 
 
-def save_settings(settings: Settings, *keys: str, folder: str = "work/settings") -> str:
+def save_settings(settings: Settings, *keys: str, folder: str = SETTINGS_FOLDER) -> str:
     """Write settings to a file named after its content, see `dump_settings`.
 
     Returns:

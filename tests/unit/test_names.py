@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pvio.collection.names import NAMES_FILE, Found, folded, read_names, result_names
+from pvio.collection.names import Found, folded, read_names, result_names
 from pvio.collection.search import find_sources
+from pvio.layout import NAMES_FILE
 from pvio.pipeline.stages import assemble
 
 PRODUCTS = ("predictions/{}.parquet", "videos/{}.mp4", "videos/{}.mkv")

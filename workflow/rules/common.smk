@@ -8,12 +8,13 @@ from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from pvio import __version__ as PVIO_VERSION
-from pvio.collection.names import NAMES_FILE, read_names
+from pvio.collection.names import read_names
 from pvio.collection.search import find_sources
-from pvio.collection.fingerprint.fingerprint import fingerprint
+from pvio.collection.fingerprint import fingerprint
 from pvio.collection.names import renamed_results
 from pvio.config.settings import parse_settings, save_settings, with_types
 from pvio.errors import PvioError
+from pvio.layout import NAMES_FILE
 from pvio.pipeline.jobs.environment import prepare_environment
 from pvio.models.entry import model_fingerprint
 from pvio.models.signature import check_arguments

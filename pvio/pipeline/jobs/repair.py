@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from pvio.config.settings import Settings
 from pvio.errors import LostEntry
-from pvio.pipeline.planning.manifest import Failures, Part, Receipt, Stage, failures_in
+from pvio.layout import Stage
+from pvio.pipeline.planning.manifest import Failures, Part, Receipt, failures_in
 from pvio.pipeline.stages.encode import encode
 from pvio.pipeline.stages.infer import infer
 

@@ -6,8 +6,9 @@ import logging
 from typing import Any
 
 from pvio.cache.lookup import look_up
-from pvio.cache.store import Kind, Store
+from pvio.cache.store import Store
 from pvio.errors import LostEntry, StoreError
+from pvio.layout import Kind
 from pvio.pipeline.guard import concerns_all
 
 log = logging.getLogger(__name__)

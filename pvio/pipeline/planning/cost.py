@@ -17,11 +17,11 @@ from typing import NamedTuple
 from pvio.cache.atomic import write_json
 from pvio.cache.digest import make_key
 from pvio.config.settings import Settings
-from pvio.pipeline.planning.manifest import ProbedVideo, Stage
+from pvio.layout import COSTS_FILE, Stage
+from pvio.pipeline.planning.manifest import ProbedVideo
 
 log = logging.getLogger(__name__)
 
-COSTS_FILE = "costs.json"
 # Older kinds are forgotten: a model under development is another one with every change.
 MOST_KINDS = 5000
 # What earlier runs found counts as if found on no more frames: machines and libraries change.

@@ -8,11 +8,11 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pvio.errors import PvioError
+from pvio.layout import Stage
 
-Stage = Literal["infer", "encode"]
 Row = TypeVar("Row")
 
 

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from pvio.cache.atomic import write_json
 from pvio.cache.digest import make_key
-from pvio.cache.store import Kind
 from pvio.config.settings import Settings, dump_settings, load_stored
 from pvio.errors import PvioError
+from pvio.layout import RUNS_FOLDER, Kind
 from pvio.pipeline.planning.keys import Frames, predictions_key, video_key
 from pvio.pipeline.planning.manifest import Plan, ProbedVideo, read_plan
 
-_FOLDER = "runs"
 _SECTIONS = ("cache", "segment_frames", "model", "decoder", "output")
 
 
@@ -61,7 +60,7 @@ def register(plan_path: str | os.PathLike[str], plan: Plan, settings: Settings, 
     """
     path = os.path.abspath(plan_path)
     host = socket.gethostname()
-    file = Path(settings.cache) / _FOLDER / f"{make_key(plan=path, host=host)}.json"
+    file = Path(settings.cache) / RUNS_FOLDER / f"{make_key(plan=path, host=host)}.json"
     facts = {"folder": os.getcwd(), "host": host, "model": model}
     # One file, so that plan and settings always belong together.
     write_json(
@@ -113,7 +112,7 @@ def forget_runs(cache: str | os.PathLike[str], folders: Iterable[str]) -> None:
 
 
 def _files(cache: str | os.PathLike[str]) -> list[Path]:
-    return sorted((Path(cache) / _FOLDER).glob("*.json"))
+    return sorted((Path(cache) / RUNS_FOLDER).glob("*.json"))
 
 
 def _folder_of(file: Path) -> str:

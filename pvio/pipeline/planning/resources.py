@@ -13,8 +13,9 @@ from typing import get_args
 from pvio.cache.atomic import write_json
 from pvio.config.settings import Settings
 from pvio.errors import PvioError
+from pvio.layout import Stage
 from pvio.pipeline.guard import reason_for_video
-from pvio.pipeline.planning.manifest import Plan, ProbedVideo, Stage, from_json
+from pvio.pipeline.planning.manifest import Plan, ProbedVideo, from_json
 
 LOADS_FILE = "loads.json"
 

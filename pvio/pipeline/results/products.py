@@ -6,11 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pvio.collection.folders import PRODUCTS_FILE
 from pvio.errors import PvioError
-
-# Names what the products were made with.
-RUN_FILE = ".run.json"
+from pvio.layout import PRODUCTS_FILE
 
 
 def read_products(results: Path) -> dict[str, dict[str, Any]]:

@@ -7,15 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pvio.cache.atomic import write_json
-from pvio.collection.folders import PRODUCTS_FILE
+from pvio.layout import ASSEMBLED_FILE, PRODUCTS_FILE, STALE_FILE, receipt_file
 from pvio.pipeline.planning.manifest import Receipt
-
-AGAIN = "work/again.json"
-ASSEMBLED = "work/assembled"
 
 
 def note_failures(
-    receipts: Iterable[Receipt], *, are_assembled: bool = True, path: str = AGAIN
+    receipts: Iterable[Receipt], *, are_assembled: bool = True, path: str = STALE_FILE
 ) -> None:
     """Note what the next run has to do again, since it failed in this one.
 
@@ -27,12 +24,12 @@ def note_failures(
         path: of the note.
     """
     again = [
-        f"work/{receipt.stage}/{receipt.shard}.json"
+        receipt_file(receipt.stage, receipt.shard)
         for receipt in receipts
         if any(done.failure for done in receipt.segments)
     ]
     if not are_assembled:
-        again.append(ASSEMBLED)
+        again.append(ASSEMBLED_FILE)
     if again:
         write_json(path, again)
     else:
@@ -45,12 +42,12 @@ def forget_what_is_out_of_date(results: str = "results") -> None:
     Called when the workflow is read, in its working folder.
     """
     try:
-        found = json.loads(Path(AGAIN).read_text(encoding="utf-8"))
+        found = json.loads(Path(STALE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = []
     again = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
     for file in again:
         Path(file).unlink(missing_ok=True)
     if again or not Path(results, PRODUCTS_FILE).exists():
-        Path(ASSEMBLED).unlink(missing_ok=True)
-    Path(AGAIN).unlink(missing_ok=True)
+        Path(ASSEMBLED_FILE).unlink(missing_ok=True)
+    Path(STALE_FILE).unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from pvio.cache.digest import file_digest
 from pvio.collection.sources import Source
 from pvio.config.codecs import VIDEO_SUFFIXES
 from pvio.errors import PvioError
+from pvio.layout import REPORT_FILE, RESULTS_PLAN_FILE, SUMMARY_FILE, predictions_file, video_file
 from pvio.media.encode.concat import container_times, shown_times
 from pvio.media.index.build import build_index
 from pvio.media.index.frame_index import FrameIndex
@@ -26,7 +27,7 @@ from pvio.pipeline.results.summary import read_summary
 from pvio.predictions.parquet import Predictions, read_predictions
 
 # What a run writes besides the products of each video.
-RUN_PRODUCTS = ("summary.tsv", "report.html", "plan.json")
+RUN_PRODUCTS = (SUMMARY_FILE, REPORT_FILE, RESULTS_PLAN_FILE)
 
 
 def verify(results: Path) -> tuple[list[str], list[str]]:
@@ -50,7 +51,7 @@ def verify(results: Path) -> tuple[list[str], list[str]]:
     products = require_products(results)
     faults: list[str] = []
     remarks: list[str] = []
-    videos = read_plan(results / "plan.json").videos
+    videos = read_plan(results / RESULTS_PLAN_FILE).videos
     for name in RUN_PRODUCTS:
         faults += [f"{name}: {fault}" for fault in _check_run_product(results, name, products)]
     summary, wrong = _read_summary(results, videos)
@@ -78,7 +79,7 @@ def _verify_video(
         return
     if video.damage:
         remarks.append(f"{video.name}: {video.damage}")
-    name = f"predictions/{video.name}.parquet"
+    name = predictions_file(video.name)
     if "failure" in products.get(name, {}):
         remarks.append(f"{video.name}: no results, {products[name]['failure']}")
         return
@@ -94,7 +95,7 @@ def _verify_video(
             for fault in _check_counts(summary[video.name], rows)
         ]
     remarks += [f"{video.name}: {remark}" for remark in _not_ok(rows)]
-    for name in (f"videos/{video.name}{suffix}" for suffix in VIDEO_SUFFIXES):
+    for name in (video_file(video.name, suffix) for suffix in VIDEO_SUFFIXES):
         if "failure" in products.get(name, {}):
             faults.append(f"{name}: it could not be joined: {products[name]['failure']}")
         elif name in products:
@@ -115,7 +116,7 @@ def _read_summary(
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
     """The lines of the summary by name, and what is wrong with them."""
     try:
-        rows = read_summary(results / "summary.tsv")
+        rows = read_summary(results / SUMMARY_FILE)
         found = [(row["name"], row["path"]) for row in rows]
     except (PvioError, LookupError) as error:
         return {}, [f"it cannot be read: {error}"]

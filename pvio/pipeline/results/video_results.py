@@ -15,9 +15,9 @@ import pvio
 from pvio.cache.atomic import write_json
 from pvio.cache.digest import file_digest, make_key
 from pvio.cache.store import Store
-from pvio.collection.folders import PRODUCTS_FILE
 from pvio.config.settings import Settings
 from pvio.errors import UnreadableVideo, on_disk_of
+from pvio.layout import PRODUCTS_FILE, predictions_file, video_file
 from pvio.media.encode.concat import join_segments
 from pvio.media.index.frame_index import FrameIndex
 from pvio.models.entry import model_fingerprint
@@ -107,8 +107,8 @@ class VideoResults:
 
     def _withdraw(self, video: ProbedVideo, reason: str) -> None:
         """Leave a video without products."""
-        table = f"predictions/{video.name}.parquet"
-        for name in (table, f"videos/{video.name}{self.settings.output.suffix}"):
+        table = predictions_file(video.name)
+        for name in (table, video_file(video.name, self.settings.output.suffix)):
             self.made.pop(name, None)
             with contextlib.suppress(OSError):
                 self.snapshot.path(name).unlink(missing_ok=True)
@@ -118,12 +118,12 @@ class VideoResults:
         video = self.plan.videos[number]
         if failed := self.failures["infer"][number]:
             reason = self._failure_of(number, failed)
-            self.made[f"predictions/{video.name}.parquet"] = {"failure": reason}
+            self.made[predictions_file(video.name)] = {"failure": reason}
             is_failed = any(each.failed for each in failed)
             return replace(row, status="failed" if is_failed else "unreadable", reason=reason)
         unreadable = [each for each in self.failures["encode"][number] if not each.failed]
         if unreadable:
-            table = f"predictions/{video.name}.parquet"
+            table = predictions_file(video.name)
             self.made[table] = {"failure": unreadable[0].failure}
             return replace(row, status="unreadable", reason=unreadable[0].failure)
         numbers = self.segments[number]
@@ -132,7 +132,7 @@ class VideoResults:
         facts = [(video, segment, self.settings, self.model) for segment in segments]
         keys = [predictions_key(*fact) for fact in facts]
         self._make(
-            f"predictions/{video.name}.parquet",
+            predictions_file(video.name),
             [*source, *self._contents("predictions", numbers), self.model, pvio.__version__],
             lambda path: self._write_predictions(video, keys, path),
         )
@@ -141,7 +141,7 @@ class VideoResults:
         if self.settings.output.video != "none" and not has_size:
             remarks = ["no video: no frame tells how large it is"]
         elif self.settings.output.video != "none":
-            name = f"videos/{video.name}{self.settings.output.suffix}"
+            name = video_file(video.name, self.settings.output.suffix)
             try:
                 if failed := self.failures["encode"][number]:
                     failure = self._failure_of(number, failed)

@@ -14,9 +14,10 @@ from typing import Any
 from pvio.cache.atomic import remove_leftovers, write_json, write_text
 from pvio.cache.store import Store
 from pvio.collection.image_names import image_files, is_sequence
-from pvio.collection.names import NAMES_FILE, named_videos
+from pvio.collection.names import named_videos
 from pvio.config.settings import Settings, dump_settings
 from pvio.errors import FailedSegments, PvioError, no_space
+from pvio.layout import NAMES_FILE, REPORT_FILE, RESULTS_PLAN_FILE, RUN_FILE, SUMMARY_FILE
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.planning.cost import Measured, load_costs, works
 from pvio.pipeline.planning.manifest import (
@@ -26,7 +27,6 @@ from pvio.pipeline.planning.manifest import (
     failures_in,
 )
 from pvio.pipeline.report import render_report
-from pvio.pipeline.results.products import RUN_FILE
 from pvio.pipeline.results.snapshot import Snapshot
 from pvio.pipeline.results.summary import SummaryRow, summary_table
 from pvio.pipeline.results.video_results import VideoResults
@@ -105,11 +105,11 @@ def _assemble(
         raise PvioError("the plan has changed since this job began: its results are not wanted")
     worker.publish(
         {
-            "plan.json": lambda path: write_json(path, plan),
+            RESULTS_PLAN_FILE: lambda path: write_json(path, plan),
             RUN_FILE: lambda path: write_json(path, _made_with(settings, worker.model)),
             NAMES_FILE: lambda path: write_json(path, _names(plan, snapshot.folder)),
-            "summary.tsv": lambda path: write_text(path, summary),
-            "report.html": lambda path: write_text(
+            SUMMARY_FILE: lambda path: write_text(path, summary),
+            REPORT_FILE: lambda path: write_text(
                 path, render_report(summary, plan, infers, encodes)
             ),
         }
