@@ -21,8 +21,9 @@ import numpy as np
 
 from pvio.cache.atomic import write_json
 from pvio.config.settings import parse_settings
-from pvio.pipeline.planning.manifest import ProbedVideo, read_part, read_plan
-from pvio.pipeline.planning.resources import write_parts
+from pvio.pipeline.planning.manifest import ProbedVideo, read_plan, read_shard_plan
+from pvio.pipeline.planning.registry import register
+from pvio.pipeline.planning.resources import write_shard_plans
 from pvio.pipeline.stages import plan as planning
 
 RATE, GOP = 25, 250
@@ -57,7 +58,7 @@ def main() -> None:
         )
         for k, n in enumerate(lengths)
     ]  # fmt: skip
-    planning.stored_index = lambda video, store: MadeUpIndex(
+    planning.index_of = lambda video, store: MadeUpIndex(
         video.n_frames, np.arange(0, video.n_frames, GOP)
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -70,17 +71,18 @@ def main() -> None:
 def make(at: Path, videos: list[ProbedVideo], n_shards: int, segment_frames: int) -> None:
     """What `pvio plan` does, and what a job reads of it."""
     settings = parse_settings({"cache": str(at / "cache"), "segment_frames": segment_frames})
-    plan, loads = timed("plan", lambda: planning.make_plan(videos, settings, n_shards))
-    seconds = [load.seconds for load in loads["infer"]]
+    plan, resources = timed("plan", lambda: planning.make_plan(videos, settings, n_shards))
+    seconds = [each.seconds for each in resources["infer"]]
     say("segments", len(plan.segments))
     say("shards", n_shards)
     say("longest shard / mean", max(seconds) * n_shards / sum(seconds))
     say("longest infer job, h", max(seconds) / 3600)
     timed("plan.json", lambda: write_json(at / "plan.json", plan), at / "plan.json")
-    timed("parts", lambda: write_parts(at / "shards", plan, loads))
+    timed("registration", lambda: register(at / "plan.json", at / "plan.json", settings, "a model"))
+    timed("parts", lambda: write_shard_plans(at / "shards", plan, resources))
     shard = f"1-of-{n_shards}"
     part = at / "shards/infer" / f"{shard}.json"
-    timed("part of a job", lambda: read_part(part, "infer", shard), part)
+    timed("part of a job", lambda: read_shard_plan(part, "infer", shard), part)
     say("peak memory of planning, GiB", peak_gib())
 
 

@@ -106,7 +106,7 @@ class Project:
 
     def receipts(self, stage: str) -> list[dict[str, Any]]:
         """What the shard jobs of the present plan wrote."""
-        n = len(json.loads((self.folder / "work/plan.json").read_text())[stage])
+        n = len(json.loads((self.folder / "work/plan.json").read_text())[f"{stage}_shards"])
         files = [self.folder / f"work/{stage}/{k}-of-{n}.json" for k in range(1, n + 1)]
         return [json.loads(file.read_text()) for file in files]
 

@@ -13,12 +13,20 @@ Result = TypeVar("Result")
 LOOKUP_THREADS, _LOOKUPS = 8, 64
 
 
-def look_up(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`function` of every item, in threads, for what waits for the file system."""
+def look_up(
+    function: Callable[[Item], Result], items: Sequence[Item], at_once: int = _LOOKUPS
+) -> list[Result]:
+    """`function` of every item, in threads, for what waits for the file system.
+
+    Args:
+        function: called in the order of the items within a thread.
+        items: to look up.
+        at_once: items that a thread takes at once.
+    """
 
     def of(part: Sequence[Item]) -> list[Result]:
         return [function(item) for item in part]
 
-    parts = [items[i : i + _LOOKUPS] for i in range(0, len(items), _LOOKUPS)]
+    parts = [items[i : i + at_once] for i in range(0, len(items), at_once)]
     with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
         return [result for part in pool.map(of, parts) for result in part]

@@ -77,6 +77,23 @@ class Store:
         with self._opened(kind, key) as file:
             return self._footer(file, kind, key)[0]
 
+    def find(self, kind: Kind, key: str) -> tuple[dict[str, Any], float] | None:
+        """The metadata of an entry, and when it was committed; None where there is none.
+
+        Returns:
+            What `info` gives, and seconds since 1970.
+
+        Raises:
+            StoreError: when its footer is damaged, or it cannot be opened.
+        """
+        try:
+            with self._opened(kind, key) as file:
+                return self._footer(file, kind, key)[0], os.fstat(file.fileno()).st_mtime
+        except StoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+
     def read(self, kind: Kind, key: str) -> tuple[bytes, dict[str, Any]]:
         """Payload and facts.
 

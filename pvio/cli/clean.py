@@ -16,7 +16,8 @@ from pvio.cli.collection_state import current_state
 from pvio.config.settings import Settings
 from pvio.errors import CollectionError, ConfigError, ModelError
 from pvio.layout import KINDS, Kind
-from pvio.pipeline.planning.registry import entries_of, registered
+from pvio.pipeline.planning.keys import ResultKeys
+from pvio.pipeline.planning.registry import registered_runs
 
 # What is so young may belong to a run that is about to begin.
 SECONDS_OF_GRACE = 600.0
@@ -53,7 +54,7 @@ def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
     """
     store = Store(settings.cache)
     used: set[tuple[Kind, str]] = set()
-    runs = registered(settings.cache)
+    runs = registered_runs(settings.cache)
     for run in runs:
         if run.unknown:
             warn(
@@ -63,13 +64,16 @@ def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
             )
         plan = run.plan()
         segments = ((segment.video, segment) for segment in plan.segments)
-        used.update(entries_of(plan.videos, segments, run.settings, run.model))
+        used.update(ResultKeys(run.settings, run.model).all_entries(plan.videos, segments))
     try:
         state = current_state(settings)
     except (CollectionError, ConfigError, ModelError) as error:
-        warn(f"what the settings refer to is not kept, since they lead nowhere: {error}")
+        warn(
+            "the current settings are invalid, so their cache entries are treated as unused: "
+            f"{error}"
+        )
     else:
-        used.update(entries_of(state.videos, state.segments, settings, state.model))
+        used.update(ResultKeys(settings, state.model).all_entries(state.videos, state.segments))
     found = Unused(
         runs=[
             f"{run.folder} on {run.host}"

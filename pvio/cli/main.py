@@ -134,24 +134,26 @@ def probe(config: str, out: Path, results: str, threads: int) -> None:
 @click.option(
     "--parts",
     type=click.Path(path_type=Path),
-    help="Folder for what each job needs of the plan, and for the loads of the jobs.",
+    help="Folder for what each job needs of the plan, and for the jobs' resources.",
 )
 @out_option
 def plan(config: str, probe_path: str, shards: int, parts: Path | None, out: Path) -> None:
     """Cut videos into segments and spread them over shards, longest processing time first."""
-    from pvio.cache.atomic import write_json
+    from pvio.cache.atomic import replacing, write_json
     from pvio.models.entry import model_fingerprint
     from pvio.pipeline.planning.manifest import read_probe
     from pvio.pipeline.planning.registry import register
-    from pvio.pipeline.planning.resources import write_parts
+    from pvio.pipeline.planning.resources import write_shard_plans
     from pvio.pipeline.stages.plan import make_plan
 
     settings = _settings(config)
-    manifest, loads = make_plan(read_probe(probe_path), settings, shards)
-    register(out, manifest, settings, model_fingerprint(settings.model))
+    manifest, resources = make_plan(read_probe(probe_path), settings, shards)
     if parts is not None:
-        write_parts(parts, manifest, loads)
-    write_json(out, manifest)
+        write_shard_plans(parts, manifest, resources)
+    with replacing(out) as file:
+        write_json(file, manifest)
+        # Before the plan appears: from then on its entries are in use.
+        register(file, out, settings, model_fingerprint(settings.model))
 
 
 @main.command()
@@ -169,13 +171,13 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
     """
     limit_libraries(threads)
     from pvio.cache.atomic import write_json
-    from pvio.pipeline.planning.manifest import read_part
+    from pvio.pipeline.planning.manifest import read_shard_plan
     from pvio.pipeline.stages.infer import infer as run
 
     settings = _settings(config)
     end_on_sigterm()
     _provide_ffmpeg(settings)
-    write_json(out, run(read_part(plan_path, "infer", shard), settings, threads))
+    write_json(out, run(read_shard_plan(plan_path, "infer", shard), settings, threads))
 
 
 @main.command()
@@ -192,7 +194,7 @@ def inferred(out: Path, receipts: tuple[str, ...]) -> None:
 
     found = _receipts(receipts)
     note_failures(found)
-    failed = [done for receipt in found for done in receipt.segments if done.failure]
+    failed = [done for receipt in found for done in receipt.segments if done.failure_reason]
     write_json(out, Receipt("infer", "failed", 0.0, failed))
 
 
@@ -211,16 +213,21 @@ def encode(config: str, plan_path: str, shard: str, inferred: str | None, out: P
     limit_libraries(1)
     from pvio.cache.atomic import write_json
     from pvio.pipeline.jobs.repair import repairing
-    from pvio.pipeline.planning.manifest import failures_in, read_part
+    from pvio.pipeline.planning.manifest import failures_in, read_shard_plan
     from pvio.pipeline.stages.encode import encode as run
+    from pvio.pipeline.stages.infer import infer as run_infer
 
     end_on_sigterm()
-    part, settings = read_part(plan_path, "encode", shard), _settings(config)
+    part, settings = read_shard_plan(plan_path, "encode", shard), _settings(config)
     _provide_ffmpeg(settings)  # lost predictions may have to be computed
-    rows = replace(part, stage="infer", numbers=list(part.segments))
+    rows = replace(part, stage="infer", segment_numbers=list(part.segments))
     failures = failures_in(_receipts((inferred,) if inferred else ()))
     receipt = repairing(
-        lambda stage: [rows], settings, lambda failed: run(part, settings, failed), failures
+        lambda stage: [rows],
+        settings,
+        {"infer": lambda each, failed: run_infer(each, settings, failures=failed)},
+        lambda failed: run(part, settings, failed),
+        failures,
     )
     write_json(out, receipt)
 
@@ -243,21 +250,27 @@ def assemble(
     from pvio.pipeline.planning.manifest import failures_in, read_plan
     from pvio.pipeline.results.stale import note_failures
     from pvio.pipeline.stages.assemble import assemble as run
+    from pvio.pipeline.stages.encode import encode as run_encode
+    from pvio.pipeline.stages.infer import infer as run_infer
 
     end_on_sigterm()
-    made_of = Path(plan_path).read_bytes()
+    plan_bytes = Path(plan_path).read_bytes()
     plan, settings, found = read_plan(plan_path), _settings(config), _receipts(receipts)
     _provide_ffmpeg(settings)  # lost predictions may have to be computed
 
-    def is_current() -> bool:
+    def plan_is_unchanged() -> bool:
         """Whether no other run has begun in this folder."""
-        return Path(plan_path).exists() and Path(plan_path).read_bytes() == made_of
+        return Path(plan_path).exists() and Path(plan_path).read_bytes() == plan_bytes
 
     note_failures(found)  # also where the results are not written
     rows = repairing(
-        plan.parts,
+        plan.shard_plans,
         settings,
-        lambda failed: run(plan, settings, found, results, threads, is_current, failed),
+        {
+            "infer": lambda each, failed: run_infer(each, settings, failures=failed),
+            "encode": lambda each, failed: run_encode(each, settings, failed),
+        },
+        lambda failed: run(plan, settings, found, results, threads, plan_is_unchanged, failed),
         failures_in(found),
     )
     note_failures(found, are_assembled=all(row.status != "failed" for row in rows))

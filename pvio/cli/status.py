@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pvio.cache.lookup import look_up
 from pvio.cache.store import Store
 from pvio.cli.collection_state import State, current_state
 from pvio.config.settings import Settings, load_stored
 from pvio.config.text import same
 from pvio.errors import PvioError
 from pvio.layout import (
+    LOGS_FOLDER,
+    PLAN_FILE,
     RESULTS_PLAN_FILE,
     RUN_FILE,
     SNAKEMAKE_LOCKS,
@@ -24,10 +25,11 @@ from pvio.layout import (
     predictions_file,
 )
 from pvio.pipeline.guard import reason_for_video
-from pvio.pipeline.planning.cost import load_costs, works
-from pvio.pipeline.planning.keys import predictions_key, video_key
+from pvio.pipeline.jobs.log import errors_of
+from pvio.pipeline.planning.completion import Completion, SegmentState
+from pvio.pipeline.planning.cost import CostModel, stage_workloads
+from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import ProbedVideo, read_plan
-from pvio.pipeline.planning.segments import Segment
 from pvio.pipeline.results.products import read_products
 
 # How far back the rate of a run is measured.
@@ -100,12 +102,12 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
     """
     state = current_state(settings)
     found = Status(videos=len(state.videos) + len(state.new))
-    done, faults = _done(state, settings)
-    found.stages = _stages(state, settings, done, faults)
+    states, faults = _states(state, settings)
+    found.stages = _stages(state, settings, states, faults)
     missing = {
         segment.video
-        for segment, each in zip(state.cut, done, strict=True)
-        if not all(times is not None for times in each.values())
+        for segment, each in zip(state.cut, states, strict=True)
+        if not all(each.is_finished(stage) for stage in settings.output.stages)
     }
     last = _LastRun.read(folder / results)
     changed = last.changes(settings, state.model) if last else []
@@ -142,7 +144,7 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
         if "failure" not in facts and not (folder / results / name).is_file()
     )
     found.is_running = any((folder / SNAKEMAKE_LOCKS).glob("*.lock"))
-    found.failures = list(_failures(folder))
+    found.failures = _failures(folder)
     return found
 
 
@@ -195,67 +197,38 @@ def _reasons(video: ProbedVideo, last: _LastRun | None, changed: Sequence[str]) 
     return list(changed) or [_LOST]
 
 
-def _done(
-    state: State, settings: Settings
-) -> tuple[list[dict[Stage, float | None]], dict[int, str]]:
-    """For every segment and stage when it was finished, in seconds since 1970; None: not yet.
-
-    With them, by number of the video, why that could not be found out.
-    """
-    faults: dict[int, str] = {}
-    store = Store(settings.cache)
-    output = settings.output.video
-
-    def finished(kind: Kind, key: str) -> float | None:
-        try:
-            return store.path(kind, key).stat().st_mtime
-        except OSError:
-            return None
-
-    def look(segment: Segment) -> dict[Stage, float | None]:
-        try:
-            return looked_up(segment)
-        except Exception as error:
-            path = state.videos[segment.video].path
-            faults[segment.video] = reason_for_video(error, path, "looking up", settings.cache)
-            return {"infer": None, "encode": None}
-
-    def looked_up(segment: Segment) -> dict[Stage, float | None]:
-        facts = (state.videos[segment.video], segment, settings, state.model)
-        inferred = finished("predictions", predictions_key(*facts))
-        if output == "none":
-            return {"infer": inferred}
-        video = finished("video", video_key(*facts))
-        if output == "frames":
-            return {"infer": video if inferred is not None else None}
-        return {"infer": inferred, "encode": video if inferred is not None else None}
-
-    return look_up(look, state.cut), faults
+def _states(state: State, settings: Settings) -> tuple[list[SegmentState], dict[int, str]]:
+    """For every segment which stages are finished, and by video why that could not be found out."""
+    completion = Completion(
+        ResultKeys(settings, state.model), Store(settings.cache), settings.decoder_timeout
+    )
+    found = completion.states([(state.videos[each.video], each) for each in state.cut])
+    pairs = zip(state.cut, found, strict=True)
+    return found, {segment.video: each.reason for segment, each in pairs if each.reason}
 
 
 def _stages(
     state: State,
     settings: Settings,
-    done: list[dict[Stage, float | None]],
+    states: list[SegmentState],
     faults: dict[int, str],
 ) -> list[StageStatus]:
     """Sums over the collection; what goes wrong with a video is added to `faults`."""
-    costs = load_costs(settings.cache)
-    by_stage = dict(zip(("infer", "encode"), works(settings, state.model), strict=True))
+    costs = CostModel.load(settings.cache)
+    workloads = stage_workloads(settings, state.model)
     found = []
     now = time.time()
-    names: tuple[Stage, ...] = ("infer", "encode")
-    for stage in names[: 2 if settings.output.video == "overlay" else 1]:
+    for stage in settings.output.stages:
         each = StageStatus(stage)
         recent: Counter[str] = Counter()
         first = now
-        for segment, times in zip(state.cut, done, strict=True):
+        for segment, known in zip(state.cut, states, strict=True):
             each.segments += 1
             each.frames += segment.n_frames
-            at = times[stage]
+            at = known.finished_at[stage]
             if at is None:
                 video = state.videos[segment.video]
-                facts = (by_stage[stage], video, segment.n_frames, segment.start == 0)
+                facts = (workloads[stage], video, segment.n_frames, segment.start == 0)
                 try:
                     each.seconds_left += costs.seconds(*facts)
                 except Exception as error:
@@ -275,22 +248,14 @@ def _stages(
     return found
 
 
-def _failures(folder: Path) -> Iterator[tuple[str, str]]:
+def _failures(folder: Path) -> list[tuple[str, str]]:
     """Logs of jobs that ended with an error since the plan was made."""
     try:
-        since = (folder / "work/plan.json").stat().st_mtime
+        since = (folder / PLAN_FILE).stat().st_mtime
     except OSError:
         since = 0.0
-    for path in sorted((folder / "logs").rglob("*.log")):
-        try:
-            if path.stat().st_mtime < since:
-                continue
-            text = "\n" + path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        _, found, error = text.rpartition("\nError: ")
-        if found:
-            yield path.relative_to(folder).as_posix(), error.strip()
+    logs = folder / LOGS_FOLDER
+    return [(path.relative_to(folder).as_posix(), error) for path, error in errors_of(logs, since)]
 
 
 def as_json(found: Status) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Costs are predicted by what was measured, or by the nearest that was."""
+"""CostModel are predicted by what was measured, or by the nearest that was."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from pvio.cache.store import Store
 from pvio.config.settings import parse_settings
 from pvio.models.entry import model_fingerprint
-from pvio.pipeline.planning.cost import Costs, Measured, Work, load_costs, works
-from pvio.pipeline.planning.keys import predictions_key
+from pvio.pipeline.planning.cost import CostModel, CostSample, StageWorkload, stage_workloads
+from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import ProbedVideo, SegmentReceipt
 from pvio.pipeline.stages.plan import make_plan
 from pvio.pipeline.stages.probe import probe
@@ -24,54 +24,56 @@ from pvio.pipeline.stages.probe import probe
 SAMPLE = Path(__file__).parents[2] / "samples" / "dark_on_bright.mp4"
 SQUARE = ProbedVideo("a", "a.mp4", codec="h264", height=384, width=384)
 LARGE = ProbedVideo("b", "b.mp4", codec="hevc", height=768, width=768)
-INFER = Work("infer", "one model", None)
-OTHER_MODEL = Work("infer", "another model", None)
-ENCODE = Work("encode", "x264", None, True)
+INFER = StageWorkload("infer", "one model", None)
+OTHER_MODEL = StageWorkload("infer", "another model", None)
+# What an entry of the cache says of a segment.
+FINISHED = {"given_up": "", "patience": 120, "seconds": {"total": 1.0}}
+ENCODE = StageWorkload("encode", "x264", None, True)
 
 
-def by_table(work: Work, video: ProbedVideo, n_frames: int) -> float:
-    return Costs().seconds(work, video, n_frames, False)
+def by_table(work: StageWorkload, video: ProbedVideo, n_frames: int) -> float:
+    return CostModel().seconds(work, video, n_frames, False)
 
 
-def learned(*found: Measured) -> Costs:
-    costs = Costs()
-    costs.learn(found)
+def learned(*found: CostSample) -> CostModel:
+    costs = CostModel()
+    costs.update(found)
     return costs
 
 
 def test_seconds_are_those_of_the_median_frame() -> None:
     costs = learned(
-        Measured(INFER, SQUARE, 100, 1.0),
-        Measured(INFER, SQUARE, 10, 5.0),
-        Measured(INFER, SQUARE, 20, 4.0),
+        CostSample(INFER, SQUARE, 100, 1.0),
+        CostSample(INFER, SQUARE, 10, 5.0),
+        CostSample(INFER, SQUARE, 20, 4.0),
     )
     assert costs.seconds(INFER, SQUARE, 1000, False) == pytest.approx(10.0)
 
 
 def test_the_first_segment_that_a_job_has_of_a_video_is_predicted_to_prepare_the_model() -> None:
     costs = learned(
-        Measured(INFER, SQUARE, 100, 3.0, prepare=2.5),
-        Measured(INFER, SQUARE, 100, 1.0),
+        CostSample(INFER, SQUARE, 100, 3.0, prepare=2.5),
+        CostSample(INFER, SQUARE, 100, 1.0),
     )
     assert costs.seconds(INFER, SQUARE, 200, True) == pytest.approx(4.0)
     assert costs.seconds(INFER, SQUARE, 200, False) == pytest.approx(2.0)
 
 
 def test_videos_of_one_segment_tell_prepare_from_frames() -> None:
-    costs = learned(Measured(INFER, SQUARE, 100, 3.0, prepare=2.0))
+    costs = learned(CostSample(INFER, SQUARE, 100, 3.0, prepare=2.0))
     assert costs.seconds(INFER, SQUARE, 200, True) == pytest.approx(4.0)
 
 
 def test_another_video_is_scaled_by_the_same_work_before_other_work() -> None:
     costs = learned(
-        Measured(INFER, SQUARE, 100, 3 * by_table(INFER, SQUARE, 100)),
-        Measured(OTHER_MODEL, LARGE, 100, 50 * by_table(OTHER_MODEL, LARGE, 100)),
+        CostSample(INFER, SQUARE, 100, 3 * by_table(INFER, SQUARE, 100)),
+        CostSample(OTHER_MODEL, LARGE, 100, 50 * by_table(OTHER_MODEL, LARGE, 100)),
     )
     assert costs.seconds(INFER, LARGE, 10, False) == pytest.approx(3 * by_table(INFER, LARGE, 10))
 
 
 def test_a_new_model_is_scaled_by_others_and_encoding_is_not() -> None:
-    costs = learned(Measured(INFER, SQUARE, 100, 3 * by_table(INFER, SQUARE, 100)))
+    costs = learned(CostSample(INFER, SQUARE, 100, 3 * by_table(INFER, SQUARE, 100)))
     assert costs.seconds(OTHER_MODEL, SQUARE, 10, False) == pytest.approx(
         3 * by_table(INFER, SQUARE, 10)
     )
@@ -79,20 +81,20 @@ def test_a_new_model_is_scaled_by_others_and_encoding_is_not() -> None:
 
 
 def test_a_small_run_changes_little_of_what_a_large_one_found() -> None:
-    costs = learned(Measured(INFER, SQUARE, 9900, 99.0))
-    costs.learn([Measured(INFER, SQUARE, 100, 2.0)])
+    costs = learned(CostSample(INFER, SQUARE, 9900, 99.0))
+    costs.update([CostSample(INFER, SQUARE, 100, 2.0)])
     assert costs.seconds(INFER, SQUARE, 100, False) == pytest.approx(1.01)
 
 
 def test_a_large_run_outweighs_all_that_was_before() -> None:
-    costs = learned(Measured(INFER, SQUARE, 10_000_000, 200_000.0))
-    costs.learn([Measured(INFER, SQUARE, 1_000_000, 10_000.0)])
+    costs = learned(CostSample(INFER, SQUARE, 10_000_000, 200_000.0))
+    costs.update([CostSample(INFER, SQUARE, 1_000_000, 10_000.0)])
     assert costs.seconds(INFER, SQUARE, 100, False) == pytest.approx(1.0, rel=0.05)
 
 
 def test_costs_are_kept_in_the_cache(tmp_path: Path) -> None:
-    learned(Measured(INFER, SQUARE, 100, 3.0, prepare=2.0)).save(str(tmp_path))
-    assert load_costs(str(tmp_path)).seconds(INFER, SQUARE, 200, True) == pytest.approx(4.0)
+    learned(CostSample(INFER, SQUARE, 100, 3.0, prepare=2.0)).save(str(tmp_path))
+    assert CostModel.load(str(tmp_path)).seconds(INFER, SQUARE, 200, True) == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_costs_are_kept_in_the_cache(tmp_path: Path) -> None:
 )
 def test_costs_in_another_form_are_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "costs.json").write_text(content)
-    found = load_costs(str(tmp_path)).seconds(INFER, SQUARE, 9, False)
+    found = CostModel.load(str(tmp_path)).seconds(INFER, SQUARE, 9, False)
     assert found == pytest.approx(by_table(INFER, SQUARE, 9))
 
 
@@ -117,8 +119,8 @@ def test_every_shard_is_predicted_to_prepare_once_for_a_video(tmp_path: Path) ->
         {"videos": [str(SAMPLE)], "segment_frames": 100, "cache": str(tmp_path)}
     )
     videos = probe(settings)
-    infer, _ = works(settings, model_fingerprint(settings.model))
-    learned(Measured(infer, videos[0], 100, 3.0, prepare=2.0)).save(settings.cache)
+    infer = stage_workloads(settings, model_fingerprint(settings.model))["infer"]
+    learned(CostSample(infer, videos[0], 100, 3.0, prepare=2.0)).save(settings.cache)
     for n_shards, seconds in ((1, [3.0, 1.0]), (2, [3.0, 3.0])):
         plan, _ = make_plan(videos, settings, n_shards)
         assert [segment.infer_seconds for segment in plan.segments] == pytest.approx(seconds)
@@ -136,14 +138,14 @@ def test_finished_segments_do_not_weigh_when_the_rest_is_spread(tmp_path: Path) 
         {"videos": [str(old), str(new)], "cache": str(tmp_path), "segment_frames": 1000}
     )
     videos = probe(settings)
-    model = model_fingerprint(settings.model)
+    keys = ResultKeys(settings, model_fingerprint(settings.model))
     store = Store(settings.cache)
     plan, _ = make_plan(videos, settings, 2)
     for segment in plan.segments:
         video = videos[segment.video]
         if "old" in video.name:
-            store.write("predictions", predictions_key(video, segment, settings, model), b"", {})
-    spread = make_plan(videos, settings, 2)[0].infer
+            store.write(*keys.predictions(video, segment), b"", FINISHED)
+    spread = make_plan(videos, settings, 2)[0].infer_shards
     of_new = [sum("new" in videos[number].name for number in shard) for shard in spread]
     assert of_new == [1, 1]
 
@@ -154,19 +156,19 @@ def test_the_shard_with_the_most_to_do_is_the_first(
     def index(video: ProbedVideo, store: Store) -> SimpleNamespace:
         return SimpleNamespace(n_frames=video.n_frames, keyframes=np.array([0]))
 
-    monkeypatch.setattr("pvio.pipeline.stages.plan.stored_index", index)
+    monkeypatch.setattr("pvio.pipeline.stages.plan.index_of", index)
     # LPT gives the longest to the first worker, and both others to the second one.
     videos = [replace(SQUARE, n_frames=n) for n in (1000, 600, 600)]
     plan, loads = make_plan(videos, parse_settings({"cache": str(tmp_path)}), 2)
-    assert plan.infer == plan.encode == [[1, 2], [0]]
+    assert plan.infer_shards == plan.encode_shards == [[1, 2], [0]]
     for stage in ("infer", "encode"):
         longest, other = (load.seconds for load in loads[stage])
         assert longest == pytest.approx(1.2 * other, rel=0.01)
 
 
 def keys(fingerprint: str = "a model", **settings: Any) -> tuple[str, str]:
-    infer, encode = works(parse_settings(settings), fingerprint)
-    return infer.key, encode.key
+    works = stage_workloads(parse_settings(settings), fingerprint)
+    return works["infer"].key, works["encode"].key
 
 
 @pytest.mark.parametrize(

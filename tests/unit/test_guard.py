@@ -50,9 +50,10 @@ VICTIM = "victim"
 OTHERS = {"first", "last"}
 PACKAGE = Path(pvio.__file__).parent
 # Modules whose functions are called for all videos together, before or after the border: the
-# collection, settings, the border itself, what listens to FFmpeg, the summary and the page.
+# collection, settings, names of files, the border itself, what listens to FFmpeg, the summary and
+# the page.
 BEYOND = (
-    *("collection/", "config/", "errors.py", "text.py", "media/ffmpeg/log.py"),
+    *("collection/", "config/", "errors.py", "text.py", "layout.py", "media/ffmpeg/log.py"),
     *("pipeline/guard.py", "pipeline/jobs/progress.py", "pipeline/results/summary.py"),
     "pipeline/report/",
 )
@@ -120,8 +121,8 @@ def finished(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     )
     plan, _ = make_plan(probe(settings), settings, 1)
     receipts = [
-        infer(next(plan.parts("infer")), settings),
-        encode(next(plan.parts("encode")), settings),
+        infer(next(plan.shard_plans("infer")), settings),
+        encode(next(plan.shard_plans("encode")), settings),
     ]
     assemble(plan, settings, receipts, "results")
     os.chdir(before)
@@ -248,7 +249,7 @@ def test_in_each_step_of_plan(run: Run, tmp_path: Path, has_index: bool):
         (victim,) = [video for video in plan.videos if VICTIM in video.path]
         assert (victim.status == "ok") == (VICTIM in by_video)
         assert victim.status == "ok" or victim.reason
-        assert sorted(number for shard in plan.infer for number in shard) == [
+        assert sorted(number for shard in plan.infer_shards for number in shard) == [
             *range(len(plan.segments))
         ]
 

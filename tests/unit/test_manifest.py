@@ -20,13 +20,18 @@ from pvio.pipeline.planning.manifest import (
     Receipt,
     SegmentReceipt,
     from_json,
-    read_part,
     read_plan,
     read_probe,
     read_receipt,
+    read_shard_plan,
 )
-from pvio.pipeline.planning.registry import forget_runs, register, registered
-from pvio.pipeline.planning.resources import Load, load_of, planned_shards, write_parts
+from pvio.pipeline.planning.registry import forget_runs, register, registered_runs
+from pvio.pipeline.planning.resources import (
+    JobResources,
+    planned_shards,
+    read_job_resources,
+    write_shard_plans,
+)
 from pvio.pipeline.results.products import read_products
 
 PLAN = Plan([ProbedVideo("a", "/a.mp4")], [PlannedSegment(0, 0, 9, 1.0, 2.0)], [[0]], [[0]])
@@ -34,7 +39,11 @@ RECEIPT = Receipt("infer", "1-of-1", 1.0, [SegmentReceipt(0, {"predictions": "x"
 TABLES: dict[str, tuple[Any, Callable[[Path], Any], str]] = {
     "probe": (PLAN.videos, read_probe, "path"),
     "plan": (PLAN, read_plan, "start"),
-    "part": (next(PLAN.parts("infer")), lambda p: read_part(p, "infer", "1-of-1"), "stop"),
+    "part": (
+        next(PLAN.shard_plans("infer")),
+        lambda p: read_shard_plan(p, "infer", "1-of-1"),
+        "stop",
+    ),
     "receipt": (RECEIPT, read_receipt, "digests"),
 }
 
@@ -90,39 +99,40 @@ def test_fields_with_a_default_may_be_absent():
 
 
 def test_loads_of_another_version_are_no_plan(tmp_path: Path):
-    write_parts(tmp_path, PLAN, {"infer": [Load(1.0, 100)]})
-    file = tmp_path / "loads.json"
+    write_shard_plans(tmp_path, PLAN, {"infer": [JobResources(1.0, 100)]})
+    file = tmp_path / "resources.json"
     good = json.loads(file.read_text())
     file.write_text(json.dumps({"infer": [{**good["infer"][0], "new": 1}], "link": [{"x": 1}]}))
-    assert load_of(str(tmp_path), "infer", "1-of-1") == Load(1.0, 100)
+    assert read_job_resources(str(tmp_path), "infer", "1-of-1") == JobResources(1.0, 100)
     assert planned_shards(str(tmp_path)) == 1
     for text in ('{"infer": [{"seconds": 1}]}', "[]", "{", "{}", '{"infer": 3}'):
         file.write_text(text + " " * len(text))
         assert planned_shards(str(tmp_path)) == 0
         with pytest.raises(FileNotFoundError):
-            load_of(str(tmp_path), "infer", "1-of-1")
+            read_job_resources(str(tmp_path), "infer", "1-of-1")
 
 
 @pytest.mark.parametrize("added", [True, False])
 def test_runs_of_another_version_are_still_known(tmp_path: Path, added: bool):
     settings = parse_settings({"cache": str(tmp_path)})
-    register(tmp_path / "plan.json", PLAN, settings, "model")
+    write_json(tmp_path / "plan.json", PLAN)
+    register(tmp_path / "plan.json", tmp_path / "plan.json", settings, "model")
     (file,) = (tmp_path / "runs").glob("*.json")
     data = json.loads(file.read_text())
     if added:
         data["run"] |= {"new": 1, "settings": '{"gone": 1, "model": {"old": 2}}'}
         data["videos"][0]["new"] = 1
         file.write_text(json.dumps(data))
-        (run,) = registered(tmp_path)
+        (run,) = registered_runs(tmp_path)
         assert run.unknown == ("gone", "model.old")
         assert run.plan() == PLAN
         return
     del data["run"]["model"]
     file.write_text(json.dumps(data))
     with pytest.raises(PvioError, match="another version of pvio"):
-        registered(tmp_path)
+        registered_runs(tmp_path)
     forget_runs(tmp_path, [str(Path.cwd())])
-    assert registered(tmp_path) == []
+    assert registered_runs(tmp_path) == []
 
 
 def test_results_of_another_version_are_compared_as_far_as_they_can_be(tmp_path: Path):

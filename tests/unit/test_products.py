@@ -44,8 +44,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Clip) -> Any:
         )
         plan, _ = make_plan(probe(settings), settings, 1)
         receipts = [
-            infer(next(plan.parts("infer")), settings),
-            encode(next(plan.parts("encode")), settings),
+            infer(next(plan.shard_plans("infer")), settings),
+            encode(next(plan.shard_plans("encode")), settings),
         ]
         (row,) = assemble(plan, settings, receipts, "results")
         assert (row.status, row.reason) == ("ok", "")

@@ -16,9 +16,6 @@ from pvio.pipeline.planning.manifest import (
 )
 from pvio.pipeline.report import render_report
 from pvio.pipeline.report.scatter import SIDE, median_error, predicted_and_measured, scatter
-from pvio.pipeline.results.summary import SUMMARY_COLUMNS
-
-HEADER = "\t".join(SUMMARY_COLUMNS) + "\n"
 
 
 def plan(*predicted: float) -> Plan:
@@ -71,14 +68,14 @@ def test_the_plot_stays_small_with_many_segments() -> None:
 
 
 def test_the_page_has_the_plot_and_its_error_only_where_something_was_computed() -> None:
-    page = render_report(HEADER, plan(1.0), [receipt(1.25)], [])
+    page = render_report([], plan(1.0), {"infer": [receipt(1.25)]})
     assert "they differ by 20 % of the measured (median of 1)" in page
     assert re.search(r"<svg[^>]*aria-labelledby=\"plot-title\"", page)
-    assert "<svg" not in render_report(HEADER, plan(1.0), [receipt(1.25, computed=False)], [])
+    assert "<svg" not in render_report([], plan(1.0), {"infer": [receipt(1.25, computed=False)]})
 
 
 def test_shards_show_the_work_measured_beside_the_wall_time() -> None:
-    page = render_report(HEADER, plan(1.0, 1.0), [receipt(1.25, 1.5)], [])
+    page = render_report([], plan(1.0, 1.0), {"infer": [receipt(1.25, 1.5)]})
     row = re.search(r"<td>1-of-1</td>.*?</tr>", page, re.DOTALL)
     assert row
     assert re.findall(r"<td class=\"n\">([\d.]+)</td>", row[0])[-3:] == ["2.0", "2.8", "18.0"]

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pvio.cache.atomic import write_json
 from pvio.cli.main import main
 from pvio.config.settings import (
     Settings,
@@ -26,7 +27,7 @@ from pvio.config.settings import (
 from pvio.config.text import plain, read_argument, read_file, read_text, same, write_text
 from pvio.errors import ConfigError
 from pvio.pipeline.planning.manifest import Plan
-from pvio.pipeline.planning.registry import register, registered
+from pvio.pipeline.planning.registry import register, registered_runs
 
 LOOKS_LIKE_SOMETHING = [
     *("2024_01", "1e5", "1e-05", "1.0e+20", "007", "0x1F", "12:30", ".nan", ".inf", "inf", "nan"),
@@ -103,8 +104,10 @@ def test_the_file_of_a_job_and_the_registry_hold_the_same(tmp_path: Path):
     path = save_settings(settings, "cache", "model", folder=str(tmp_path / "settings"))
     assert exact(load_settings(path).model.args) == exact(settings.model.args)
     assert load_settings(path).cache == cache
-    register(tmp_path / "plan.json", Plan([], [], [], []), settings, "a model")
-    (run,) = registered(cache)
+    plan = tmp_path / "plan.json"
+    write_json(plan, Plan([], [], [], []))
+    register(plan, plan, settings, "a model")
+    (run,) = registered_runs(cache)
     assert exact(run.settings.model.args) == exact(settings.model.args)
 
 

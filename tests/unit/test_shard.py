@@ -15,9 +15,11 @@ from pvio.cache.store import Store
 from pvio.config.settings import parse_settings
 from pvio.errors import FailedSegments, JobError
 from pvio.pipeline.jobs import shard
-from pvio.pipeline.jobs.shard import work_through
+from pvio.pipeline.jobs.shard import run_shard
 from pvio.pipeline.jobs.supervisor import Outcome
-from pvio.pipeline.planning.manifest import Part, PlannedSegment, ProbedVideo
+from pvio.pipeline.planning.completion import Completion
+from pvio.pipeline.planning.keys import ResultKeys
+from pvio.pipeline.planning.manifest import PlannedSegment, ProbedVideo, ShardPlan
 from pvio.pipeline.stages.infer import infer
 from pvio.pipeline.stages.plan import make_plan
 from pvio.pipeline.stages.probe import probe
@@ -37,7 +39,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_job(tmp_path: Path):
     )
     plan, _ = make_plan(probe(settings), settings, 1)
     with pytest.raises(JobError) as failed:
-        infer(next(plan.parts("infer")), settings)
+        infer(next(plan.shard_plans("infer")), settings)
     assert str(failed.value).count("model.device: cuda is not there") == 1
 
 
@@ -71,7 +73,7 @@ def in_this_process(
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`work_through` with a `Failing`: the numbers of the videos that were tried, in order."""
+    """`run_shard` with a `Failing`: the numbers of the videos that were tried, in order."""
 
     def work(n_videos: int, failing: Any, n_segments: int = 1, **more: Any) -> Any:
         clip = tmp_path / "clip.mp4"
@@ -84,13 +86,14 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
                 for k in range(n_segments)
             )
         )
-        part = Part("infer", "1-of-1", [*segments], videos, segments)
+        part = ShardPlan("infer", "1-of-1", [*segments], videos, segments)
         doing = Failing(tmp_path, segments, frozenset(failing), **more)
-        monkeypatch.setattr(shard, "_Work", lambda *_: doing)
+        monkeypatch.setattr(shard, "SegmentTask", lambda *_: doing)
         monkeypatch.setattr(shard, "supervised", in_this_process)
-        entries: Any = [(("predictions", f"key{n}"),) for n in segments]
         (tmp_path / "log").write_text("")
-        receipt = work_through(part, entries, Store(tmp_path), parse_settings({}), lambda _: None)
+        settings = parse_settings({"output": {"video": "none"}})
+        completion = Completion(ResultKeys(settings, "a model"), Store(tmp_path), 9)
+        receipt = run_shard(part, completion, settings, lambda _: None)
         return receipt.segments
 
     return work
@@ -103,7 +106,7 @@ def tried(folder: Path) -> list[int]:
 def test_a_video_that_fails_is_noted_and_the_others_go_on(work: Any, tmp_path: Path):
     receipts = work(6, {2, 3})
     assert [receipt.failed for receipt in receipts] == [False, False, True, True, False, False]
-    assert "frames 0 to 10" in receipts[2].failure
+    assert "frames 0 to 10" in receipts[2].failure_reason
     assert all(receipt.digests == {} for receipt in receipts[2:4])
     assert tried(tmp_path) == [*range(6)]
 

@@ -23,9 +23,10 @@ from pvio.config.settings import Settings, parse_settings
 from pvio.media.index.cached import load_index, pack_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.jobs import staging
-from pvio.pipeline.jobs.shard import Entry, _Work
+from pvio.pipeline.jobs.shard import SegmentTask
 from pvio.pipeline.jobs.staging import Staging, stage_folder
-from pvio.pipeline.planning.keys import predictions_key
+from pvio.pipeline.planning.completion import Completion
+from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import Receipt
 from pvio.pipeline.stages.encode import encode
 from pvio.pipeline.stages.infer import Inference, infer
@@ -123,7 +124,7 @@ def job(folder: Path, videos: list[Path], **changed: Any) -> tuple[Any, Settings
 
 
 def digests(receipt: Receipt) -> list[dict[str, str]]:
-    assert not any(segment.failure for segment in receipt.segments)
+    assert not any(segment.failure_reason for segment in receipt.segments)
     return [segment.digests for segment in receipt.segments]
 
 
@@ -135,8 +136,8 @@ def run(folder: Path, stage: Path | None) -> list[Any]:
     """Both jobs; the digests of what they committed."""
     plan, settings = job(folder, SAMPLES, stage=str(stage) if stage else None)
     return [
-        digests(infer(next(plan.parts("infer")), settings)),
-        digests(encode(next(plan.parts("encode")), settings)),
+        digests(infer(next(plan.shard_plans("infer")), settings)),
+        digests(encode(next(plan.shard_plans("encode")), settings)),
     ]
 
 
@@ -146,9 +147,9 @@ def test_a_job_copies_each_video_once_and_removes_it(
 ):
     plan, settings = job(tmp_path / "cache", SAMPLES)
     if stage_of is encode:
-        infer(next(plan.parts("infer")), settings)
+        infer(next(plan.shard_plans("infer")), settings)
         notes("open")
-    part = next(plan.parts("encode" if stage_of is encode else "infer"))
+    part = next(plan.shard_plans("encode" if stage_of is encode else "infer"))
     stage_of(part, settings.model_copy(update={"stage": str(stage)}))
     assert len(plan.segments) == 5
     opened = [Path(line.split()[0]) for line in notes("open")]
@@ -165,12 +166,11 @@ def test_results_do_not_depend_on_the_stage(tmp_path: Path, stage: Path, notes: 
 
 def test_a_copy_that_cannot_be_read_is_no_fault_of_the_video(tmp_path: Path, notes: Any):
     plan, settings = job(tmp_path / "cache", SAMPLES[:1])
-    part = next(plan.parts("infer"))
+    part = next(plan.shard_plans("infer"))
     store = Store(settings.cache)
-    key = predictions_key(part.videos[0], part.segments[0], settings, "a model")
     lost = SimpleNamespace(staged=lambda index: replace(index, copy=str(tmp_path / "lost.mp4")))
-    wanted: dict[int, tuple[Entry, ...]] = {0: (("predictions", key),)}
-    work = _Work(part, wanted, store, 9, cast(Any, lost), Inference(settings, store, 1))
+    completion = Completion(ResultKeys(settings, "a model"), store, 9)
+    work = SegmentTask(part, completion, cast(Any, lost), Inference(settings, store, 1))
     outcome = work(0, False, lambda n: None)
     assert outcome.kind == "done", outcome
     assert outcome.value[-1]["status"] == {"ok": 100}
@@ -178,7 +178,7 @@ def test_a_copy_that_cannot_be_read_is_no_fault_of_the_video(tmp_path: Path, not
 
 def test_models_see_the_path_of_the_video_itself(tmp_path: Path, stage: Path, notes: Any):
     plan, settings = job(tmp_path / "cache", SAMPLES, stage=str(stage))
-    infer(next(plan.parts("infer")), settings)
+    infer(next(plan.shard_plans("infer")), settings)
     assert notes("path") == [str(path) for path in SAMPLES]
 
 
@@ -294,7 +294,7 @@ def test_a_stage_that_is_not_there_is_told_and_the_video_read(
 ):
     monkeypatch.delenv("PVIO_NOT_SET", raising=False)
     plan, settings = job(tmp_path / "cache", SAMPLES[:1], stage=setting)
-    infer(next(plan.parts("infer")), settings)
+    infer(next(plan.shard_plans("infer")), settings)
     assert caplog.text.count(f"stage: {setting}: ") == 1
     assert [line.split()[0] for line in notes("open")] == [str(SAMPLES[0])]
 

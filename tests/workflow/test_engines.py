@@ -105,7 +105,7 @@ def test_the_catalogs_way_has_the_same_target(project: Project, options: list[st
 
 def test_the_shard_with_the_most_to_do_goes_first(project: Project) -> None:
     text = project.run(cores=1, shards=5, **SETTINGS)
-    loads = json.loads((project.folder / "work/shards/loads.json").read_text())["infer"]
+    loads = json.loads((project.folder / "work/shards/resources.json").read_text())["infer"]
     seconds = [load["seconds"] for load in loads]
     assert seconds == sorted(seconds, reverse=True)
     ran = re.findall(r"Running the model over shard (\d)-of-5", text)

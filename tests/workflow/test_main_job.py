@@ -93,7 +93,7 @@ def test_the_plan_covers_every_frame_once(sample_run: tuple[Project, str]) -> No
     expected = [(name, frame) for name in SAMPLES for frame in range(len(truth(name)["frame"]))]
     assert sorted(planned) == sorted(expected)
     for stage in ("infer", "encode"):
-        numbers = [number for shard in plan[stage] for number in shard]
+        numbers = [number for shard in plan[f"{stage}_shards"] for number in shard]
         assert sorted(numbers) == list(range(len(plan["segments"])))
 
 

@@ -20,14 +20,14 @@ from pvio.collection.sources import Source
 from pvio.config.settings import ModelSettings, OutputSettings, Settings
 from pvio.media.index.cached import index_key, unpack_index
 from pvio.models.entry import model_fingerprint
-from pvio.pipeline.planning.cost import works
-from pvio.pipeline.planning.keys import predictions_key, video_key
+from pvio.pipeline.planning.cost import stage_workloads
+from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import (
     ProbedVideo,
-    read_part,
     read_plan,
     read_probe,
     read_receipt,
+    read_shard_plan,
 )
 from pvio.pipeline.planning.segments import Segment
 
@@ -90,8 +90,9 @@ def test_keys_of_results_stay(name: str):
     settings, predictions, video = KEYS[name]
     segment = Segment(0, 5, 10)
 
-    assert predictions_key(VIDEO, segment, settings, MODEL) == predictions
-    assert video_key(VIDEO, segment, settings, MODEL) == video
+    keys = ResultKeys(settings, MODEL)
+    assert keys.predictions(VIDEO, segment) == ("predictions", predictions)
+    assert keys.video(VIDEO, segment) == ("video", video)
 
 
 def test_fingerprints_of_models_stay(tmp_path: Path):
@@ -114,7 +115,7 @@ def test_fingerprints_of_models_stay(tmp_path: Path):
 def test_costs_are_found_under_the_same_keys():
     settings = KEYS["output"][0]
 
-    assert [work.key for work in works(settings, MODEL)] == [
+    assert [work.key for work in stage_workloads(settings, MODEL).values()] == [
         "a366e260de9a09ac88a5022f9b344fdf",
         "2c9d5aa84b5c44fa9aeef24b6f218155",
     ]
@@ -147,14 +148,14 @@ def test_stored_tables_are_read():
     """As an earlier version wrote them, under the names that it gave the fields."""
     probed = read_probe(PINNED / "stored/probe.json")
     plan = read_plan(PINNED / "stored/plan.json")
-    part = read_part(PINNED / "stored/shard.json", "encode", "1-of-2")
+    part = read_shard_plan(PINNED / "stored/shard.json", "encode", "1-of-2")
     receipt = read_receipt(PINNED / "stored/infer.json")
     written = json.loads((PINNED / "stored/infer.json").read_text())
 
     assert [video.name for video in probed] == ["clip"]
     assert [(each.start, each.stop) for each in plan.segments] == [(0, 5), (5, 10), (10, 12)]
-    assert plan.infer == [[0, 2], [1]]
-    assert part.numbers == [0, 2]
+    assert plan.infer_shards == [[0, 2], [1]]
+    assert part.segment_numbers == [0, 2]
     assert [done.segment for done in receipt.segments] == [0, 2]
     assert [done.cost for done in receipt.segments] == [
         done["seconds"]["cost"] for done in written["segments"]

@@ -141,8 +141,8 @@ def test_a_cancelled_and_a_requeued_job_end_in_the_bytes_of_a_local_run(
     assert [job["state"] for job in infer_jobs(cluster)].count("CANCELLED") == 1
     assert len(infer_jobs(cluster)) == 4
     # What the plan and the profile ask for: of every attempt, and of encode beside infer.
-    plan = json.loads((project.folder / "work/shards/loads.json").read_text())
-    memory = {load["memory"] * n for load in plan["infer"] for n in (1, 2)}
+    plan = json.loads((project.folder / "work/shards/resources.json").read_text())
+    memory = {load["memory_mib"] * n for load in plan["infer"] for n in (1, 2)}
     assert all(job["gpus"] == "gres:gpu:1" and "cpu=2" in job["tres"] for job in jobs)
     assert {int(re.search(r"mem=(\d+)M", job["tres"])[1]) for job in jobs} <= memory
     assert {job["limit"] for job in infer_jobs(cluster)} == {"16:00", "32:00"}

@@ -14,13 +14,18 @@ from pvio.collection.fingerprint import fingerprint
 from pvio.collection.names import renamed_results
 from pvio.config.settings import parse_settings, save_settings, with_types
 from pvio.errors import PvioError
-from pvio.layout import NAMES_FILE
+from pvio.layout import LOGS_FOLDER, NAMES_FILE
 from pvio.pipeline.jobs.environment import prepare_environment
+from pvio.pipeline.jobs.log import errors_of, file_system_time
 from pvio.models.entry import model_fingerprint
 from pvio.models.signature import check_arguments
 from pvio.pipeline.jobs.signals import end_jobs_on_sigterm
 from pvio.pipeline.results.stale import forget_what_is_out_of_date
-from pvio.pipeline.planning.resources import advice, load_of, planned_shards
+from pvio.pipeline.planning.resources import (
+    shard_count_warnings,
+    read_job_resources,
+    planned_shards,
+)
 from pvio.pipeline.results.summary import read_summary
 from pvio.text import printable, printable_lines
 
@@ -54,7 +59,7 @@ try:
         COLLECTION, N_VIDEOS = fingerprint(sources), len(sources)
         MODEL = model_fingerprint(SETTINGS.model, quick=True)
         check_arguments(SETTINGS.model)
-        if SETTINGS.output.video != "none" and SETTINGS.output.options:
+        if SETTINGS.output.makes_video and SETTINGS.output.options:
             from pvio.media.encode.check import check_encoder
 
             check_encoder(SETTINGS.output)
@@ -72,7 +77,7 @@ if SHARDS == "auto":
         )
     if not workflow.is_main_process:
         SHARDS = planned_shards("work/shards") or SHARDS
-ENCODES = SETTINGS.output.video == "overlay"
+ENCODES = "encode" in SETTINGS.output.stages
 CHECKED = "work/checked" if "fail" in (SETTINGS.on_damaged, SETTINGS.on_failed) else []
 
 # What each stage depends on: a changed setting runs the stages again that it concerns. The settings
@@ -81,12 +86,18 @@ CHECKED = "work/checked" if "fail" in (SETTINGS.on_damaged, SETTINGS.on_failed) 
 PROBE_SETTINGS = save_settings(SETTINGS, "videos", "cache")
 # All but the first two for the predicted costs, which costs.json refines without a rerun.
 PLAN_SETTINGS = save_settings(
-    SETTINGS, "cache", "segment_frames", "model", "decoder", "output"
+    SETTINGS,
+    "cache",
+    "segment_frames",
+    "model",
+    "decoder",
+    "decoder_timeout",
+    "output",
 )
 COMPUTED_WITH = ("cache", "model", "decoder", "decoder_timeout", "stage")
 INFER_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH)
 ENCODE_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH, "output")
-if SETTINGS.output.video == "frames":
+if SETTINGS.output.encodes_in("infer"):
     INFER_SETTINGS = ENCODE_SETTINGS
 ASSEMBLE_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH, "output", "segment_frames")
 
@@ -103,7 +114,9 @@ wildcard_constraints:
     scatteritem=r"\d+-of-\d+",
 
 
-STARTED = time.time()
+# When the run started, by the clock of its file system; noted by `onstart`, since nothing is written
+# while the workflow is read.
+STARTED = [time.time()]
 
 
 def longest_first(wildcards):
@@ -113,9 +126,9 @@ def longest_first(wildcards):
 
 def load(stage, wildcards):
     """What a shard has to do; not known before the plan is made."""
-    found = load_of("work/shards", stage, wildcards.scatteritem)
+    found = read_job_resources("work/shards", stage, wildcards.scatteritem)
     if workflow.is_main_process and workflow.non_local_exec:
-        for text in advice("work/shards", since=STARTED):
+        for text in shard_count_warnings("work/shards", since=STARTED[0]):
             logger.warning(f"{text} (docs/clusters.md)")
     return found
 
@@ -123,11 +136,12 @@ def load(stage, wildcards):
 # Jobs that cannot do without a GPU ask for one.
 INFER_GPUS = int("cuda" in f"{SETTINGS.model.device} {SETTINGS.decoder}")
 ENCODE_GPUS = int(SETTINGS.output.codec.endswith("nvenc"))
-if SETTINGS.output.video == "frames":
+if SETTINGS.output.encodes_in("infer"):
     INFER_GPUS = max(INFER_GPUS, ENCODE_GPUS)
 
 
 onstart:
+    STARTED[0] = file_system_time(LOGS_FOLDER)
     end_jobs_on_sigterm()
 
 
@@ -142,7 +156,7 @@ onsuccess:
         )
     names = Path("results", NAMES_FILE)
     renamed = renamed_results() if names.exists() else {}
-    if renamed and names.stat().st_mtime >= STARTED:
+    if renamed and names.stat().st_mtime >= STARTED[0]:
         old, new = next(iter(renamed.items()))
         print(
             printable(
@@ -155,10 +169,5 @@ onsuccess:
 
 onerror:
     # Snakemake names the failed job and its log; this adds what went wrong.
-    for path in sorted(Path("logs").rglob("*.log")):
-        if path.stat().st_mtime < STARTED:
-            continue
-        text = f"\n{path.read_text(encoding='utf-8', errors='replace')}"
-        _, found, error = text.rpartition("\nError: ")
-        if found:
-            print(f"\n{path}: {printable_lines(error.strip())}", file=sys.stderr)
+    for path, error in errors_of(LOGS_FOLDER, STARTED[0]):
+        print(f"\n{path}: {printable_lines(error)}", file=sys.stderr)

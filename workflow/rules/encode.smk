@@ -32,12 +32,12 @@ rule encode:
         "../envs/pvio.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, input, attempt: load("encode", wildcards).mebibytes(
+        mem_mb=lambda wildcards, input, attempt: load("encode", wildcards).mem_mb(
             attempt
         ),
-        runtime=lambda wildcards, input, attempt: load("encode", wildcards).minutes(
-            attempt
-        ),
+        runtime=lambda wildcards, input, attempt: load(
+            "encode", wildcards
+        ).runtime_minutes(attempt),
         gpu=ENCODE_GPUS,
     params:
         settings=ENCODE_SETTINGS,

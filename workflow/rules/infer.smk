@@ -12,12 +12,12 @@ rule infer:
         "../envs/pvio.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, input, attempt: load("infer", wildcards).mebibytes(
+        mem_mb=lambda wildcards, input, attempt: load("infer", wildcards).mem_mb(
             attempt
         ),
-        runtime=lambda wildcards, input, attempt: load("infer", wildcards).minutes(
-            attempt
-        ),
+        runtime=lambda wildcards, input, attempt: load(
+            "infer", wildcards
+        ).runtime_minutes(attempt),
         gpu=INFER_GPUS,
     params:
         settings=INFER_SETTINGS,

@@ -6,7 +6,7 @@ import re
 
 from pvio.errors import FailedSegments
 from pvio.pipeline.jobs.supervisor import Outcome
-from pvio.pipeline.planning.manifest import Part
+from pvio.pipeline.planning.manifest import ShardPlan
 
 # Videos that fail alike, one after the other, before a job looks at others.
 _ENOUGH_FAILURES = 3
@@ -24,7 +24,7 @@ class FailureWatch:
         has_results: whether segments of the shard were finished before.
     """
 
-    def __init__(self, part: Part, has_results: bool):
+    def __init__(self, part: ShardPlan, has_results: bool):
         self._part = part
         self._is_over = has_results
         self._reason = ""
@@ -74,6 +74,6 @@ def without_numbers(text: str) -> str:
     return re.sub(r"\d+", "#", text)
 
 
-def segment_name(part: Part, number: int) -> str:
+def segment_name(part: ShardPlan, number: int) -> str:
     segment = part.segments[number]
     return f"{part.videos[segment.video].name} frames {segment.start} to {segment.stop - 1}"

@@ -1,4 +1,4 @@
-"""The log of a job."""
+"""Logs of jobs: how they are written, and the errors that are in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import copy
 import logging
 import os
 import sys
+import tempfile
 import traceback
+from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -45,6 +48,46 @@ class PlainFormatter(logging.Formatter):
         elif record.args:
             plain.args = {key: _plain(value) for key, value in record.args.items()}
         return super().format(plain)
+
+
+def errors_of(folder: str | os.PathLike[str], since: float) -> Iterator[tuple[Path, str]]:
+    """The errors with which jobs ended.
+
+    Args:
+        folder: of the jobs' logs.
+        since: seconds since 1970 by the clock of its file system, see `file_system_time`; logs that
+            were last written before are left out.
+
+    Yields:
+        Each log with an error, in the order of their names, and its text.
+    """
+    for path in sorted(Path(folder).rglob("*.log")):
+        try:
+            if path.stat().st_mtime < since:
+                continue
+            text = "\n" + path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        _, found, error = text.rpartition("\nError: ")
+        if found:
+            yield path, error.strip()
+
+
+def file_system_time(folder: str | os.PathLike[str]) -> float:
+    """The time by the clock of a file system, which may be another than that of this machine.
+
+    Args:
+        folder: where a file is made and removed; made if it is not there.
+
+    Returns:
+        Seconds since 1970, to be compared with times of files there.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp") as file:
+        file.write(b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+        return os.stat(file.name).st_mtime
 
 
 def _plain(value: object) -> object:

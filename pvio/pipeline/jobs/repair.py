@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from pvio.config.settings import Settings
 from pvio.errors import LostEntry
 from pvio.layout import Stage
-from pvio.pipeline.planning.manifest import Failures, Part, Receipt, failures_in
-from pvio.pipeline.stages.encode import encode
-from pvio.pipeline.stages.infer import infer
+from pvio.pipeline.planning.manifest import Failures, Receipt, ShardPlan, failures_in
 
 log = logging.getLogger(__name__)
 
@@ -19,26 +17,30 @@ log = logging.getLogger(__name__)
 _MOST_REPAIRS = 1000
 
 Result = TypeVar("Result")
+Compute = Callable[[ShardPlan, Failures], Receipt]
 
 
 def repairing(
-    parts: Callable[[Stage], Iterable[Part]],
+    shard_plans: Callable[[Stage], Iterable[ShardPlan]],
     settings: Settings,
+    compute: Mapping[Stage, Compute],
     step: Callable[[Failures], Result],
     failures: Failures,
 ) -> Result:
     """Do a step that reads entries, and do it again once those that it lacks are computed.
 
     Args:
-        parts: of the plan, whose segments the step reads; of infer, and of encode.
-        settings: of the run.
+        shard_plans: of a stage, with the segments that the step reads.
+        settings: `output` matters.
+        compute: by stage what computes a shard, called with its plan and with the segments that
+            have no result.
         step: called with the segments that have no result; raises `LostEntry` when it lacks an
             entry of another one.
         failures: segments that have no result. Those that fail here are added for the next try.
 
     Raises:
         LostEntry: when entries are lost again and again.
-        PvioError: as `step`, `infer` and `encode`.
+        PvioError: as `step` and the stages.
     """
     for _ in range(_MOST_REPAIRS):
         try:
@@ -47,11 +49,9 @@ def repairing(
             log.warning("%s; it is computed again", error)
             kind = error.kind
         # What failed before is not tried again: the next run does.
-        receipts: list[Receipt] = [
-            infer(part, settings, failures=failures) for part in parts("infer")
-        ]
-        failures = failures_in(receipts) | failures
-        if kind == "video" and settings.output.video == "overlay":
-            receipts = [encode(part, settings, failures) for part in parts("encode")]
+        for stage in settings.output.stages:
+            receipts = [compute[stage](plan, failures) for plan in shard_plans(stage)]
             failures = failures_in(receipts) | failures
+            if kind in settings.output.kinds_of(stage):
+                break
     return step(failures)

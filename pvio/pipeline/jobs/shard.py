@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from pvio.cache.store import Store
+from pvio.cache.lookup import look_up
 from pvio.collection.image_names import is_sequence
 from pvio.config.settings import Settings
 from pvio.errors import (
@@ -23,20 +23,22 @@ from pvio.errors import (
     memory_advice,
     no_space,
 )
+from pvio.layout import Kind
 from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.guard import concerns_all, describe
 from pvio.pipeline.jobs.failure_watch import FailureWatch, segment_name, without_numbers
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.jobs.staging import Staging, stage_folder
 from pvio.pipeline.jobs.supervisor import OUT_OF_MEMORY, Outcome, supervised
-from pvio.pipeline.planning.completion import Entry, Facts, finished_entries, finished_in_store
+from pvio.pipeline.planning.completion import Completion, Metadata
+from pvio.pipeline.planning.keys import CacheEntry
 from pvio.pipeline.planning.manifest import (
-    Part,
     PlannedSegment,
     Receipt,
     SegmentReceipt,
+    ShardPlan,
 )
-from pvio.pipeline.planning.probed_video import check_unchanged, stored_index
+from pvio.pipeline.planning.probed_video import check_unchanged, index_of
 
 log = logging.getLogger(__name__)
 
@@ -48,19 +50,19 @@ class Task:
     Attributes:
         segment: of the plan.
         index: of its video.
-        wanted: its entries, which are to be committed.
+        entries: of the cache, which are to be committed in this order.
         progress: to be called with the number of frames done since the last call.
-        careful: whether the process died at it before: its video is decoded in a sub-process.
-        unchanged: to be called when all is computed, before it is committed; raises when the video
-            is another one by now.
+        isolated: whether its video is decoded in a subprocess: the process crashed at it before.
+        check_source: to be called when all is computed, before it is committed; raises when the
+            video is another one by now.
     """
 
     segment: PlannedSegment
     index: FrameIndex
-    wanted: tuple[Entry, ...]
+    entries: tuple[CacheEntry, ...]
     progress: Callable[[int], None]
-    careful: bool
-    unchanged: Callable[[], None]
+    isolated: bool
+    check_source: Callable[[], None]
 
     @property
     def span(self) -> tuple[int, int]:
@@ -77,29 +79,27 @@ _ENOUGH_OF_A_VIDEO = 3
 Compute = Callable[[Task], None]
 
 
-def work_through(
-    part: Part,
-    entries: list[tuple[Entry, ...]],
-    store: Store,
+def run_shard(
+    part: ShardPlan,
+    completion: Completion,
     settings: Settings,
     compute: Compute,
     failed: Mapping[int, str] | None = None,
 ) -> Receipt:
-    """Compute the segments of a shard that are not in the store, in a child process.
+    """Compute the segments of a shard that are not finished, in a child process.
 
-    A segment that fails is logged with its traceback and noted in the receipt, and the others go
-    on. So it is when the process dies at a segment twice, and when its video can no longer be read.
-    Where every video fails alike, the job ends, see `FailureWatch`.
-    One of which frames were given up is computed again only with more patience, and one that was
-    drawn from other rows than those in the store, with these.
+    A segment that fails is logged with its traceback and noted in the receipt, and the job goes on
+    with the others. A segment that crashes the process twice counts as failed, and so does one
+    whose video can no longer be read. Where every video fails alike, the job ends, see
+    `FailureWatch`.
 
     Args:
-        part: of the shard.
-        entries: the entries of the store that each segment must have, the last one committed last.
-        store: where finished segments are.
-        settings: `decoder_timeout` and `stage` matter.
-        compute: commits a segment's entries. The facts of the last one are `seconds`, `given_up`,
-            `patience`, and for what is drawn `rows`, the digest of each predictions entry by key.
+        part: the plan of the shard.
+        completion: tells which segments are finished.
+        settings: `stage` matters.
+        compute: commits a segment's entries. The metadata of the last one are `seconds`,
+            `given_up`, `patience`, and for what is drawn `rows`, the digest of each predictions
+            entry by key.
         failed: segments that need not be tried, since what they need has failed, and why.
 
     Raises:
@@ -108,32 +108,29 @@ def work_through(
         NoSpaceLeft: as soon as the disk is full.
         LostEntry: when an entry of an earlier stage is lost.
     """
-    began, patience, failed = time.perf_counter(), settings.decoder_timeout, failed or {}
-    stage, shard, numbers = part.stage, part.shard, part.numbers
-    finished = finished_in_store(store, entries, patience)
-    todo = [
-        n for n, facts in zip(numbers, finished, strict=True) if facts is None and n not in failed
-    ]
+    began, failed = time.perf_counter(), failed or {}
+    stage, shard, numbers = part.stage, part.shard, part.segment_numbers
+    known = look_up(partial(_finished, part, completion), numbers)
+    finished = dict(zip(numbers, known, strict=True))
+    todo = [n for n in numbers if finished[n] is None and n not in failed]
     total = sum(part.segments[n].stop - part.segments[n].start for n in todo)
     log.info(
         "%s %s: %d segment(s), %d finished before, %d to do (%d frames)",
         stage, shard, len(numbers), len(numbers) - len(todo), len(todo), total,
     )  # fmt: skip
-    wanted = dict(zip(numbers, entries, strict=True))
-    lacking = {n: wanted[n] for n in todo}
     outcomes: dict[int, Outcome] = {}
     watch = FailureWatch(part, len(todo) < len(numbers) - len(failed))
     with (
         stage_folder(settings.stage if todo else None) as folder,
         ProgressReport(f"{stage} {shard}", total) as progress,
     ):
-        work = _Work(part, lacking, store, patience, Staging(folder), compute)
+        work = SegmentTask(part, completion, Staging(folder), compute)
         while todo:
             supervision = supervised(
                 work,
                 todo,
                 progress.advance,
-                store.temporaries,
+                completion.store.temporaries,
                 lambda number: part.segments[number].video,
             )
             with contextlib.closing(supervision) as done:
@@ -145,17 +142,22 @@ def work_through(
                     if scouts := watch.scouts(todo):
                         todo = [*scouts, *(n for n in todo if n not in scouts)]
                         break
-    _check_not_all_gone(part, outcomes)
+    _check_sources_reachable(part, outcomes)
     receipts = [
-        SegmentReceipt(n, {}, False, failure=failed[n], failed=True)
-        if n in failed and facts is None
-        else _receipt(n, wanted[n], facts, outcomes.get(n))
-        for n, facts in zip(numbers, finished, strict=True)
+        SegmentReceipt(n, {}, False, failure_reason=failed[n], failed=True)
+        if n in failed and finished[n] is None
+        else _receipt(n, completion.keys.output.kinds_of(stage), finished[n], outcomes.get(n))
+        for n in numbers
     ]
-    n_failed = sum(bool(each.failure) for each in receipts)
+    n_failed = sum(bool(each.failure_reason) for each in receipts)
     if n_failed:
         log.warning("%d of %d segments of %s %s failed", n_failed, len(numbers), stage, shard)
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
+
+
+def _finished(part: ShardPlan, completion: Completion, number: int) -> list[Metadata] | None:
+    segment = part.segments[number]
+    return completion.finished(part.stage, part.videos[segment.video], segment)
 
 
 def _look_at(outcome: Outcome, name: str) -> None:
@@ -172,7 +174,7 @@ def _look_at(outcome: Outcome, name: str) -> None:
         log.error("%s failed: %s", name, outcome.value)
 
 
-def _check_not_all_gone(part: Part, outcomes: dict[int, Outcome]) -> None:
+def _check_sources_reachable(part: ShardPlan, outcomes: dict[int, Outcome]) -> None:
     """A single video that is gone is reported; a disk that is gone shall not empty the results.
 
     Raises:
@@ -193,37 +195,44 @@ def _is_there(path: str) -> bool:
 
 
 def _receipt(
-    number: int, wanted: tuple[Entry, ...], finished: list[Facts] | None, outcome: Outcome | None
+    number: int,
+    kinds: tuple[Kind, ...],
+    finished: list[Metadata] | None,
+    outcome: Outcome | None,
 ) -> SegmentReceipt:
     if outcome is not None and outcome.kind in ("unreadable", "failed"):
         is_failed = outcome.kind == "failed"
-        return SegmentReceipt(number, {}, False, failure=outcome.value, failed=is_failed)
-    facts: list[Facts] = outcome.value if outcome is not None else finished or []
+        return SegmentReceipt(number, {}, False, failure_reason=outcome.value, failed=is_failed)
+    found: list[Metadata] = outcome.value if outcome is not None else finished or []
+    last = found[-1]
     return SegmentReceipt(
         number,
-        {kind: each["digest"] for (kind, _), each in zip(wanted, facts, strict=True)},
+        {kind: each["digest"] for kind, each in zip(kinds, found, strict=True)},
         outcome is not None and outcome.kind == "done",
-        facts[-1].get("status", {}),
-        facts[-1]["seconds"],
-        given_up=facts[-1]["given_up"],
-        not_finite=facts[-1].get("not_finite", {}),
+        last.get("status", {}),
+        last["seconds"],
+        skipped_reason=last["skipped_reason"] if "skipped_reason" in last else last["given_up"],
+        not_finite=last.get("not_finite", {}),
     )
 
 
-class _Work:
-    """Computes a segment, and makes words of what goes wrong."""
+class SegmentTask:
+    """Computes a segment, and describes what goes wrong.
+
+    Args:
+        part, completion, compute: see `run_shard`.
+        staging: where copies of the videos are.
+    """
 
     def __init__(
         self,
-        part: Part,
-        wanted: dict[int, tuple[Entry, ...]],
-        store: Store,
-        patience: float,
+        part: ShardPlan,
+        completion: Completion,
         staging: Staging,
         compute: Compute,
     ):
-        self._part, self._wanted, self._store = part, wanted, store
-        self._patience, self._staging, self._compute = patience, staging, compute
+        self._part, self._completion = part, completion
+        self._staging, self._compute = staging, compute
         # By video, since the last segment of it that was done.
         self._failed: Counter[int] = Counter()
         self._last: dict[int, str] = {}
@@ -242,28 +251,29 @@ class _Work:
             self._failed[video] = 0
         return outcome
 
-    def _tried(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
-        segment, wanted = self._part.segments[task], self._wanted[task]
+    def _tried(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
+        segment, store = self._part.segments[task], self._completion.store
         video, name = self._part.videos[segment.video], segment_name(self._part, task)
         try:
-            # Another run that shares the store may have been here since this job began.
-            found = finished_entries(self._store, wanted, self._patience)
+            # Another run that shares the cache may have been here since this job began.
+            found = _finished(self._part, self._completion, task)
             if found is not None:
                 progress(segment.stop - segment.start)
                 return Outcome(task, "found", found)
-            unchanged = partial(check_unchanged, video, self._store)
-            unchanged()
-            index = stored_index(video, self._store)
+            check_source = partial(check_unchanged, video, store)
+            check_source()
+            index = index_of(video, store)
+            entries = self._completion.keys.produced_by(self._part.stage, video, segment)
             staged = self._staging.staged(index)
             try:
-                self._compute(Task(segment, staged, wanted, progress, careful, unchanged))
+                self._compute(Task(segment, staged, entries, progress, isolated, check_source))
             except UnreadableVideo as error:
                 if not staged.copy:
                     raise
                 # A disk of the node that fails is no fault of the video's.
                 log.warning("%s: %s; the video is read where it is", staged.copy, error.reason)
-                self._compute(Task(segment, index, wanted, progress, careful, unchanged))
-            return Outcome(task, "done", [self._store.info(*entry) for entry in wanted])
+                self._compute(Task(segment, index, entries, progress, isolated, check_source))
+            return Outcome(task, "done", [store.info(*entry) for entry in entries])
         except UnreadableVideo as error:
             # As with a video that could not be read at the start: it is reported.
             log.warning("%s: %s", name, error)
@@ -276,11 +286,11 @@ class _Work:
             text = describe(error, longest=_LONGEST_FAILURE)
             self._log(name, text, error)
             advice = memory_advice(text)
-            if advice and not careful:  # a new process begins with all of it
+            if advice and not isolated:  # a new process begins with all of it
                 logging.shutdown()
                 os._exit(OUT_OF_MEMORY)
             stops = isinstance(error, JobError) or (
-                isinstance(error, Exception) and concerns_all(error, self._store.root)
+                isinstance(error, Exception) and concerns_all(error, store.root)
             )
             return Outcome(task, "stop" if stops else "failed", text + advice)
 

@@ -1,65 +1,171 @@
-"""Whether a segment is finished, and the entries of the cache that say so."""
+"""Whether a segment is finished: the one answer for the plan, the jobs and `pvio status`."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pvio.cache.lookup import look_up
 from pvio.cache.store import Store
 from pvio.errors import LostEntry, StoreError
-from pvio.layout import Kind
-from pvio.pipeline.guard import concerns_all
+from pvio.layout import Stage
+from pvio.pipeline.guard import concerns_all, reason_for_video
+from pvio.pipeline.planning.keys import CacheEntry, FrameSpan, ResultKeys
+from pvio.pipeline.planning.manifest import ProbedVideo
 
 log = logging.getLogger(__name__)
 
-Entry = tuple[Kind, str]
+Metadata = dict[str, Any]
+
+# Entries that cannot be used and are logged one by one; there may be a million of them.
+_MOST_LOGGED = 20
+# Segments whose predictions one thread looks up at once: those of a video lie side by side.
+_AT_ONCE = 64
 
 
-Facts = dict[str, Any]
+@dataclass(frozen=True)
+class SegmentState:
+    """Which stages of a segment are finished.
+
+    Attributes:
+        finished_at: when each stage was finished, in seconds since 1970; None where it is not.
+        reason: why that could not be found out; mostly "".
+    """
+
+    finished_at: dict[Stage, float | None] = field(default_factory=dict)
+    reason: str = ""
+
+    def is_finished(self, stage: Stage) -> bool:
+        """Whether a stage has nothing to do for the segment."""
+        return self.finished_at.get(stage) is not None
 
 
-def read_entry(store: Store, kind: Kind, key: str) -> tuple[bytes, Facts]:
-    """Payload and facts of an entry that an earlier stage committed.
+class Completion:
+    """Tells which segments are finished.
+
+    A stage has finished a segment when all its entries are in the cache and undamaged, when no
+    frames were skipped in it, or with no shorter `decoder_timeout`, and when what it drew are the
+    rows that are in the cache now.
+
+    Args:
+        keys: the entries of segments.
+        store: the cache.
+        decoder_timeout: seconds, of the settings.
+    """
+
+    def __init__(self, keys: ResultKeys, store: Store, decoder_timeout: float):
+        self.keys, self.store, self._timeout = keys, store, decoder_timeout
+        self._n_logged = 0
+
+    def finished(self, stage: Stage, video: ProbedVideo, span: FrameSpan) -> list[Metadata] | None:
+        """The metadata of the entries of a stage; None when it is to be computed."""
+        found = self._look(self.keys.produced_by(stage, video, span), {})
+        return None if found is None else found[0]
+
+    def states(self, segments: Sequence[tuple[ProbedVideo, FrameSpan]]) -> list[SegmentState]:
+        """Which stages of each segment are finished, looked up in threads.
+
+        A stage counts only where the stages before it are finished, too. Whatever is raised for a
+        video costs its segments alone, see `reason_for_video`.
+        """
+        has_any = any(
+            self.store.holds(kind)
+            for stage in self.keys.stages
+            for kind in self.keys.output.kinds_of(stage)
+        )
+        if not has_any:
+            nothing = SegmentState(dict.fromkeys(self.keys.stages))
+            return [nothing] * len(segments)
+        parts = [segments[i : i + _AT_ONCE] for i in range(0, len(segments), _AT_ONCE)]
+        return [state for found in look_up(self._states, parts, at_once=1) for state in found]
+
+    def _states(self, segments: Sequence[tuple[ProbedVideo, FrameSpan]]) -> list[SegmentState]:
+        digests: dict[str, str] = {}  # of predictions: drawings are compared with them
+        return [self._state(video, span, digests) for video, span in segments]
+
+    def _state(self, video: ProbedVideo, span: FrameSpan, digests: dict[str, str]) -> SegmentState:
+        finished_at: dict[Stage, float | None] = dict.fromkeys(self.keys.stages)
+        try:
+            for stage in self.keys.stages:
+                found = self._look(self.keys.produced_by(stage, video, span), digests)
+                if found is None:
+                    break
+                finished_at[stage] = found[1]
+        except Exception as error:
+            reason = reason_for_video(error, video.path, "looking up", self.store.root)
+            return SegmentState(dict.fromkeys(self.keys.stages), reason)
+        return SegmentState(finished_at)
+
+    def _look(
+        self, entries: tuple[CacheEntry, ...], digests: dict[str, str]
+    ) -> tuple[list[Metadata], float] | None:
+        """Metadata and age of entries when they are all there and count.
+
+        Args:
+            entries: of a segment.
+            digests: of predictions that were looked at before, by key; more are added.
+        """
+        try:
+            found = [self._metadata(entry, digests) for entry in entries]
+            if any(each is None for each in found):
+                return None
+            metadata = [each[0] for each in found if each is not None]
+            times = [each[1] for each in found if each is not None]
+            if self._counts(metadata[-1]) and self._is_current(metadata[-1], digests):
+                return metadata, times[-1]
+        except StoreError as error:
+            self._warn("%s; it is computed again", error)
+        except Exception as error:  # written by another version
+            if concerns_all(error, self.store.root):
+                raise
+            self._warn("an entry cannot be understood (%r); it is computed again", error)
+        return None
+
+    def _metadata(
+        self, entry: CacheEntry, digests: dict[str, str]
+    ) -> tuple[Metadata, float] | None:
+        """Of an entry; None where there is none."""
+        if (found := self.store.find(*entry)) is not None and entry.kind == "predictions":
+            digests[entry.key] = found[0]["digest"]
+        return found
+
+    def _counts(self, last: Metadata) -> bool:
+        """Whether a segment was computed to its end, and would not be better now."""
+        skipped = last["skipped_reason"] if "skipped_reason" in last else last["given_up"]
+        if skipped:
+            timeout = last["timeout"] if "timeout" in last else last["patience"]
+            if timeout < self._timeout:
+                return False
+        return "total" in last["seconds"]
+
+    def _is_current(self, last: Metadata, digests: dict[str, str]) -> bool:
+        """Whether the rows that were drawn are those in the cache."""
+        for key, digest in last.get("rows", {}).items():
+            if key not in digests:
+                self._metadata(CacheEntry("predictions", key), digests)
+            if digests.get(key) != digest:
+                return False
+        return True
+
+    def _warn(self, text: str, error: Exception) -> None:
+        self._n_logged += 1
+        if self._n_logged <= _MOST_LOGGED:
+            log.warning(text, error)
+        if self._n_logged == _MOST_LOGGED:
+            log.warning("further entries that cannot be used are not listed")
+
+
+def read_entry(store: Store, entry: CacheEntry) -> tuple[bytes, Metadata]:
+    """Payload and metadata of an entry that an earlier stage committed.
 
     Raises:
         LostEntry: when it is lost or damaged; a damaged one is removed.
     """
-    store.comes(kind, key)
+    store.comes(*entry)
     try:
-        return store.read(kind, key)
+        return store.read(*entry)
     except StoreError as error:
-        store.discard(kind, key)
-        raise LostEntry(str(error), kind) from error
-
-
-def finished_in_store(
-    store: Store, entries: list[tuple[Entry, ...]], patience: float
-) -> list[list[Facts] | None]:
-    """`finished_entries` of every segment."""
-    return look_up(lambda wanted: finished_entries(store, wanted, patience), entries)
-
-
-def finished_entries(
-    store: Store, wanted: tuple[Entry, ...], patience: float
-) -> list[Facts] | None:
-    """The facts of the entries of a segment; None when it is to be computed."""
-    if not all(store.has(kind, key) for kind, key in wanted):
-        return None
-    try:
-        facts = [store.info(*entry) for entry in wanted]
-        is_current = all(
-            store.info("predictions", key)["digest"] == digest
-            for key, digest in facts[-1].get("rows", {}).items()
-        )
-        may_do_better = facts[-1]["given_up"] and facts[-1]["patience"] < patience
-        is_complete = "total" in facts[-1]["seconds"]
-    except StoreError as error:
-        log.warning("%s; it is computed again", error)
-        return None
-    except Exception as error:  # written by another version
-        if concerns_all(error, store.root):
-            raise
-        log.warning("an entry cannot be understood (%r); it is computed again", error)
-        return None
-    return facts if is_current and is_complete and not may_do_better else None
+        store.discard(*entry)
+        raise LostEntry(str(error), entry.kind) from error

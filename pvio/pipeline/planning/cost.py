@@ -23,7 +23,7 @@ from pvio.pipeline.planning.manifest import ProbedVideo
 log = logging.getLogger(__name__)
 
 # Older kinds are forgotten: a model under development is another one with every change.
-MOST_KINDS = 5000
+MOST_KEYS = 5000
 # What earlier runs found counts as if found on no more frames: machines and libraries change.
 MEMORY_FRAMES = 20_000
 
@@ -47,7 +47,7 @@ ENCODE_NS_PER_PIXEL = 17.0
 SECONDS_PER_FRAME = {"infer": 0.6e-3, "encode": 2e-3}
 
 
-class Work(NamedTuple):
+class StageWorkload(NamedTuple):
     """What a stage does with frames.
 
     Attributes:
@@ -73,32 +73,33 @@ class Work(NamedTuple):
         return SECONDS_PER_FRAME[self.stage] + work * 1e-9
 
 
-def works(settings: Settings, model: str) -> tuple[Work, Work]:
-    """What infer and what encode do under the settings.
+def stage_workloads(settings: Settings, model: str) -> dict[Stage, StageWorkload]:
+    """What each stage does under the settings.
 
     Args:
         settings: `model`, `decoder` and `output` matter.
         model: `model_fingerprint` of the settings.
     """
     output = settings.output.model_dump(mode="json")
+    encodes_in_infer = settings.output.encodes_in("infer")
     inputs = settings.model.model_dump(mode="json", exclude={"entry", "args", "weights", "device"})
     infer = make_key(
         model=model,
         inputs=inputs,
         device=settings.model.device.partition(":")[0],
         decoder=settings.resolved_decoder,
-        output=output if settings.output.video == "frames" else None,
+        output=output if encodes_in_infer else None,
     )
     # What a model draws costs little beside encoding, so that kinds of encoding outlive the model.
     encode = make_key(output=output)
-    return (
-        Work("infer", infer, settings.model.size, settings.output.video == "frames"),
-        Work("encode", encode, None, True),
-    )
+    return {
+        "infer": StageWorkload("infer", infer, settings.model.size, encodes_in_infer),
+        "encode": StageWorkload("encode", encode, None, True),
+    }
 
 
-class Kind(NamedTuple):
-    """Work of one key on videos of one codec and size: frames that cost alike."""
+class CostKey(NamedTuple):
+    """StageWorkload of one key on videos of one codec and size: frames that cost alike."""
 
     stage: Stage
     work: str
@@ -107,8 +108,8 @@ class Kind(NamedTuple):
     width: int
 
 
-class Factors(NamedTuple):
-    """Measured seconds of a kind, in units of what a frame takes by the table.
+class CostFactors(NamedTuple):
+    """CostSample seconds of a kind, in units of what a frame takes by the table.
 
     Attributes:
         frame: each frame.
@@ -121,7 +122,7 @@ class Factors(NamedTuple):
     n_frames: int
 
 
-class Measured(NamedTuple):
+class CostSample(NamedTuple):
     """What a segment took.
 
     Attributes:
@@ -131,25 +132,25 @@ class Measured(NamedTuple):
         prepare: the part of them in the model's `prepare`.
     """
 
-    work: Work
+    work: StageWorkload
     video: ProbedVideo
     n_frames: int
     seconds: float
     prepare: float = 0.0
 
 
-class Costs:
+class CostModel:
     """Predicts seconds.
 
     Args:
         known: what earlier runs found.
     """
 
-    def __init__(self, known: Mapping[Kind, Factors] | None = None):
+    def __init__(self, known: Mapping[CostKey, CostFactors] | None = None):
         self._known = dict(known or {})
-        self._guessed: dict[Kind, Factors] = {}
+        self._guessed: dict[CostKey, CostFactors] = {}
 
-    def seconds(self, work: Work, video: ProbedVideo, n_frames: int, first: bool) -> float:
+    def seconds(self, work: StageWorkload, video: ProbedVideo, n_frames: int, first: bool) -> float:
         """Predicted seconds of one core for a segment.
 
         Args:
@@ -157,41 +158,46 @@ class Costs:
             n_frames: of the segment.
             first: whether it is the first of its video in a job, for which the model prepares.
         """
-        kind = _kind(work, video)
+        kind = _key_of(work, video)
         factors = self._known.get(kind) or self._guess(kind)
         units = n_frames * factors.frame + (factors.prepare if first else 0.0)
         return units * work.by_table(video)
 
-    def learn(self, found: Iterable[Measured]) -> None:
+    def update(self, found: Iterable[CostSample]) -> None:
         """Refine the costs by what segments took, frame by frame of equal weight."""
-        by_kind: dict[Kind, list[Measured]] = {}
+        by_kind: dict[CostKey, list[CostSample]] = {}
         for each in found:
-            by_kind.setdefault(_kind(each.work, each.video), []).append(each)
+            by_kind.setdefault(_key_of(each.work, each.video), []).append(each)
         self._guessed.clear()
         for kind, segments in by_kind.items():
             new = _factors(segments)
             # Behind all others: the kinds that were met last are kept the longest.
-            old = self._known.pop(kind, Factors(0.0, 0.0, 0))
+            old = self._known.pop(kind, CostFactors(0.0, 0.0, 0))
             share = new.n_frames / (new.n_frames + min(old.n_frames, MEMORY_FRAMES))
-            self._known[kind] = Factors(
+            self._known[kind] = CostFactors(
                 old.frame + share * (new.frame - old.frame),
                 old.prepare + share * (new.prepare - old.prepare),
                 old.n_frames + new.n_frames,
             )
 
+    @classmethod
+    def load(cls, cache: str) -> CostModel:
+        """What earlier runs left in the folder of the cache; nothing where that is unreadable."""
+        return cls(_read(Path(cache) / COSTS_FILE))
+
     def save(self, cache: str) -> None:
         """Keep them in the folder of the store for the next plan."""
-        last = list(self._known.items())[-MOST_KINDS:]
+        last = list(self._known.items())[-MOST_KEYS:]
         rows = [kind._asdict() | factors._asdict() for kind, factors in last]
         write_json(Path(cache) / COSTS_FILE, rows)
 
-    def _guess(self, kind: Kind) -> Factors:
+    def _guess(self, kind: CostKey) -> CostFactors:
         """Of what was measured, the nearest: the same work on other videos, or the stage."""
         if kind not in self._guessed:
             stage = [(k, factors) for k, factors in self._known.items() if k.stage == kind.stage]
             near = [factors for k, factors in stage if k.work == kind.work]
-            near = near or [factors for _, factors in stage] or [Factors(1.0, 0.0, 0)]
-            self._guessed[kind] = Factors(
+            near = near or [factors for _, factors in stage] or [CostFactors(1.0, 0.0, 0)]
+            self._guessed[kind] = CostFactors(
                 statistics.median(factors.frame for factors in near),
                 statistics.median(factors.prepare for factors in near),
                 0,
@@ -199,32 +205,27 @@ class Costs:
         return self._guessed[kind]
 
 
-def load_costs(cache: str) -> Costs:
-    """What earlier runs left in the folder of the store; nothing where that is unreadable."""
+def _read(path: Path) -> dict[CostKey, CostFactors]:
     try:
-        rows = json.loads((Path(cache) / COSTS_FILE).read_text(encoding="utf-8"))
-        return Costs(
-            {
-                Kind(*(row[name] for name in Kind._fields)): Factors(
-                    float(row["frame"]), float(row["prepare"]), int(row["n_frames"])
-                )
-                for row in rows
-            }
-        )
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            CostKey(*(row[name] for name in CostKey._fields)): CostFactors(
+                float(row["frame"]), float(row["prepare"]), int(row["n_frames"])
+            )
+            for row in rows
+        }
     except FileNotFoundError:
-        return Costs()
+        return {}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        log.warning(
-            "%s cannot be read: %r; costs are learned anew", Path(cache) / COSTS_FILE, error
-        )
-        return Costs()
+        log.warning("%s cannot be read: %r; costs are learned anew", path, error)
+        return {}
 
 
-def _kind(work: Work, video: ProbedVideo) -> Kind:
-    return Kind(work.stage, work.key, video.codec, video.height, video.width)
+def _key_of(work: StageWorkload, video: ProbedVideo) -> CostKey:
+    return CostKey(work.stage, work.key, video.codec, video.height, video.width)
 
 
-def _factors(segments: list[Measured]) -> Factors:
+def _factors(segments: list[CostSample]) -> CostFactors:
     """Of segments of one kind.
 
     Frames count by the median, so that the first segment of a job, which pays for imports, does not
@@ -240,4 +241,4 @@ def _factors(segments: list[Measured]) -> Factors:
     frame = next(f for (f, _), n in zip(frames, passed, strict=True) if n >= half)
     prepares = [max(0.0, e.seconds - frame * e.n_frames) for e in segments if e.prepare]
     prepare = statistics.median(prepares) if prepares else 0.0
-    return Factors(frame / unit, prepare / unit, sum(each.n_frames for each in segments))
+    return CostFactors(frame / unit, prepare / unit, sum(each.n_frames for each in segments))

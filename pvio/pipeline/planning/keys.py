@@ -1,11 +1,16 @@
-"""Result keys: everything a finished segment depends on, and nothing else."""
+"""The entries of the cache that belong to a segment, under given settings and a given model.
+
+A key is made of everything that a finished segment depends on, and of nothing else.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 from pvio.cache.digest import make_key
 from pvio.config.settings import Settings
+from pvio.layout import Kind, Stage
 from pvio.pipeline.planning.manifest import ProbedVideo
 
 # Raised when the same inputs give other results or another layout than the release before.
@@ -13,8 +18,8 @@ PREDICTIONS_SCHEMA = 5
 VIDEO_SCHEMA = 3
 
 
-class Frames(Protocol):
-    """A segment: the frames `[start, stop)`."""
+class FrameSpan(Protocol):
+    """The frames `[start, stop)` of a video, such as a segment."""
 
     @property
     def start(self) -> int: ...
@@ -22,30 +27,78 @@ class Frames(Protocol):
     def stop(self) -> int: ...
 
 
-def predictions_key(video: ProbedVideo, segment: Frames, settings: Settings, model: str) -> str:
-    """Key of the predictions of a segment.
+class CacheEntry(NamedTuple):
+    """Where an entry of the cache is found."""
+
+    kind: Kind
+    key: str
+
+
+class ResultKeys:
+    """Which entries of the cache a segment has.
 
     Args:
-        video: the video the segment belongs to.
-        segment: the frames.
-        settings: the sections `model` and `decoder` matter.
-        model: `model_fingerprint` of the settings.
+        settings: the sections `model`, `decoder` and `output` matter.
+        fingerprint: `model_fingerprint` of the settings.
     """
-    inputs = settings.model.model_dump(mode="json", exclude={"entry", "args", "weights", "device"})
-    return make_key(
-        schema=PREDICTIONS_SCHEMA,
-        content=video.digest,
-        frames=[segment.start, segment.stop],
-        model=model,
-        inputs=inputs,
-        decoder=settings.resolved_decoder,
-    )
 
+    def __init__(self, settings: Settings, fingerprint: str):
+        self.output, self.fingerprint = settings.output, fingerprint
+        # The names of what follows are hashed: another name is another key.
+        self._inputs = settings.model.model_dump(
+            mode="json", exclude={"entry", "args", "weights", "device"}
+        )
+        self._decoder = settings.resolved_decoder
+        self._output = settings.output.model_dump(mode="json")
 
-def video_key(video: ProbedVideo, segment: Frames, settings: Settings, model: str) -> str:
-    """Key of the re-encoded video of a segment: that of its predictions, and the output options."""
-    return make_key(
-        schema=VIDEO_SCHEMA,
-        predictions=predictions_key(video, segment, settings, model),
-        output=settings.output.model_dump(mode="json"),
-    )
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that work on segments, see `OutputSettings.stages`."""
+        return self.output.stages
+
+    def predictions(self, video: ProbedVideo, span: FrameSpan) -> CacheEntry:
+        """The rows of the frames."""
+        key = make_key(
+            schema=PREDICTIONS_SCHEMA,
+            content=video.digest,
+            frames=[span.start, span.stop],
+            model=self.fingerprint,
+            inputs=self._inputs,
+            decoder=self._decoder,
+        )
+        return CacheEntry("predictions", key)
+
+    def video(self, video: ProbedVideo, span: FrameSpan) -> CacheEntry:
+        """The frames re-encoded: it depends on their rows, and on the options of the output."""
+        predictions = self.predictions(video, span).key
+        key = make_key(schema=VIDEO_SCHEMA, predictions=predictions, output=self._output)
+        return CacheEntry("video", key)
+
+    def produced_by(
+        self, stage: Stage, video: ProbedVideo, span: FrameSpan
+    ) -> tuple[CacheEntry, ...]:
+        """What a stage computes for a segment; the last entry is committed last."""
+        entry_of = {"predictions": self.predictions, "video": self.video}
+        return tuple(entry_of[kind](video, span) for kind in self.output.kinds_of(stage))
+
+    def needed_by(
+        self, stage: Stage, video: ProbedVideo, span: FrameSpan
+    ) -> tuple[CacheEntry, ...]:
+        """What a stage reads of a segment before it computes its own entries."""
+        return (self.predictions(video, span),) if stage == "encode" else ()
+
+    def all_entries(
+        self, videos: list[ProbedVideo], segments: Iterable[tuple[int, FrameSpan]]
+    ) -> Iterator[CacheEntry]:
+        """All entries that a run refers to, those of the frame indexes included.
+
+        Args:
+            videos: of the collection.
+            segments: of all videos, each with the number of its video.
+        """
+        for video in videos:
+            if video.index_key:
+                yield CacheEntry("index", video.index_key)
+        for number, span in segments:
+            for stage in self.stages:
+                yield from self.produced_by(stage, videos[number], span)

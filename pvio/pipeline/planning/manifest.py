@@ -75,27 +75,31 @@ class Plan:
     Attributes:
         videos: the whole collection, unreadable videos included.
         segments: of all readable videos, in the order of the collection.
-        infer, encode: for every shard, the numbers of its segments. The shard with the most to do
-            is the first.
+        infer_shards, encode_shards: for every shard, the numbers of its segments. The shard with
+            the most to do is the first. None of a stage that the settings do not need.
     """
 
     videos: list[ProbedVideo]
     segments: list[PlannedSegment]
-    infer: list[list[int]]
-    encode: list[list[int]]
+    infer_shards: list[list[int]] = field(metadata={"before": "infer"})
+    encode_shards: list[list[int]] = field(metadata={"before": "encode"})
 
-    def parts(self, stage: Stage) -> Iterator[Part]:
+    def shards(self, stage: Stage) -> list[list[int]]:
+        """For every shard of a stage, the numbers of its segments."""
+        return self.infer_shards if stage == "infer" else self.encode_shards
+
+    def shard_plans(self, stage: Stage) -> Iterator[ShardPlan]:
         """What each job of a stage needs of the plan."""
         by_video: dict[int, list[int]] = {}
         for number, segment in enumerate(self.segments):
             by_video.setdefault(segment.video, []).append(number)
-        shards = self.infer if stage == "infer" else self.encode
+        shards = self.shards(stage)
         for k, numbers in enumerate(shards, 1):
             videos = sorted({self.segments[number].video for number in numbers})
             known = numbers
             if stage == "encode":  # drawings may show the past
                 known = [number for video in videos for number in by_video[video]]
-            yield Part(
+            yield ShardPlan(
                 stage,
                 f"{k}-of-{len(shards)}",
                 numbers,
@@ -105,20 +109,20 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Part:
-    """The part of a plan that the job of a shard needs: a plan may be larger than its memory.
+class ShardPlan:
+    """What the job of a shard needs of a plan, which may be larger than its memory.
 
     Attributes:
         stage: of the job.
         shard: "k-of-n".
-        numbers: of its segments, in the plan.
+        segment_numbers: of its segments, in the plan.
         videos: those of its segments, by their number in the plan.
         segments: its own by their number in the plan; for encode all segments of these videos.
     """
 
     stage: Stage
     shard: str
-    numbers: list[int]
+    segment_numbers: list[int] = field(metadata={"before": "numbers"})
     videos: dict[int, ProbedVideo]
     segments: dict[int, PlannedSegment]
 
@@ -134,9 +138,10 @@ class SegmentReceipt:
         status: rows by status (infer only).
         seconds: measured when it was computed: total, and parts of it, in wall time; cost, and the
             part of it in the model's `prepare`, see `cost`.
-        failure: why it has no result.
-        failed: with a `failure`, whether computing it failed; else its video can no longer be read.
-        given_up: why frames of it were given up: the decoder hung.
+        failure_reason: why it has no result.
+        failed: with a `failure_reason`, whether computing it failed; else its video can no longer
+            be read.
+        skipped_reason: why frames of it were skipped: the decoder hung or crashed.
         not_finite: rows with a picture whose output is NaN or infinite, by output.
     """
 
@@ -145,8 +150,8 @@ class SegmentReceipt:
     computed: bool
     status: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    failure: str = ""
-    given_up: str = ""
+    failure_reason: str = field(default="", metadata={"before": "failure"})
+    skipped_reason: str = field(default="", metadata={"before": "given_up"})
     not_finite: dict[str, int] = field(default_factory=dict)
     failed: bool = False
 
@@ -186,7 +191,7 @@ def failures_in(receipts: Iterable[Receipt]) -> Failures:
         (receipt.stage, done.segment): done
         for receipt in receipts
         for done in receipt.segments
-        if done.failure
+        if done.failure_reason
     }
 
 
@@ -208,31 +213,31 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         return from_json(Plan, data | {"videos": videos, "segments": segments})
 
 
-def read_part(path: str | os.PathLike[str], stage: Stage, shard: str) -> Part:
-    """Read the part of a shard, from its own file or from the whole plan.
+def read_shard_plan(path: str | os.PathLike[str], stage: Stage, shard: str) -> ShardPlan:
+    """Read the plan of a shard, from its own file or from the whole plan.
 
     Args:
-        path: what `pvio plan` wrote, or one of its parts.
+        path: what `pvio plan` wrote.
         stage, shard: of the job.
 
     Raises:
-        PvioError: when there is no such shard, or the file is the part of another one.
+        PvioError: when there is no such shard, or the file is the plan of another one.
     """
     data = _read(path)
     if isinstance(data, dict) and "shard" not in data:
-        parts = {part.shard: part for part in read_plan(path).parts(stage)}
-        if shard not in parts:
+        plans = {each.shard: each for each in read_plan(path).shard_plans(stage)}
+        if shard not in plans:
             raise PvioError(
-                f"--shard {shard}: expected k-of-{len(parts)}, the plan has {len(parts)} shard(s)"
+                f"--shard {shard}: expected k-of-{len(plans)}, the plan has {len(plans)} shard(s)"
             )
-        return parts[shard]
+        return plans[shard]
     with _of_this_version(path):
         found = data["stage"], data["shard"]
         videos = {int(n): from_json(ProbedVideo, row) for n, row in data["videos"].items()}
         segments = {int(n): from_json(PlannedSegment, row) for n, row in data["segments"].items()}
-        part = from_json(Part, data | {"videos": videos, "segments": segments})
+        part = from_json(ShardPlan, data | {"videos": videos, "segments": segments})
     if found != (stage, shard):
-        raise PvioError(f"{path} is the part of {found[0]} {found[1]}, not {shard}")
+        raise PvioError(f"{path} is the plan of {found[0]} {found[1]}, not {shard}")
     return part
 
 
@@ -247,7 +252,8 @@ def read_receipt(path: str | os.PathLike[str]) -> Receipt:
 def from_json(kind: type[Row], data: Any) -> Row:
     """A dataclass of the fields of a JSON object.
 
-    What another version of pvio added is ignored; what it did not write has its default.
+    What another version of pvio added is ignored; what it did not write has its default. A field
+    that was renamed is read under both names: `metadata` of the field has the one `before`.
 
     Raises:
         PvioError: when the object lacks a field without a default, or is none.
@@ -255,10 +261,15 @@ def from_json(kind: type[Row], data: Any) -> Row:
     if not isinstance(data, dict):
         raise PvioError(f"expected an object with the fields of {kind.__name__}, got {data!r:.80}")
     known = fields(cast(Any, kind))
+    values = {}
+    for each in known:
+        before = each.metadata.get("before", each.name)
+        if each.name in data or before in data:
+            values[each.name] = data[each.name if each.name in data else before]
     required = [each.name for each in known if each.default is each.default_factory is MISSING]
-    if lacking := [name for name in required if name not in data]:
+    if lacking := [name for name in required if name not in values]:
         raise PvioError(f"{kind.__name__} lacks {', '.join(lacking)}")
-    return kind(**{each.name: data[each.name] for each in known if each.name in data})
+    return kind(**values)
 
 
 @contextlib.contextmanager

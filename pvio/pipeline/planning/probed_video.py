@@ -59,7 +59,7 @@ def probed_row(source: Source, key: str, facts: dict[str, Any]) -> ProbedVideo:
     )
 
 
-def stored_index(video: ProbedVideo, store: Store) -> FrameIndex:
+def index_of(video: ProbedVideo, store: Store) -> FrameIndex:
     """The frame index that a probed video had when it was probed.
 
     Raises:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from pvio.cache.atomic import write_json
+from pvio.cache.atomic import replacing
 from pvio.cache.digest import make_key
 from pvio.config.settings import Settings, dump_settings, load_stored
 from pvio.errors import PvioError
-from pvio.layout import RUNS_FOLDER, Kind
-from pvio.pipeline.planning.keys import Frames, predictions_key, video_key
-from pvio.pipeline.planning.manifest import Plan, ProbedVideo, read_plan
+from pvio.layout import RUNS_FOLDER
+from pvio.pipeline.planning.manifest import Plan, read_plan
+from pvio.text import json_text
 
+_BLOCK = 1 << 20
 _SECTIONS = ("cache", "segment_frames", "model", "decoder", "output")
 
 
 @dataclass(frozen=True)
-class Run:
+class RegisteredRun:
     """The last plan of a working folder.
 
     Attributes:
@@ -49,12 +51,18 @@ class Run:
         return read_plan(self.plan_path)
 
 
-def register(plan_path: str | os.PathLike[str], plan: Plan, settings: Settings, model: str) -> None:
+def register(
+    plan_file: str | os.PathLike[str],
+    plan_path: str | os.PathLike[str],
+    settings: Settings,
+    model: str,
+) -> None:
     """Note in the cache that a plan refers to its entries, in the place of an earlier one.
 
     Args:
+        plan_file: of the plan, written by `write_json`. It is copied as it is: a plan may be large,
+            and a link would have the owner and the permissions of the working folder.
         plan_path: where the plan is going to be; tells it from those of other folders.
-        plan: the plan.
         settings: it was made with.
         model: `model_fingerprint` of the settings.
     """
@@ -62,13 +70,20 @@ def register(plan_path: str | os.PathLike[str], plan: Plan, settings: Settings, 
     host = socket.gethostname()
     file = Path(settings.cache) / RUNS_FOLDER / f"{make_key(plan=path, host=host)}.json"
     facts = {"folder": os.getcwd(), "host": host, "model": model}
-    # One file, so that plan and settings always belong together.
-    write_json(
-        file, {**asdict(plan), "run": facts | {"settings": dump_settings(settings, *_SECTIONS)}}
-    )
+    facts["settings"] = dump_settings(settings, *_SECTIONS)
+    # One file, so that plan and settings always belong together: the plan with one more field.
+    with (
+        open(plan_file, "rb") as source,
+        replacing(file) as temporary,
+        temporary.open("wb") as target,
+    ):
+        if source.read(1) != b"{":
+            raise PvioError(f"{plan_file} is no plan")
+        target.write(f'{{"run": {json_text(facts)}, '.encode())
+        shutil.copyfileobj(source, target, _BLOCK)
 
 
-def registered(cache: str | os.PathLike[str]) -> list[Run]:
+def registered_runs(cache: str | os.PathLike[str]) -> list[RegisteredRun]:
     """The runs that use a cache.
 
     Whether a folder is gone for good, or its disk is away, or seen from another host alone, cannot
@@ -82,16 +97,16 @@ def registered(cache: str | os.PathLike[str]) -> list[Run]:
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))["run"]
             settings, unknown = load_stored(facts["settings"])
-            run = Run(
+            run = RegisteredRun(
                 *(facts["folder"], facts["host"], settings, facts["model"], file, tuple(unknown))
             )
             found.append(run)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, PvioError) as error:
             raise PvioError(
-                f"{file} cannot be understood ({error!r}), so that it cannot be told what "
-                f"{_folder_of(file) or 'this run'} needs; another version of pvio may have written "
-                "it. Run the workflow there again, or, when nobody needs that run any more, remove "
-                "the file"
+                f"{file} cannot be parsed ({error!r}), so pvio cannot determine which cache "
+                f"entries {_folder_of(file) or 'this run'} uses; another version of pvio may have "
+                "written it. Run the workflow there again, or delete the file if the run is no "
+                "longer needed"
             ) from error
     return found
 
@@ -121,27 +136,3 @@ def _folder_of(file: Path) -> str:
         return str(json.loads(file.read_text(encoding="utf-8"))["run"]["folder"])
     except (OSError, ValueError, LookupError, TypeError):
         return ""
-
-
-def entries_of(
-    videos: list[ProbedVideo],
-    segments: Iterable[tuple[int, Frames]],
-    settings: Settings,
-    model: str,
-) -> Iterator[tuple[Kind, str]]:
-    """The entries of the store that a run refers to.
-
-    Args:
-        videos: of the collection.
-        segments: of all videos, each with the number of its video.
-        settings: of the run.
-        model: `model_fingerprint` of the settings.
-    """
-    for video in videos:
-        if video.index_key:
-            yield "index", video.index_key
-    for number, segment in segments:
-        facts = (videos[number], segment, settings, model)
-        yield "predictions", predictions_key(*facts)
-        if settings.output.video != "none":
-            yield "video", video_key(*facts)

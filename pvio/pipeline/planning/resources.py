@@ -1,11 +1,11 @@
-"""What a job has to do, for schedulers: predicted seconds, and the memory that it needs."""
+"""Resources of jobs, for schedulers: predicted seconds, and memory."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import get_args
@@ -13,11 +13,9 @@ from typing import get_args
 from pvio.cache.atomic import write_json
 from pvio.config.settings import Settings
 from pvio.errors import PvioError
-from pvio.layout import Stage
+from pvio.layout import OLD_RESOURCES_FILE, RESOURCES_FILE, Stage, shard_plan_file
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import Plan, ProbedVideo, from_json
-
-LOADS_FILE = "loads.json"
 
 # Jobs that schedulers handle well: what starting one costs is small beside them, and a cluster
 # grants the time. The aim is what to suggest instead.
@@ -39,33 +37,35 @@ _BYTES_PER_PIXEL = {"infer": 24 * 3, "encode": (24 + 60) * 3}
 
 
 @dataclass(frozen=True)
-class Load:
-    """What a job has to do.
+class JobResources:
+    """What a job needs.
 
     Attributes:
-        seconds: predicted, on one core or device; what is finished weighs nothing.
-        memory: MiB.
+        seconds: predicted, on one core or device; finished segments weigh nothing.
+        memory_mib: MiB.
     """
 
     seconds: float
-    memory: int
+    memory_mib: int = field(metadata={"before": "memory"})
 
-    def minutes(self, attempt: int = 1) -> int:
+    def runtime_minutes(self, attempt: int = 1) -> int:
         """Time limit to ask for; later attempts get more, but no more than a day for that."""
         first = math.ceil(_START_MINUTES + _TIME_FACTOR * self.seconds / 60)
         return max(first, min(first * attempt, _MOST_MINUTES))
 
-    def mebibytes(self, attempt: int = 1) -> int:
-        """Memory to ask for; later attempts get more."""
-        return self.memory * attempt
+    def mem_mb(self, attempt: int = 1) -> int:
+        """Memory to ask for, in MiB; later attempts get more."""
+        return self.memory_mib * attempt
 
 
 # Of the jobs of each stage.
-Loads = dict[Stage, list[Load]]
+Resources = dict[Stage, list[JobResources]]
 
 
-def job_loads(stage: Stage, seconds: Sequence[float], plan: Plan, settings: Settings) -> list[Load]:
-    """The loads of a stage's jobs.
+def job_resources(
+    stage: Stage, seconds: Sequence[float], plan: Plan, settings: Settings
+) -> list[JobResources]:
+    """The resources of a stage's jobs.
 
     Args:
         stage: infer or encode.
@@ -80,19 +80,17 @@ def job_loads(stage: Stage, seconds: Sequence[float], plan: Plan, settings: Sett
         except Exception as error:
             reason_for_video(error, video.path, "predicting", settings.cache)
             needs.append(_BASE_MIB[stage])
-    shards = plan.infer if stage == "infer" else plan.encode
     found = []
-    for each, numbers in zip(seconds, shards, strict=True):
+    for each, numbers in zip(seconds, plan.shards(stage), strict=True):
         videos = {plan.segments[number].video for number in numbers}
         memory = max((needs[video] for video in videos), default=_BASE_MIB[stage])
-        found.append(Load(round(each, 3), memory))
+        found.append(JobResources(round(each, 3), memory))
     return found
 
 
 def _memory(stage: Stage, video: ProbedVideo, settings: Settings) -> int:
     pixels = video.height * video.width
-    encodes = stage == "encode" or settings.output.video == "frames"
-    n = pixels * _BYTES_PER_PIXEL["encode" if encodes else "infer"]
+    n = pixels * _BYTES_PER_PIXEL["encode" if settings.output.encodes_in(stage) else "infer"]
     if stage == "infer":
         model = settings.model
         size = model.size[0] * model.size[1] if model.size else pixels
@@ -101,46 +99,52 @@ def _memory(stage: Stage, video: ProbedVideo, settings: Settings) -> int:
     return _BASE_MIB[stage] + math.ceil(n / (1 << 20))
 
 
-def write_parts(folder: Path, plan: Plan, loads: Loads) -> None:
-    """Write what each job needs of a plan to `<stage>/k-of-n.json`, and the loads of all jobs."""
-    for stage in loads:
-        for part in plan.parts(stage):
-            write_json(folder / stage / f"{part.shard}.json", part)
-    write_json(folder / LOADS_FILE, loads)
+def write_shard_plans(folder: Path, plan: Plan, resources: Resources) -> None:
+    """Write what each job needs of a plan to `<stage>/k-of-n.json`, and the resources of all."""
+    for stage in resources:
+        for part in plan.shard_plans(stage):
+            write_json(folder / shard_plan_file(stage, part.shard), part)
+    write_json(folder / RESOURCES_FILE, resources)
 
 
-def load_of(folder: str, stage: Stage, shard: str) -> Load:
-    """The load of one job, as `write_parts` left it.
+def read_job_resources(folder: str, stage: Stage, shard: str) -> JobResources:
+    """The resources of one job, as `write_shard_plans` left it.
 
     Raises:
         FileNotFoundError: for `folder`, when there is no such job, as before the plan is made.
     """
     number, _, n = shard.partition("-of-")
-    path = Path(folder, LOADS_FILE)
+    path = _file(folder)
     try:
-        loads = _read(path, path.stat().st_mtime_ns).get(stage, [])
+        found = _read(path, path.stat().st_mtime_ns).get(stage, [])
     except FileNotFoundError:
-        loads = []
-    if len(loads) != int(n):
+        found = []
+    if len(found) != int(n):
         raise FileNotFoundError(2, "no plan of this number of shards", folder)
-    return loads[int(number) - 1]
+    return found[int(number) - 1]
 
 
 def planned_shards(folder: str) -> int:
     """Into how many shards the present plan is spread; 0 without a plan."""
-    path = Path(folder, LOADS_FILE)
+    path = _file(folder)
     try:
         return len(_read(path, path.stat().st_mtime_ns).get("infer", []))
     except FileNotFoundError:
         return 0
 
 
+def _file(folder: str) -> Path:
+    """The file of the resources, also of an earlier version of pvio."""
+    path, old = Path(folder, RESOURCES_FILE), Path(folder, OLD_RESOURCES_FILE)
+    return old if old.exists() and not path.exists() else path
+
+
 @lru_cache(maxsize=1)
-def _read(path: Path, changed: int) -> Loads:
+def _read(path: Path, changed: int) -> Resources:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         return {
-            stage: [from_json(Load, each) for each in data[stage]]
+            stage: [from_json(JobResources, each) for each in data[stage]]
             for stage in get_args(Stage)
             if stage in data
         }
@@ -150,26 +154,26 @@ def _read(path: Path, changed: int) -> Loads:
         raise FileNotFoundError(2, text, str(path)) from error
 
 
-def advice(folder: str, since: float) -> list[str]:
+def shard_count_warnings(folder: str, since: float) -> list[str]:
     """What is wrong with the number of shards, for the jobs of a cluster; told once.
 
     Args:
-        folder: of `write_parts`.
+        folder: of `write_shard_plans`.
         since: seconds since 1970; a plan that was made before is of no interest.
     """
-    path = Path(folder, LOADS_FILE)
+    path = _file(folder)
     changed = path.stat().st_mtime_ns
     if changed < since * 1e9 or (path, changed) in _told:
         return []
     _told.add((path, changed))
-    return list(_faults(_read(path, changed)))
+    return list(_disproportions(_read(path, changed)))
 
 
 _told: set[tuple[Path, int]] = set()
 
 
-def _faults(loads_of: Loads) -> Iterator[str]:
-    for stage, loads in loads_of.items():
+def _disproportions(resources: Resources) -> Iterator[str]:
+    for stage, loads in resources.items():
         total, longest = sum(each.seconds for each in loads), max(each.seconds for each in loads)
         n = max(1, round(total / _AIM_SECONDS))
         better = f"shards: {n} would make jobs of about an hour" if n > 1 else "shards: 1 would do"
@@ -177,11 +181,11 @@ def _faults(loads_of: Loads) -> Iterator[str]:
             continue
         if longest < SHORTEST_SECONDS and len(loads) > 1:
             yield (
-                f"{len(loads)} {stage} jobs of at most {longest:.0f} s, by prediction: starting "
-                f"them costs a good part of that. {better}"
+                f"the {len(loads)} {stage} jobs are predicted to take at most {longest:.0f} s "
+                f"each, so start-up time dominates; {better}"
             )
         elif longest > LONGEST_SECONDS:
             yield (
-                f"{len(loads)} {stage} jobs of up to {longest / 3600:.1f} h, by prediction: a time "
-                f"limit may end them, and few can run at once. {better}"
+                f"the {len(loads)} {stage} jobs are predicted to take up to {longest / 3600:.1f} h "
+                f"each: a time limit may end them, and few can run at once; {better}"
             )

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import pvio
+from pvio.layout import STAGES, Stage
 from pvio.pipeline.planning.manifest import Plan, Receipt
 from pvio.pipeline.report.balance import shard_rows, speed
-from pvio.pipeline.report.scatter import median_error, predicted_and_measured, scatter
-from pvio.pipeline.results.summary import parse_summary
+from pvio.pipeline.report.scatter import Pairs, median_error, predicted_and_measured, scatter
 from pvio.text import printable
 
 
 def render_report(
-    summary: str, plan: Plan, infer: Sequence[Receipt], encode: Sequence[Receipt]
+    videos: Sequence[Mapping[str, str]], plan: Plan, receipts: Mapping[Stage, Sequence[Receipt]]
 ) -> str:
     """The report as one HTML page without outside references.
 
     Args:
-        summary: content of `summary.tsv`.
+        videos: the rows of `summary.tsv`, as `parse_summary` gives them.
         plan: the manifest.
-        infer, encode: receipts of the shard jobs.
+        receipts: of the shard jobs, by stage.
     """
-    videos = parse_summary(summary)
-    shards = shard_rows("infer", plan, infer) + shard_rows("encode", plan, encode)
-    costs = {"infer": predicted_and_measured(plan, infer)}
-    costs["encode"] = predicted_and_measured(plan, encode)
+    shards = [row for stage in STAGES for row in shard_rows(stage, plan, receipts.get(stage, ()))]
+    costs: dict[str, Pairs] = {
+        stage: predicted_and_measured(plan, receipts.get(stage, ())) for stage in STAGES
+    }
     environment = Environment(
         loader=PackageLoader("pvio.pipeline.report", "."),
         autoescape=True,
@@ -43,7 +43,7 @@ def render_report(
         frames=sum(int(video["frames"]) for video in videos),
         shards=shards,
         longest=max((shard.wall for shard in shards), default=0.0) or 1.0,
-        speeds={stage: speed(shards, stage) for stage in ("infer", "encode")},
+        speeds={stage: speed(shards, stage) for stage in STAGES},
         errors={stage: median_error(pairs) for stage, pairs in costs.items()},
         scatter=scatter(costs),
         version=pvio.__version__,

@@ -26,7 +26,7 @@ def note_failures(
     again = [
         receipt_file(receipt.stage, receipt.shard)
         for receipt in receipts
-        if any(done.failure for done in receipt.segments)
+        if any(done.failure_reason for done in receipt.segments)
     ]
     if not are_assembled:
         again.append(ASSEMBLED_FILE)

@@ -22,7 +22,7 @@ from pvio.media.index.frame_index import FrameIndex
 from pvio.models.contract import BASE_COLUMNS
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import ProbedVideo, read_plan
-from pvio.pipeline.results.products import require_products
+from pvio.pipeline.results.products import ProductTable, require_products
 from pvio.pipeline.results.summary import read_summary
 from pvio.predictions.parquet import Predictions, read_predictions
 
@@ -43,70 +43,68 @@ def verify(results: Path) -> tuple[list[str], list[str]]:
         results: folder of the products.
 
     Returns:
-        Faults, and lines that tell which rows are not `ok`; none of either when all is well.
+        Errors, and lines that tell which rows are not `ok`; none of either when all is well.
 
     Raises:
         PvioError: when there are no results to check.
     """
     products = require_products(results)
-    faults: list[str] = []
-    remarks: list[str] = []
+    errors: list[str] = []
+    warnings: list[str] = []
     videos = read_plan(results / RESULTS_PLAN_FILE).videos
     for name in RUN_PRODUCTS:
-        faults += [f"{name}: {fault}" for fault in _check_run_product(results, name, products)]
+        errors += [f"{name}: {error}" for error in _check_run_product(results, name, products)]
     summary, wrong = _read_summary(results, videos)
-    faults += [f"summary.tsv: {fault}" for fault in wrong]
+    errors += [f"summary.tsv: {error}" for error in wrong]
     for video in videos:
         try:
-            _verify_video(video, results, products, summary, faults, remarks)
+            _verify_video(video, results, products, summary, errors, warnings)
         except Exception as error:
             reason = reason_for_video(error, video.path, "verifying")
-            faults.append(f"{video.name}: it could not be verified: {reason}")
-    return faults, remarks
+            errors.append(f"{video.name}: it could not be verified: {reason}")
+    return errors, warnings
 
 
 def _verify_video(
     video: ProbedVideo,
     results: Path,
-    products: dict[str, dict[str, object]],
+    products: ProductTable,
     summary: dict[str, dict[str, str]],
-    faults: list[str],
-    remarks: list[str],
+    errors: list[str],
+    warnings: list[str],
 ) -> None:
-    """Add the faults and the remarks on one video to those of the others."""
+    """Add the errors and the warnings of one video to those of the others."""
     if video.status != "ok":
-        remarks.append(f"{video.name}: no results, {video.reason}")
+        warnings.append(f"{video.name}: no results, {video.reason}")
         return
     if video.damage:
-        remarks.append(f"{video.name}: {video.damage}")
+        warnings.append(f"{video.name}: {video.damage}")
     name = predictions_file(video.name)
     if "failure" in products.get(name, {}):
-        remarks.append(f"{video.name}: no results, {products[name]['failure']}")
+        warnings.append(f"{video.name}: no results, {products[name]['failure']}")
         return
     rows = _read(results / name)
-    faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
+    errors += [f"{name}: {error}" for error in _check_file(results, name, products)]
     if rows is None:
-        faults.append(f"{name}: it cannot be read")
+        errors.append(f"{name}: it cannot be read")
         return
-    faults += [f"{name}: {fault}" for fault in _check_rows(rows, video)]
+    errors += [f"{name}: {error}" for error in _check_rows(rows, video)]
     if video.name in summary:
-        faults += [
-            f"summary.tsv: {video.name}: {fault}"
-            for fault in _check_counts(summary[video.name], rows)
+        errors += [
+            f"summary.tsv: {video.name}: {error}"
+            for error in _check_counts(summary[video.name], rows)
         ]
-    remarks += [f"{video.name}: {remark}" for remark in _not_ok(rows)]
+    warnings += [f"{video.name}: {warning}" for warning in _not_ok(rows)]
     for name in (video_file(video.name, suffix) for suffix in VIDEO_SUFFIXES):
         if "failure" in products.get(name, {}):
-            faults.append(f"{name}: it could not be joined: {products[name]['failure']}")
+            errors.append(f"{name}: it could not be joined: {products[name]['failure']}")
         elif name in products:
-            faults += [f"{name}: {fault}" for fault in _check_file(results, name, products)]
+            errors += [f"{name}: {error}" for error in _check_file(results, name, products)]
             if (results / name).is_file():
-                faults += [f"{name}: {fault}" for fault in _check_video(results / name, rows)]
+                errors += [f"{name}: {error}" for error in _check_video(results / name, rows)]
 
 
-def _check_run_product(
-    results: Path, name: str, products: dict[str, dict[str, object]]
-) -> Iterator[str]:
+def _check_run_product(results: Path, name: str, products: ProductTable) -> Iterator[str]:
     if name in products or not (results / name).is_file():  # earlier versions did not list them
         yield from _check_file(results, name, products)
 
@@ -142,7 +140,7 @@ def _read(path: Path) -> Predictions | None:
         return None
 
 
-def _check_file(results: Path, name: str, products: dict[str, dict[str, object]]) -> Iterator[str]:
+def _check_file(results: Path, name: str, products: ProductTable) -> Iterator[str]:
     if not (results / name).is_file():
         yield "it is absent"
     elif name not in products:

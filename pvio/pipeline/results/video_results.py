@@ -2,94 +2,54 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
 import pvio
-from pvio.cache.atomic import write_json
-from pvio.cache.digest import file_digest, make_key
 from pvio.cache.store import Store
 from pvio.config.settings import Settings
-from pvio.errors import UnreadableVideo, on_disk_of
-from pvio.layout import PRODUCTS_FILE, predictions_file, video_file
+from pvio.errors import UnreadableVideo
+from pvio.layout import predictions_file, video_file
 from pvio.media.encode.concat import join_segments
-from pvio.media.index.frame_index import FrameIndex
-from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.completion import read_entry
-from pvio.pipeline.planning.keys import predictions_key, video_key
-from pvio.pipeline.planning.manifest import (
-    Failures,
-    Plan,
-    PlannedSegment,
-    ProbedVideo,
-    Receipt,
-    SegmentReceipt,
-)
-from pvio.pipeline.planning.probed_video import check_unchanged, stored_index
-from pvio.pipeline.results.products import read_products
-from pvio.pipeline.results.snapshot import Snapshot
+from pvio.pipeline.planning.keys import ResultKeys
+from pvio.pipeline.planning.manifest import Plan, PlannedSegment, ProbedVideo, SegmentReceipt
+from pvio.pipeline.planning.probed_video import check_unchanged, index_of
+from pvio.pipeline.results.outcomes import VideoOutcome
+from pvio.pipeline.results.products import Products
 from pvio.pipeline.results.summary import SummaryRow
 from pvio.predictions.parquet import deserialize, merge
 
 
 class VideoResults:
-    """What assembling one video needs to know of the run."""
+    """Makes the products of videos, one at a time; several threads may call it.
+
+    Args:
+        plan: the manifest.
+        settings: the same as everything was computed with.
+        keys: the entries of the segments.
+        products: where the products go.
+        outcomes: what became of the segments of each video.
+    """
 
     def __init__(
         self,
         plan: Plan,
         settings: Settings,
-        snapshot: Snapshot,
-        receipts: Iterable[Receipt],
-        failures: Failures,
+        keys: ResultKeys,
+        products: Products,
+        outcomes: list[VideoOutcome],
     ):
-        self.plan, self.settings, self.snapshot = plan, settings, snapshot
-        self.store = Store(settings.cache)
-        self.model = model_fingerprint(settings.model)
-        self.status: dict[int, Counter[str]] = {}
-        self.seconds: dict[str, dict[int, float]] = {
-            "infer": defaultdict(float),
-            "encode": defaultdict(float),
-        }
-        # By stage and video, in the order of the segments.
-        self.failures: dict[str, dict[int, list[SegmentReceipt]]] = {
-            "infer": defaultdict(list),
-            "encode": defaultdict(list),
-        }
-        for (stage, number), failure in sorted(failures.items()):
-            self.failures[stage][plan.segments[number].video].append(failure)
-        self.not_finite: dict[int, Counter[str]] = defaultdict(Counter)
-        self.given_up: dict[str, dict[int, list[str]]] = {
-            "infer": defaultdict(list),
-            "encode": defaultdict(list),
-        }
-        self.segments: dict[int, list[int]] = {}
-        for number, segment in enumerate(plan.segments):
-            self.segments.setdefault(segment.video, []).append(number)
-        self.digests: dict[tuple[str, int], str] = {}
-        for receipt in receipts:
-            for done in receipt.segments:
-                video = plan.segments[done.segment].video
-                for kind, digest in done.digests.items():
-                    self.digests[kind, done.segment] = digest
-                self.status.setdefault(video, Counter()).update(done.status)
-                self.not_finite[video].update(done.not_finite)
-                if done.given_up:
-                    self.given_up[receipt.stage][video].append(done.given_up)
-                self.seconds[receipt.stage][video] += done.seconds.get("total", 0.0)
-        self.made: dict[str, dict[str, Any]] = {}
-        self._before = read_products(snapshot.folder)
+        self._plan, self._settings, self._keys = plan, settings, keys
+        self._products, self._outcomes = products, outcomes
+        self._store = Store(settings.cache)
 
-    def assemble(self, number: int) -> SummaryRow:
+    def make(self, number: int) -> SummaryRow:
         """Make the products of a video; whatever is raised for it becomes its reason."""
-        video = self.plan.videos[number]
+        video = self._plan.videos[number]
         row = SummaryRow(
             video.name, video.path, video.status, video.reason,
             height=video.height, width=video.width, rate=round(video.rate, 6),
@@ -98,190 +58,141 @@ class VideoResults:
         if video.status != "ok":
             return row
         try:
-            return self._assembled(number, row)
+            return self._made(video, self._outcomes[number], row)
         except Exception as error:
-            reason = reason_for_video(error, video.path, "assembling", self.settings.cache)
+            reason = reason_for_video(error, video.path, "assembling", self._settings.cache)
             status = "unreadable" if isinstance(error, UnreadableVideo) else "failed"
             self._withdraw(video, reason)
             return replace(row, status=status, reason=reason)
 
     def _withdraw(self, video: ProbedVideo, reason: str) -> None:
         """Leave a video without products."""
-        table = predictions_file(video.name)
-        for name in (table, video_file(video.name, self.settings.output.suffix)):
-            self.made.pop(name, None)
-            with contextlib.suppress(OSError):
-                self.snapshot.path(name).unlink(missing_ok=True)
-        self.made[table] = {"failure": reason}
+        self._products.withdraw(video_file(video.name, self._settings.output.suffix))
+        self._products.note_failure(predictions_file(video.name), reason)
 
-    def _assembled(self, number: int, row: SummaryRow) -> SummaryRow:
-        video = self.plan.videos[number]
-        if failed := self.failures["infer"][number]:
-            reason = self._failure_of(number, failed)
-            self.made[predictions_file(video.name)] = {"failure": reason}
+    def _made(self, video: ProbedVideo, outcome: VideoOutcome, row: SummaryRow) -> SummaryRow:
+        segments = [self._plan.segments[number] for number in outcome.segments]
+        if failed := outcome.failures["infer"]:
+            reason = self._describe(failed, len(segments))
+            self._products.note_failure(predictions_file(video.name), reason)
             is_failed = any(each.failed for each in failed)
             return replace(row, status="failed" if is_failed else "unreadable", reason=reason)
-        unreadable = [each for each in self.failures["encode"][number] if not each.failed]
-        if unreadable:
-            table = predictions_file(video.name)
-            self.made[table] = {"failure": unreadable[0].failure}
-            return replace(row, status="unreadable", reason=unreadable[0].failure)
-        numbers = self.segments[number]
-        segments = [self.plan.segments[each] for each in numbers]
-        source = [video.path, video.digest]
-        facts = [(video, segment, self.settings, self.model) for segment in segments]
-        keys = [predictions_key(*fact) for fact in facts]
-        self._make(
+        if unreadable := [each for each in outcome.failures["encode"] if not each.failed]:
+            reason = unreadable[0].failure_reason
+            self._products.note_failure(predictions_file(video.name), reason)
+            return replace(row, status="unreadable", reason=reason)
+        self._products.make(
             predictions_file(video.name),
-            [*source, *self._contents("predictions", numbers), self.model, pvio.__version__],
-            lambda path: self._write_predictions(video, keys, path),
+            [
+                *(video.path, video.digest, *outcome.digests_of("predictions")),
+                *(self._keys.fingerprint, pvio.__version__),
+            ],
+            lambda path: self._write_predictions(video, segments, path),
         )
-        failure, remarks = "", []
-        has_size = video.height > 0 and video.width > 0
-        if self.settings.output.video != "none" and not has_size:
-            remarks = ["no video: no frame tells how large it is"]
-        elif self.settings.output.video != "none":
-            name = video_file(video.name, self.settings.output.suffix)
-            try:
-                if failed := self.failures["encode"][number]:
-                    failure = self._failure_of(number, failed)
-                else:
-                    videos = [video_key(*fact) for fact in facts]
-                    remarks = self._make(
-                        name,
-                        [*source, *self._contents("video", numbers)],
-                        lambda path: self._write_video(video, segments, videos, path),
-                    )
-            except Exception as error:
-                failure = reason_for_video(error, video.path, "joining", self.settings.cache)
-            if failure:
-                self.made[name] = {"failure": failure}
-                failure = f"no video: {failure}"
-        counts = self.status.get(number, Counter())
+        remarks, failure = self._make_video(video, outcome, segments)
         bad = ", ".join(
-            f"{counts[status]} {status}"
+            f"{outcome.status[status]} {status}"
             for status in ("suspect", "corrupt", "missing")
-            if counts[status]
+            if outcome.status[status]
         )
+        marked = [
+            f"frames of the new video are marked, since they were skipped in encoding: {reason}"
+            for reason in outcome.skipped["encode"]
+        ]
         reasons = [
             video.damage,
             video.warning,
             f"of {video.n_frames} rows {bad}" if bad else "",
-            *self.given_up["infer"][number],
-            *(
-                f"{name} is NaN or infinite in {n} rows"
-                for name, n in self.not_finite[number].items()
-            ),
+            *outcome.skipped["infer"],
+            *marked,
+            *(f"{name} is NaN or infinite in {n} rows" for name, n in outcome.not_finite.items()),
             *remarks,
             failure,
         ]
+        is_damaged = bool(bad or marked or video.damage)
         return replace(
             row,
-            status="failed" if failure else "damaged" if bad or video.damage else "ok",
+            status="failed" if failure else "damaged" if is_damaged else "ok",
             reason="; ".join(reason for reason in reasons if reason),
             frames=video.n_frames,
-            ok=counts["ok"],
-            suspect=counts["suspect"],
-            corrupt=counts["corrupt"],
-            missing=counts["missing"],
+            ok=outcome.status["ok"],
+            suspect=outcome.status["suspect"],
+            corrupt=outcome.status["corrupt"],
+            missing=outcome.status["missing"],
             segments=len(segments),
-            infer_seconds=round(self.seconds["infer"][number], 4),
-            encode_seconds=round(self.seconds["encode"][number], 4),
+            infer_seconds=round(outcome.seconds["infer"], 4),
+            encode_seconds=round(outcome.seconds["encode"], 4),
         )
 
-    def _failure_of(self, number: int, failed: list[SegmentReceipt]) -> str:
-        """Why segments of a video have no result, as words."""
-        reasons: dict[str, list[int]] = {}
-        for each in failed:
-            reasons.setdefault(each.failure, []).append(each.segment)
-        if not any(each.failed for each in failed):
-            return failed[0].failure
-        n = len(self.segments[number])
-        first = self.plan.segments[failed[0].segment]
-        where = f"frames {first.start} to {first.stop - 1}"
-        if n > 1:
-            where = f"{len(failed)} of {n} segments failed, the first at {where}"
-        else:
-            where += " failed"
-        others = f"; and for {len(reasons) - 1} other reason(s)" if len(reasons) > 1 else ""
-        return f"{where}: {failed[0].failure}{others}"
-
-    def _contents(self, kind: str, numbers: list[int]) -> list[str]:
-        """Digests of the segments' entries."""
-        return [self.digests[kind, number] for number in numbers]
-
-    def _make(
-        self, name: str, inputs: list[str], write: Callable[[Path], list[str] | None]
-    ) -> list[str]:
-        """Write a product unless the one that is there was made from the same inputs.
+    def _make_video(
+        self, video: ProbedVideo, outcome: VideoOutcome, segments: list[PlannedSegment]
+    ) -> tuple[list[str], str]:
+        """Make the re-encoded video.
 
         Returns:
-            What `write` found worth telling when it was written.
+            Remarks for the user, and why there is no video although there should be one.
         """
-        key = make_key(inputs=inputs)
-        made = self._before.get(name, {})
-        stamp = file_stamp(self.snapshot.folder / name)
-        if stamp and made.get("key") == key and stamp.items() <= made.items():
-            self.snapshot.keep(name)
-        else:
-            path = self.snapshot.path(name)
-            try:
-                with on_disk_of(self.snapshot.folder):
-                    remarks = write(path) or []
-            except BaseException:
-                path.unlink(missing_ok=True)
-                raise
-            made = {"key": key, "digest": file_digest(path), "remarks": remarks, **file_stamp(path)}
-        self.made[name] = made
-        return made["remarks"]
+        if not self._settings.output.makes_video:
+            return [], ""
+        if not (video.height > 0 and video.width > 0):
+            return ["no video: no frame tells how large it is"], ""
+        name = video_file(video.name, self._settings.output.suffix)
+        try:
+            if not (failed := outcome.failures["encode"]):
+                inputs = [video.path, video.digest, *outcome.digests_of("video")]
+                write = self._write_video
+                return self._products.make(
+                    name, inputs, lambda path: write(video, segments, path)
+                ), ""
+            reason = self._describe(failed, len(segments))
+        except Exception as error:
+            reason = reason_for_video(error, video.path, "joining", self._settings.cache)
+        self._products.note_failure(name, reason)
+        return [], f"no video: {reason}"
 
-    def _write_predictions(self, video: ProbedVideo, keys: list[str], path: Path) -> None:
-        index = stored_index(video, self.store)
-        tables = [deserialize(read_entry(self.store, "predictions", key)[0]) for key in keys]
+    def _describe(self, failed: list[SegmentReceipt], n_segments: int) -> str:
+        """Why segments of a video have no result."""
+        first = failed[0]
+        if not any(each.failed for each in failed):
+            return first.failure_reason
+        segment = self._plan.segments[first.segment]
+        where = f"frames {segment.start} to {segment.stop - 1}"
+        if n_segments > 1:
+            where = f"{len(failed)} of {n_segments} segments failed, the first at {where}"
+        else:
+            where += " failed"
+        n_others = len({each.failure_reason for each in failed}) - 1
+        others = f"; and for {n_others} other reason(s)" if n_others else ""
+        return f"{where}: {first.failure_reason}{others}"
+
+    def _write_predictions(
+        self, video: ProbedVideo, segments: list[PlannedSegment], path: Path
+    ) -> None:
+        index = index_of(video, self._store)
+        entries = [self._keys.predictions(video, segment) for segment in segments]
+        tables = [deserialize(read_entry(self._store, entry)[0]) for entry in entries]
         metadata = {
             "source": video.path,
             "time_base": str(index.time_base),
             "rate": str(index.rate),
             "height": video.height,
             "width": video.width,
-            "model": self.settings.model.model_dump(mode="json", exclude={"device"}),
-            "model_fingerprint": self.model,
+            "model": self._settings.model.model_dump(mode="json", exclude={"device"}),
+            "model_fingerprint": self._keys.fingerprint,
             "pvio_version": pvio.__version__,
         }
         with path.open("wb") as file:  # pyarrow takes no path that is no UTF-8
             pq.write_table(merge(tables, metadata), file, compression="zstd")
 
     def _write_video(
-        self, video: ProbedVideo, segments: list[PlannedSegment], keys: list[str], path: Path
+        self, video: ProbedVideo, segments: list[PlannedSegment], path: Path
     ) -> list[str]:
-        index: FrameIndex = stored_index(video, self.store)
+        index = index_of(video, self._store)
         encoded = (
-            (segment.start, segment.stop, read_entry(self.store, "video", key)[0])
-            for segment, key in zip(segments, keys, strict=True)
+            (each.start, each.stop, read_entry(self._store, self._keys.video(video, each))[0])
+            for each in segments
         )
-        check_unchanged(video, self.store)  # its sound and words are copied
+        check_unchanged(video, self._store)  # its audio and metadata are copied
         remarks = join_segments(encoded, index, path)
-        check_unchanged(video, self.store)
+        check_unchanged(video, self._store)
         return remarks
-
-    def publish(self, more: dict[str, Callable[[Path], None]]) -> None:
-        """Let the products, and some more that are always written, take the place of the old ones.
-
-        Args:
-            more: by name, what writes them.
-        """
-        with on_disk_of(self.snapshot.folder):
-            for name, write in more.items():
-                path = self.snapshot.path(name)
-                write(path)
-                self.made[name] = {"digest": file_digest(path), **file_stamp(path)}
-            write_json(self.snapshot.path(PRODUCTS_FILE), self.made)
-        self.snapshot.publish({*self._before, *more, PRODUCTS_FILE})
-
-
-def file_stamp(path: Path) -> dict[str, int]:
-    try:
-        facts = path.stat()
-    except OSError:
-        return {}
-    return {"size": facts.st_size, "mtime_ns": facts.st_mtime_ns}

@@ -17,9 +17,11 @@ from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.names import named_videos
 from pvio.config.settings import Settings, dump_settings
 from pvio.errors import FailedSegments, PvioError, no_space
-from pvio.layout import NAMES_FILE, REPORT_FILE, RESULTS_PLAN_FILE, RUN_FILE, SUMMARY_FILE
+from pvio.layout import NAMES_FILE, REPORT_FILE, RESULTS_PLAN_FILE, RUN_FILE, STAGES, SUMMARY_FILE
+from pvio.models.entry import model_fingerprint
 from pvio.pipeline.jobs.progress import ProgressReport
-from pvio.pipeline.planning.cost import Measured, load_costs, works
+from pvio.pipeline.planning.cost import CostModel, CostSample, stage_workloads
+from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import (
     Failures,
     Plan,
@@ -27,8 +29,10 @@ from pvio.pipeline.planning.manifest import (
     failures_in,
 )
 from pvio.pipeline.report import render_report
+from pvio.pipeline.results.outcomes import outcomes
+from pvio.pipeline.results.products import Products
 from pvio.pipeline.results.snapshot import Snapshot
-from pvio.pipeline.results.summary import SummaryRow, summary_table
+from pvio.pipeline.results.summary import SummaryRow, parse_summary, summary_table
 from pvio.pipeline.results.video_results import VideoResults
 
 logger = logging.getLogger(__name__)
@@ -44,7 +48,7 @@ def assemble(
     receipts: Iterable[Receipt],
     results: str | os.PathLike[str],
     threads: int = 1,
-    is_current: Callable[[], bool] = lambda: True,
+    plan_is_unchanged: Callable[[], bool] = lambda: True,
     failures: Failures | None = None,
 ) -> list[SummaryRow]:
     """Write predictions, videos, `plan.json`, `summary.tsv` and `report.html` to `results`.
@@ -59,7 +63,7 @@ def assemble(
         receipts: of the infer and encode jobs.
         results: folder of the products.
         threads: videos assembled at the same time.
-        is_current: asked at the end whether the results may be replaced.
+        plan_is_unchanged: asked at the end whether the results may be replaced.
         failures: segments that have no result; those of the receipts when None.
 
     Raises:
@@ -71,7 +75,7 @@ def assemble(
     remove_leftovers(Store(settings.cache).temporaries)
     snapshot = Snapshot(results)
     try:
-        return _assemble(plan, settings, receipts, snapshot, threads, is_current, failures)
+        return _assemble(plan, settings, receipts, snapshot, threads, plan_is_unchanged, failures)
     finally:
         snapshot.discard()
 
@@ -82,35 +86,39 @@ def _assemble(
     receipts: list[Receipt],
     snapshot: Snapshot,
     threads: int,
-    is_current: Callable[[], bool],
+    plan_is_unchanged: Callable[[], bool],
     failures: Failures | None,
 ) -> list[SummaryRow]:
     if failures is None:
         failures = failures_in(receipts)
-    worker = VideoResults(plan, settings, snapshot, receipts, failures)
+    keys, products = ResultKeys(settings, model_fingerprint(settings.model)), Products(snapshot)
+    of_videos = outcomes(plan, receipts, failures)
+    video_results = VideoResults(plan, settings, keys, products, of_videos)
     numbers = range(len(plan.videos))
     with ProgressReport("assemble", len(plan.videos), "videos") as progress:
         rows = []
         with ThreadPoolExecutor(threads) as pool:
-            for row in pool.map(worker.assemble, numbers):
+            for row in pool.map(video_results.make, numbers):
                 rows.append(row)
                 progress.advance(1)
     _check_not_all_failed(rows)
-    _keep_costs(plan, settings, worker.model, receipts)
+    _keep_costs(plan, settings, keys.fingerprint, receipts)
     summary = summary_table(rows)
-    infers, encodes = (
-        [receipt for receipt in receipts if receipt.stage == stage] for stage in ("infer", "encode")
-    )
-    if not is_current():
-        raise PvioError("the plan has changed since this job began: its results are not wanted")
-    worker.publish(
+    by_stage = {
+        stage: [receipt for receipt in receipts if receipt.stage == stage] for stage in STAGES
+    }
+    if not plan_is_unchanged():
+        raise PvioError(
+            "another run replaced the plan while this job was running; its results are discarded"
+        )
+    products.publish(
         {
             RESULTS_PLAN_FILE: lambda path: write_json(path, plan),
-            RUN_FILE: lambda path: write_json(path, _made_with(settings, worker.model)),
+            RUN_FILE: lambda path: write_json(path, _made_with(settings, keys.fingerprint)),
             NAMES_FILE: lambda path: write_json(path, _names(plan, snapshot.folder)),
             SUMMARY_FILE: lambda path: write_text(path, summary),
             REPORT_FILE: lambda path: write_text(
-                path, render_report(summary, plan, infers, encodes)
+                path, render_report(parse_summary(summary), plan, by_stage)
             ),
         }
     )
@@ -196,10 +204,10 @@ def _keep_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[R
 
 
 def _learn_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:
-    infer, encode = works(settings, model)
+    workloads = stage_workloads(settings, model)
     found = [
-        Measured(
-            infer if receipt.stage == "infer" else encode,
+        CostSample(
+            workloads[receipt.stage],
             plan.videos[segment.video],
             segment.stop - segment.start,
             done.cost,
@@ -208,10 +216,10 @@ def _learn_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[
         for receipt in receipts
         for done in receipt.segments
         # Where a decoder hung, most of the time went into waiting.
-        if done.computed and not done.given_up
+        if done.computed and not done.skipped_reason
         for segment in [plan.segments[done.segment]]
     ]
     if found:
-        costs = load_costs(settings.cache)
-        costs.learn(found)
+        costs = CostModel.load(settings.cache)
+        costs.update(found)
         costs.save(settings.cache)

@@ -17,15 +17,15 @@ from pvio.errors import ModelError
 from pvio.media.index.frame_index import FrameIndex
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import start_of_job
-from pvio.pipeline.jobs.shard import Task, work_through
-from pvio.pipeline.planning.completion import Entry, read_entry
-from pvio.pipeline.planning.keys import predictions_key, video_key
-from pvio.pipeline.planning.manifest import Failures, Part, PlannedSegment, Receipt
+from pvio.pipeline.jobs.shard import Task, run_shard
+from pvio.pipeline.planning.completion import Completion, read_entry
+from pvio.pipeline.planning.keys import CacheEntry, ResultKeys
+from pvio.pipeline.planning.manifest import Failures, PlannedSegment, Receipt, ShardPlan
 
 log = logging.getLogger(__name__)
 
 
-def encode(part: Part, settings: Settings, failures: Failures | None = None) -> Receipt:
+def encode(part: ShardPlan, settings: Settings, failures: Failures | None = None) -> Receipt:
     """Encode the overlay video of the segments of a shard that are not in the store.
 
     Args:
@@ -37,26 +37,23 @@ def encode(part: Part, settings: Settings, failures: Failures | None = None) -> 
         The receipt; a segment that failed is in it with the reason.
 
     Raises:
-        FailedSegments, JobError: see `work_through`.
+        FailedSegments, JobError: see `run_shard`.
     """
     store = Store(settings.cache)
-    fingerprint = model_fingerprint(settings.model)
-    entries: list[tuple[Entry, ...]] = [
-        (("video", video_key(part.videos[segment.video], segment, settings, fingerprint)),)
-        for segment in (part.segments[number] for number in part.numbers)
-    ]
-    compute = Encoding(part, settings, store, fingerprint)
+    keys = ResultKeys(settings, model_fingerprint(settings.model))
+    completion = Completion(keys, store, settings.decoder_timeout)
+    compute = Encoding(part, settings, store, keys)
     failed_videos = {
-        part.segments[number].video: receipt.failure
+        part.segments[number].video: receipt.failure_reason
         for (stage, number), receipt in (failures or {}).items()
         if stage == "infer" and number in part.segments
     }
     failed = {
         number: failed_videos[video]
-        for number in part.numbers
+        for number in part.segment_numbers
         if (video := part.segments[number].video) in failed_videos
     }
-    return work_through(part, entries, store, settings, compute, failed)
+    return run_shard(part, completion, settings, compute, failed)
 
 
 class Encoding:
@@ -65,12 +62,12 @@ class Encoding:
     Args:
         part, settings: see `encode`.
         store: where predictions are and videos go.
-        fingerprint: of the model.
+        keys: of the entries.
     """
 
-    def __init__(self, part: Part, settings: Settings, store: Store, fingerprint: str):
+    def __init__(self, part: ShardPlan, settings: Settings, store: Store, keys: ResultKeys):
         self._part, self._settings, self._store = part, settings, store
-        self._fingerprint = fingerprint
+        self._keys = keys
         self._painter: Painter | None = None
         self._ending_at = {
             (segment.video, segment.stop): segment for segment in part.segments.values()
@@ -84,22 +81,21 @@ class Encoding:
         painter = self._painter
         began, spent = time.perf_counter(), time.process_time()
         facts: dict[str, Any] = {"patience": self._settings.decoder_timeout, "rows": {}}
-        with self._store.writing(*task.wanted[0], facts) as file:
+        with self._store.writing(*task.entries[0], facts) as file:
             rows = self._rows(task.segment, facts["rows"])
             past = self._past_rows(task.segment, painter.past, facts["rows"])
             facts["given_up"] = painter.encode(
-                file, task.index, *task.span, rows, task.progress, past, careful=task.careful
+                file, task.index, *task.span, rows, task.progress, past, careful=task.isolated
             )
             facts["seconds"] = {
                 "total": round(time.perf_counter() - began, 4),
                 "cost": round(time.process_time() - spent, 4),
             }
-            task.unchanged()
+            task.check_source()
 
     def _rows(self, segment: PlannedSegment, digests: dict[str, str]) -> list[dict[str, Any]]:
         video = self._part.videos[segment.video]
-        key = predictions_key(video, segment, self._settings, self._fingerprint)
-        return read_rows(self._store, key, digests)
+        return read_rows(self._store, self._keys.predictions(video, segment), digests)
 
     def _past_rows(
         self, segment: PlannedSegment, n: int, digests: dict[str, str]
@@ -112,7 +108,7 @@ class Encoding:
         return rows
 
 
-def read_rows(store: Store, key: str, digests: dict[str, str]) -> list[dict[str, Any]]:
+def read_rows(store: Store, entry: CacheEntry, digests: dict[str, str]) -> list[dict[str, Any]]:
     """The predictions of a segment as one dict per frame, NumPy arrays and scalars inside.
 
     The entry's digest is noted in `digests`.
@@ -120,8 +116,8 @@ def read_rows(store: Store, key: str, digests: dict[str, str]) -> list[dict[str,
     from pvio.predictions.columns import column_array
     from pvio.predictions.parquet import deserialize
 
-    payload, facts = read_entry(store, "predictions", key)
-    digests[key] = facts["digest"]
+    payload, facts = read_entry(store, entry)
+    digests[entry.key] = facts["digest"]
     table = deserialize(payload)
     columns = {name: column_array(table, name) for name in table.column_names}
     return [{name: values[i] for name, values in columns.items()} for i in range(table.num_rows)]

@@ -10,17 +10,17 @@ from pvio.concurrency.threads import limit_torch
 from pvio.config.settings import Settings
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import start_of_job
-from pvio.pipeline.jobs.shard import Task, work_through
-from pvio.pipeline.planning.completion import Entry
-from pvio.pipeline.planning.keys import predictions_key, video_key
-from pvio.pipeline.planning.manifest import Failures, Part, Receipt
+from pvio.pipeline.jobs.shard import Task, run_shard
+from pvio.pipeline.planning.completion import Completion
+from pvio.pipeline.planning.keys import ResultKeys
+from pvio.pipeline.planning.manifest import Failures, Receipt, ShardPlan
 
 if TYPE_CHECKING:
     from pvio.inference.engine import Engine
 
 
 def infer(
-    part: Part, settings: Settings, threads: int = 1, failures: Failures | None = None
+    part: ShardPlan, settings: Settings, threads: int = 1, failures: Failures | None = None
 ) -> Receipt:
     """Run the model over the segments of a shard that are not in the store.
 
@@ -37,25 +37,18 @@ def infer(
         The receipt; a segment that failed is in it with the reason.
 
     Raises:
-        FailedSegments, JobError: see `work_through`.
+        FailedSegments, JobError: see `run_shard`.
     """
     store = Store(settings.cache)
-    fingerprint = model_fingerprint(settings.model)
-    entries: list[tuple[Entry, ...]] = []
-    for number in part.numbers:
-        segment = part.segments[number]
-        facts = (part.videos[segment.video], segment, settings, fingerprint)
-        wanted: tuple[Entry, ...] = (("predictions", predictions_key(*facts)),)
-        if settings.output.video == "frames":
-            wanted += (("video", video_key(*facts)),)
-        entries.append(wanted)
+    keys = ResultKeys(settings, model_fingerprint(settings.model))
+    completion = Completion(keys, store, settings.decoder_timeout)
     compute = Inference(settings, store, threads)
     failed = {
-        number: receipt.failure
+        number: receipt.failure_reason
         for (stage, number), receipt in (failures or {}).items()
         if stage == "infer"
     }
-    return work_through(part, entries, store, settings, compute, failed)
+    return run_shard(part, completion, settings, compute, failed)
 
 
 class Inference:
@@ -79,9 +72,9 @@ class Inference:
         from pvio.media.encode.model_frames import FramesWriter
         from pvio.predictions.parquet import serialize
 
-        how: dict[str, Any] = {"progress": task.progress, "careful": task.careful}
+        how: dict[str, Any] = {"progress": task.progress, "careful": task.isolated}
         facts: dict[str, Any] = {"patience": self._settings.decoder_timeout}
-        predictions, *video = task.wanted
+        predictions, *video = task.entries
         with contextlib.ExitStack() as stack:
             if video:
                 file = stack.enter_context(store.writing(*video[0], facts))
@@ -92,7 +85,7 @@ class Inference:
             else:
                 result = engine.run(task.index, *task.span, **how)
             facts |= result.facts()
-            task.unchanged()
+            task.check_source()
             store.write(*predictions, serialize(result.table.table()), facts)
 
     def _started(self) -> Engine:

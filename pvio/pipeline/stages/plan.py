@@ -9,13 +9,15 @@ from dataclasses import replace
 from pvio.cache.lookup import look_up
 from pvio.cache.store import Store
 from pvio.config.settings import Settings
+from pvio.layout import Stage
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video
-from pvio.pipeline.planning.cost import Work, load_costs, works
-from pvio.pipeline.planning.keys import predictions_key, video_key
+from pvio.pipeline.planning.completion import Completion, SegmentState
+from pvio.pipeline.planning.cost import CostModel, stage_workloads
+from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import Plan, PlannedSegment, ProbedVideo
-from pvio.pipeline.planning.probed_video import stored_index
-from pvio.pipeline.planning.resources import Loads, job_loads
+from pvio.pipeline.planning.probed_video import index_of
+from pvio.pipeline.planning.resources import Resources, job_resources
 from pvio.pipeline.planning.segments import Segment, cut_segments, shard_segments
 
 log = logging.getLogger(__name__)
@@ -26,118 +28,126 @@ LOOKUP_SECONDS = 1e-3
 
 def make_plan(
     videos: Sequence[ProbedVideo], settings: Settings, n_shards: int
-) -> tuple[Plan, Loads]:
+) -> tuple[Plan, Resources]:
     """Cut every readable video into segments and spread them over the shards by cost.
 
-    What is in the store already costs nothing, so that the rest is spread evenly. Whatever is
-    raised for a video makes it `unreadable` in the plan, see `reason_for_video`.
+    Finished segments cost nothing, so that the rest is spread evenly. Whatever is raised for a
+    video makes it `unreadable` in the plan, see `reason_for_video`.
 
     Args:
         videos: what `probe` returned.
-        settings: `segment_frames`, `cache`, `model`, `decoder` and `output` matter.
-        n_shards: number of infer and of encode jobs.
+        settings: `segment_frames`, `cache`, `model`, `decoder`, `decoder_timeout` and `output`
+            matter.
+        n_shards: number of jobs of each stage.
 
     Returns:
-        The plan, and what each of the jobs that there will be has to do.
+        The plan, and the resources of each of its jobs.
     """
-    store = Store(settings.cache)
-    costs = load_costs(settings.cache)
-    model = model_fingerprint(settings.model)
-    infer, encode = works(settings, model)
-
-    videos = list(videos)
-
-    def predict(work: Work, segment: Segment, first: bool) -> float:
-        video = videos[segment.video]
-        return round(costs.seconds(work, video, segment.n_frames, first), 6)
-
-    def cut_video(number: int) -> tuple[list[Segment], str]:
-        """The segments of a video, and why it has none."""
-        video = videos[number]
-        try:
-            index = stored_index(video, store)
-            segments = cut_segments(index, settings.segment_frames, number)
-            for segment in segments[:1]:  # what is to be asked of all of them below
-                video_key(video, segment, settings, model)
-                for work in (infer, encode):
-                    predict(work, segment, True)
-            return segments, ""
-        except Exception as error:
-            return [], reason_for_video(error, video.path, "planning", settings.cache)
-
-    readable = [number for number, video in enumerate(videos) if video.status == "ok"]
-    cut: list[Segment] = []
-    for number, (segments_of_video, reason) in zip(
-        readable, look_up(cut_video, readable), strict=True
-    ):
-        cut += segments_of_video
-        if reason:
-            videos[number] = replace(videos[number], status="unreadable", reason=reason)
-    inferred, encoded = _finished(cut, videos, settings, model, store)
-
-    def spread(
-        seconds: Sequence[float], finished: Sequence[bool]
-    ) -> tuple[list[list[int]], list[float]]:
-        """Shards, the one with the most to do first, and the seconds of each."""
-        left = [
-            LOOKUP_SECONDS if done else each for each, done in zip(seconds, finished, strict=True)
-        ]
-        shards = [
-            (sum(left[number] for number in shard), shard)
-            for shard in shard_segments(left, n_shards)
-        ]
-        shards.sort(key=lambda each: -each[0])
-        loads = [load for load, _ in shards]
-        log.info(
-            "%d of %d segments to do in %d shards; longest %.1f s, mean %.1f s (predicted)",
-            *(finished.count(False), len(left), n_shards, max(loads), sum(loads) / n_shards),
-        )
-        return [shard for _, shard in shards], loads
-
+    planner = _Planner(videos, settings)
+    cut = planner.cut()
+    segments_of = [(planner.videos[segment.video], segment) for segment in cut]
+    completion = Completion(planner.keys, planner.store, settings.decoder_timeout)
+    states = completion.states(segments_of)
     # Each shard with segments of a video prepares for it; that one does is known beforehand.
-    shards, loads = spread([predict(infer, each, each.start == 0) for each in cut], inferred)
-    firsts = _first_of_videos(cut, shards)
+    seconds = [planner.seconds("infer", each, each.start == 0) for each in cut]
+    infer_shards, infer_loads = _spread("infer", seconds, states, n_shards)
+    firsts = _first_of_videos(cut, infer_shards)
     segments = [
         PlannedSegment(
             each.video,
             each.start,
             each.stop,
-            infer_seconds=predict(infer, each, number in firsts),
-            encode_seconds=predict(encode, each, False),
+            infer_seconds=planner.seconds("infer", each, number in firsts),
+            encode_seconds=planner.seconds("encode", each, False),
         )
         for number, each in enumerate(cut)
     ]
-    encodes, encode_loads = spread([each.encode_seconds for each in segments], encoded)
-    plan = Plan(videos, segments, shards, encodes)
-    found: Loads = {"infer": job_loads("infer", loads, plan, settings)}
-    if settings.output.video == "overlay":
-        found["encode"] = job_loads("encode", encode_loads, plan, settings)
-    return plan, found
+    plan = Plan(planner.videos, segments, infer_shards, [])
+    resources: Resources = {"infer": job_resources("infer", infer_loads, plan, settings)}
+    if "encode" in planner.keys.stages:
+        seconds = [segment.encode_seconds for segment in segments]
+        encode_shards, encode_loads = _spread("encode", seconds, states, n_shards)
+        plan = replace(plan, encode_shards=encode_shards)
+        resources["encode"] = job_resources("encode", encode_loads, plan, settings)
+    return plan, resources
 
 
-def _finished(
-    segments: Sequence[Segment],
-    videos: Sequence[ProbedVideo],
-    settings: Settings,
-    model: str,
-    store: Store,
-) -> tuple[list[bool], list[bool]]:
-    """Of every segment, whether infer has finished it, and whether encode has."""
+class _Planner:
+    """Cuts videos and predicts what their segments cost.
 
-    def look(segment: Segment) -> tuple[bool, bool]:
-        facts = (videos[segment.video], segment, settings, model)
+    Args:
+        videos, settings: see `make_plan`.
+
+    Attributes:
+        videos: those at which planning fails become `unreadable`.
+    """
+
+    def __init__(self, videos: Sequence[ProbedVideo], settings: Settings):
+        self.videos = list(videos)
+        self.store = Store(settings.cache)
+        model = model_fingerprint(settings.model)
+        self.keys = ResultKeys(settings, model)
+        self._settings = settings
+        self._costs = CostModel.load(settings.cache)
+        self._workloads = stage_workloads(settings, model)
+
+    def seconds(self, stage: Stage, segment: Segment, first: bool) -> float:
+        """Predicted seconds of a stage; none of one that the settings do not need.
+
+        Args:
+            stage: of the workflow.
+            segment: what is computed.
+            first: whether the model prepares for the video before.
+        """
+        if stage not in self.keys.stages:
+            return 0.0
+        video, workload = self.videos[segment.video], self._workloads[stage]
+        return round(self._costs.seconds(workload, video, segment.n_frames, first), 6)
+
+    def cut(self) -> list[Segment]:
+        """The segments of all readable videos."""
+        readable = [number for number, video in enumerate(self.videos) if video.status == "ok"]
+        segments: list[Segment] = []
+        for number, (of_video, reason) in zip(
+            readable, look_up(self._cut_video, readable), strict=True
+        ):
+            segments += of_video
+            if reason:
+                unreadable = replace(self.videos[number], status="unreadable", reason=reason)
+                self.videos[number] = unreadable
+        return segments
+
+    def _cut_video(self, number: int) -> tuple[list[Segment], str]:
+        """The segments of a video, and why it has none."""
+        video = self.videos[number]
         try:
-            inferred = store.has("predictions", predictions_key(*facts))
-            encoded = inferred and store.has("video", video_key(*facts))
-        except Exception as error:  # its job looks again
-            reason_for_video(error, videos[segment.video].path, "looking up", settings.cache)
-            return False, False
-        return (encoded if settings.output.video == "frames" else inferred), encoded
+            index = index_of(video, self.store)
+            segments = cut_segments(index, self._settings.segment_frames, number)
+            for segment in segments[:1]:  # what is asked of all of them later
+                for stage in self.keys.stages:
+                    self.keys.produced_by(stage, video, segment)
+                    self.seconds(stage, segment, True)
+            return segments, ""
+        except Exception as error:
+            return [], reason_for_video(error, video.path, "planning", self._settings.cache)
 
-    if not store.holds("predictions"):
-        return [False] * len(segments), [False] * len(segments)
-    pairs = look_up(look, segments)
-    return [inferred for inferred, _ in pairs], [encoded for _, encoded in pairs]
+
+def _spread(
+    stage: Stage, seconds: Sequence[float], states: Sequence[SegmentState], n_shards: int
+) -> tuple[list[list[int]], list[float]]:
+    """Shards of a stage, the one with the most to do first, and the seconds of each."""
+    finished = [state.is_finished(stage) for state in states]
+    left = [LOOKUP_SECONDS if done else each for each, done in zip(seconds, finished, strict=True)]
+    shards = [
+        (sum(left[number] for number in shard), shard) for shard in shard_segments(left, n_shards)
+    ]
+    shards.sort(key=lambda each: -each[0])
+    loads = [load for load, _ in shards]
+    log.info(
+        "%s: %d of %d segments to do in %d shards; longest %.1f s, mean %.1f s (predicted)",
+        *(stage, finished.count(False), len(left), n_shards, max(loads), sum(loads) / n_shards),
+    )
+    return [shard for _, shard in shards], loads
 
 
 def _first_of_videos(segments: Sequence[Segment], shards: list[list[int]]) -> set[int]:
