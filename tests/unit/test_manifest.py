@@ -147,3 +147,36 @@ def test_results_of_another_version_are_compared_as_far_as_they_can_be(tmp_path:
     for text in ("[]", "3", '{"a": 1}', "{"):
         (tmp_path / ".products.json").write_text(text)
         assert read_products(tmp_path) == {}
+
+
+def test_fields_are_read_under_the_names_that_they_had_before():
+    old = {"videos": [], "segments": [], "infer": [[1]], "encode": [[2]]}
+    assert from_json(Plan, old) == Plan([], [], [[1]], [[2]])
+    failed = from_json(
+        SegmentReceipt,
+        {"segment": 1, "digests": {}, "computed": True, "failure": "no disk", "given_up": "hung"},
+    )
+    assert (failed.failure_reason, failed.skipped_reason) == ("no disk", "hung")
+    assert from_json(JobResources, {"seconds": 1.0, "memory": 5}) == JobResources(1.0, 5)
+
+
+def test_resources_are_read_from_the_file_of_an_earlier_version(tmp_path: Path):
+    write_json(tmp_path / "loads.json", {"infer": [{"seconds": 2.0, "memory": 7}]})
+    assert read_job_resources(str(tmp_path), "infer", "1-of-1") == JobResources(2.0, 7)
+    write_json(tmp_path / "resources.json", {"infer": [JobResources(3.0, 8)]})
+    assert read_job_resources(str(tmp_path), "infer", "1-of-1") == JobResources(3.0, 8)
+
+
+def test_the_cache_notes_a_plan_as_it_was_written(tmp_path: Path):
+    settings = parse_settings({"cache": str(tmp_path / "cache"), "segment_frames": 7})
+    write_json(tmp_path / "plan.tmp", PLAN)
+    register(tmp_path / "plan.tmp", tmp_path / "plan.json", settings, "model")
+    register(tmp_path / "plan.tmp", tmp_path / "plan.json", settings, "model")
+    (run,) = registered_runs(settings.cache)  # the second one replaces the first one
+    assert run.plan() == PLAN
+    assert (run.settings.segment_frames, run.model, run.folder) == (7, "model", str(Path.cwd()))
+    assert (tmp_path / "plan.tmp").read_text()[1:] in run.plan_path.read_text()
+    write_json(tmp_path / "probe.json", PLAN.videos)
+    with pytest.raises(PvioError, match="no plan"):
+        register(tmp_path / "probe.json", tmp_path / "plan.json", settings, "model")
+    assert registered_runs(settings.cache)[0].plan() == PLAN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from pvio.config.settings import parse_settings
+from pvio.pipeline.planning.manifest import Receipt
 from pvio.pipeline.results.verify import verify
 from pvio.pipeline.stages.assemble import assemble
 from pvio.pipeline.stages.encode import encode
@@ -47,12 +49,34 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Clip) -> Any:
             infer(next(plan.shard_plans("infer")), settings),
             encode(next(plan.shard_plans("encode")), settings),
         ]
+        work.plan, work.settings, work.receipts = plan, settings, receipts  # type: ignore[attr-defined]
         (row,) = assemble(plan, settings, receipts, "results")
         assert (row.status, row.reason) == ("ok", "")
         return sorted(path.name for path in Path("results/videos").iterdir())
 
     yield work
     torch.set_num_threads(threads)
+
+
+def skip_frames(receipt: Receipt, reason: str) -> Receipt:
+    """The receipt as if frames of all segments had been skipped."""
+    segments = [replace(done, skipped_reason=reason) for done in receipt.segments]
+    return replace(receipt, segments=segments)
+
+
+@pytest.mark.parametrize("skipped", ["infer", "encode"])
+def test_frames_that_are_skipped_in_a_stage_are_reported_once(
+    run: Any, monkeypatch: pytest.MonkeyPatch, skipped: str
+):
+    run("plain.mp4")
+    plan, settings, receipts = run.plan, run.settings, list(run.receipts)
+    assert len(plan.segments) > 1
+    number = ["infer", "encode"].index(skipped)
+    receipts[number] = skip_frames(receipts[number], "the decoder hung at frame 3")
+    (row,) = assemble(plan, settings, receipts, "results")
+    assert row.reason.count("the decoder hung at frame 3") == 1
+    assert ("new video" in row.reason) == (skipped == "encode")
+    assert row.status == ("damaged" if skipped == "encode" else "ok")
 
 
 def test_a_video_of_another_codec_takes_the_place_of_the_one_before(run: Any):

@@ -45,11 +45,12 @@ def test_a_model_that_cannot_be_loaded_ends_the_job(tmp_path: Path):
 
 @dataclass
 class Failing:
-    """In place of `_Work`: segments of some videos fail, those of others are done."""
+    """In place of `SegmentTask`: segments of some videos fail, those of others are done."""
 
     folder: Path
     segments: dict[int, PlannedSegment]
     failing: frozenset[int]
+    temporaries: Path = Path()
     reason: str = "the model failed on frames {start} to {stop}: NameError: no such name"
 
     def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:

@@ -1,4 +1,4 @@
-"""What infer and encode jobs share: work through a shard, skip what is done, survive failures."""
+"""What infer and encode jobs share: they compute what is not finished, and survive failures."""
 
 from __future__ import annotations
 
@@ -118,30 +118,13 @@ def run_shard(
         "%s %s: %d segment(s), %d finished before, %d to do (%d frames)",
         stage, shard, len(numbers), len(numbers) - len(todo), len(todo), total,
     )  # fmt: skip
-    outcomes: dict[int, Outcome] = {}
     watch = FailureWatch(part, len(todo) < len(numbers) - len(failed))
     with (
         stage_folder(settings.stage if todo else None) as folder,
         ProgressReport(f"{stage} {shard}", total) as progress,
     ):
-        work = SegmentTask(part, completion, Staging(folder), compute)
-        while todo:
-            supervision = supervised(
-                work,
-                todo,
-                progress.advance,
-                completion.store.temporaries,
-                lambda number: part.segments[number].video,
-            )
-            with contextlib.closing(supervision) as done:
-                for outcome in done:
-                    outcomes[outcome.task] = outcome
-                    todo.remove(outcome.task)
-                    _look_at(outcome, segment_name(part, outcome.task))
-                    watch.add(outcome)
-                    if scouts := watch.scouts(todo):
-                        todo = [*scouts, *(n for n in todo if n not in scouts)]
-                        break
+        task = SegmentTask(part, completion, Staging(folder), compute)
+        outcomes = _work_through(task, todo, part, watch, progress)
     _check_sources_reachable(part, outcomes)
     receipts = [
         SegmentReceipt(n, {}, False, failure_reason=failed[n], failed=True)
@@ -153,6 +136,35 @@ def run_shard(
     if n_failed:
         log.warning("%d of %d segments of %s %s failed", n_failed, len(numbers), stage, shard)
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
+
+
+def _work_through(
+    task: SegmentTask,
+    todo: list[int],
+    part: ShardPlan,
+    watch: FailureWatch,
+    progress: ProgressReport,
+) -> dict[int, Outcome]:
+    """What became of each segment to do; raises what concerns the whole job."""
+    outcomes: dict[int, Outcome] = {}
+    while todo:
+        supervision = supervised(
+            task,
+            todo,
+            progress.advance,
+            task.temporaries,
+            lambda number: part.segments[number].video,
+        )
+        with contextlib.closing(supervision) as done:
+            for outcome in done:
+                outcomes[outcome.task] = outcome
+                todo.remove(outcome.task)
+                _look_at(outcome, segment_name(part, outcome.task))
+                watch.add(outcome)
+                if scouts := watch.scouts(todo):
+                    todo = [*scouts, *(n for n in todo if n not in scouts)]
+                    break
+    return outcomes
 
 
 def _finished(part: ShardPlan, completion: Completion, number: int) -> list[Metadata] | None:
@@ -222,6 +234,9 @@ class SegmentTask:
     Args:
         part, completion, compute: see `run_shard`.
         staging: where copies of the videos are.
+
+    Attributes:
+        temporaries: folder of what it is writing.
     """
 
     def __init__(
@@ -233,6 +248,7 @@ class SegmentTask:
     ):
         self._part, self._completion = part, completion
         self._staging, self._compute = staging, compute
+        self.temporaries = completion.store.temporaries
         # By video, since the last segment of it that was done.
         self._failed: Counter[int] = Counter()
         self._last: dict[int, str] = {}

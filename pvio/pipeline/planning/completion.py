@@ -83,20 +83,25 @@ class Completion:
 
     def _states(self, segments: Sequence[tuple[ProbedVideo, FrameSpan]]) -> list[SegmentState]:
         digests: dict[str, str] = {}  # of predictions: drawings are compared with them
-        return [self._state(video, span, digests) for video, span in segments]
+        states = []
+        for video, span in segments:
+            try:
+                states.append(SegmentState(self._finished_at(video, span, digests)))
+            except Exception as error:
+                reason = reason_for_video(error, video.path, "looking up", self.store.root)
+                states.append(SegmentState(dict.fromkeys(self.keys.stages), reason))
+        return states
 
-    def _state(self, video: ProbedVideo, span: FrameSpan, digests: dict[str, str]) -> SegmentState:
-        finished_at: dict[Stage, float | None] = dict.fromkeys(self.keys.stages)
-        try:
-            for stage in self.keys.stages:
-                found = self._look(self.keys.produced_by(stage, video, span), digests)
-                if found is None:
-                    break
-                finished_at[stage] = found[1]
-        except Exception as error:
-            reason = reason_for_video(error, video.path, "looking up", self.store.root)
-            return SegmentState(dict.fromkeys(self.keys.stages), reason)
-        return SegmentState(finished_at)
+    def _finished_at(
+        self, video: ProbedVideo, span: FrameSpan, digests: dict[str, str]
+    ) -> dict[Stage, float | None]:
+        times: dict[Stage, float | None] = dict.fromkeys(self.keys.stages)
+        for stage in self.keys.stages:
+            found = self._look(self.keys.produced_by(stage, video, span), digests)
+            if found is None:
+                break
+            times[stage] = found[1]
+        return times
 
     def _look(
         self, entries: tuple[CacheEntry, ...], digests: dict[str, str]
