@@ -27,6 +27,8 @@ from pvio.layout import TEMPORARY_FOLDER, Kind
 _END = struct.Struct(f"<{DIGEST_SIZE}sQ8s")
 _MAGIC = b"pvio\x00\x02\r\n"
 _BLOCK = 1 << 20
+# A million footers may be looked up; most are shorter, so that each takes a single read.
+_TAIL = 2048
 # For an entry that another host has written.
 _SECONDS_TO_APPEAR, _GLANCE = 4.0, 0.5
 
@@ -87,12 +89,13 @@ class Store:
             StoreError: when its footer is damaged, or it cannot be opened.
         """
         try:
-            with self._opened(kind, key) as file:
-                return self._footer(file, kind, key)[0], os.fstat(file.fileno()).st_mtime
-        except StoreError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None
-            raise
+            number = os.open(self.path(kind, key), os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"no entry {self.path(kind, key)}: {error}") from error
+        with open(number, "rb", buffering=0) as file:
+            return self._footer(file, kind, key)[0], os.fstat(number).st_mtime
 
     def read(self, kind: Kind, key: str) -> tuple[bytes, dict[str, Any]]:
         """Payload and facts.
@@ -166,14 +169,22 @@ class Store:
         except OSError as error:
             raise StoreError(f"no entry {self.path(kind, key)}: {error}") from error
 
-    def _footer(self, file: BinaryIO, kind: Kind, key: str) -> tuple[dict[str, Any], int]:
+    def _footer(
+        self, file: BinaryIO | io.FileIO, kind: Kind, key: str
+    ) -> tuple[dict[str, Any], int]:
         try:
-            end = file.seek(-_END.size, io.SEEK_END)
-            digest, length, magic = _END.unpack(file.read(_END.size))
+            size = os.fstat(file.fileno()).st_size
+            tail = os.pread(file.fileno(), _TAIL, max(0, size - _TAIL))
+            if len(tail) < _END.size:
+                raise ValueError("it is too short")
+            digest, length, magic = _END.unpack(tail[-_END.size :])
+            end = size - _END.size
             if magic != _MAGIC or length > end:
                 raise ValueError("no footer")
-            file.seek(end - length)
-            text = file.read(length)
+            if length + _END.size <= len(tail):
+                text = tail[-_END.size - length : -_END.size]
+            else:
+                text = os.pread(file.fileno(), length, end - length)
             if digest_of(text).digest() != digest:
                 raise ValueError("the digest of its footer does not match")
             return json.loads(text), end - length
