@@ -98,6 +98,7 @@ class VideoResults:
         marked = [
             f"frames of the new video are marked, since they were skipped in encoding: {reason}"
             for reason in outcome.skipped["encode"]
+            if reason not in outcome.skipped["infer"]  # said once
         ]
         reasons = [
             video.damage,
@@ -109,7 +110,7 @@ class VideoResults:
             *remarks,
             failure,
         ]
-        is_damaged = bool(bad or marked or video.damage)
+        is_damaged = bool(bad or outcome.skipped["encode"] or video.damage)
         return replace(
             row,
             status="failed" if failure else "damaged" if is_damaged else "ok",
