@@ -284,7 +284,7 @@ def test_every_argument_of_the_tracker_is_documented_with_its_default() -> None:
 
 
 def test_every_method_of_the_canvas_is_documented_with_its_arguments() -> None:
-    section = page("models.md").split("## Drawing", 1)[1].split("## Pictures", 1)[0]
+    section = page("models.md").split("## Drawing", 1)[1].split("## Frames as output", 1)[0]
     said = {
         match[1]: match[2].split(", ")
         for row in table_rows(section)
