@@ -21,8 +21,8 @@ HEAD = """\
 This page lists the files of the tests, and how pvio handles each. `python tests/write_formats.py`
 generates it from the tables in `tests/clips.py` and `tests/formats`.
 
-The tests compare the number of rows, the times, the statuses and the samples. (For all but the
-common files the samples are the mean luma of each frame.) The expected values come from FFmpeg's
+The tests compare the number of rows, the times, the statuses and the samples. For all but the
+common files the samples are the mean luma of each frame. The expected values come from FFmpeg's
 command, from a single pass of PyAV, or from the recipe of the file. The table mentions rows that
 are not compared.
 

@@ -283,7 +283,7 @@ def _joined_case(name: str, codec: str, start: float, *encode: str) -> Case:
         name,
         f"{codec} in MPEG-TS, two files concatenated with `cat`",
         _joined_ts(*encode),
-        "The times go on. At the join the last frames of the first file are `suspect`: the "
+        "The times continue. At the boundary the last frames of the first file are `suspect`: the "
         "container counts a packet there as incomplete.",
         n_frames=30,
         times=[start + 0.04 * number for number in range(30)],
