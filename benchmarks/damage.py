@@ -4,7 +4,7 @@ python -m benchmarks.damage [--copies N] [--frames N] [codec ...]
 
 Every copy of a small clip gets one kind of damage, behind the header of the container. A picture is
 altered when its samples differ from those of the undamaged clip. The table is the one of
-docs/outputs.md, "What gives damage away".
+docs/outputs.md, "How damage is detected".
 """
 
 from __future__ import annotations

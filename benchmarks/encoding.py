@@ -46,7 +46,7 @@ def rows(setting: Setting) -> Iterator[Row]:
         yield side_by_side(setting, what, "frames/s", "≥ 0.9 × limit", job.rate, limit=limit)
         yield Row(f"start-up of these {CORES} jobs, not in the row above", "s", job.start_up)
         yield side_by_side(
-            setting, f"joining / encoding, {name}", "s/s", "< 0.05", job.share_of_joining
+            setting, f"concatenating / encoding, {name}", "s/s", "< 0.05", job.share_of_joining
         )
         peers = {
             version: partial(write, files[0], folder)

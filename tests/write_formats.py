@@ -18,12 +18,16 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
 HEAD = """\
 # Formats
 
-This page lists the files that the tests make, and what pvio does with each. It is written from
-the tables in `tests/clips.py` and `tests/formats` by `python tests/write_formats.py`. The tests
-compare the number of rows, the times, the statuses and the samples (of all but the common files:
-the mean luma of each frame) with FFmpeg's command, with a single pass of PyAV, or with the recipe
-of the file; where rows are not compared, the table says so. pvio tries any file whose video stream
-FFmpeg can decode; a kind that is not listed here was not tested.
+This page lists the files of the tests, and how pvio handles each. `python tests/write_formats.py`
+generates it from the tables in `tests/clips.py` and `tests/formats`.
+
+The tests compare the number of rows, the times, the statuses and the samples. For all but the
+common files the samples are the mean luma of each frame. The expected values come from FFmpeg's
+command, from a single pass of PyAV, or from the recipe of the file. The table mentions rows that
+are not compared.
+
+pvio tries any file whose video stream FFmpeg can decode. Kinds that are not listed here were not
+tested.
 
 Statuses are explained in [outputs.md](outputs.md#predictions).
 """
@@ -48,7 +52,7 @@ UNSUPPORTED = """\
 ## Not supported
 
 Such a file is `unreadable`: it has no results, and the summary gives the reason. The last column
-says how to get a video that pvio reads.
+shows how to convert it to a supported video.
 """
 
 # FFmpeg's names of encoders whose codec has another name.
@@ -70,11 +74,11 @@ def page() -> str:
         readable = [case for case in found if case.n_frames]
         if readable:
             rows = ((_file(case), case.what, _rows(case), case.outcome) for case in readable)
-            table = _table(("file", "content", "rows", "what pvio does"), rows)
+            table = _table(("file", "content", "rows", "how pvio handles it"), rows)
             sections.append(f"## {TITLES[subject]}\n\n{table}")
     refused = [case for _, case in cases() if not case.n_frames]
     rows = ((_file(case), case.what, case.outcome, _code(case.convert)) for case in refused)
-    table = _table(("file", "content", "what pvio does", "what to do"), rows)
+    table = _table(("file", "content", "how pvio handles it", "solution"), rows)
     return "\n".join([*sections, UNSUPPORTED + "\n" + table])
 
 

@@ -145,7 +145,7 @@ class OutputSettings(Section):
     video: Literal["none", "overlay", "frames"] = Field(
         default="overlay",
         description="none; overlay: the source with the model's drawing; "
-        "frames: the pictures the model returns under the key 'frames'",
+        "frames: the frames that the model returns under the key 'frames'",
     )
     codec: CodecName = Field(default="libx264", description="FFmpeg's encoder")
     crf: int = Field(default=18, ge=0, le=51, description="quality: 0 lossless ... 51 worst")

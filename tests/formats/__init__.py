@@ -1,4 +1,4 @@
-"""Kinds of files that people really have, and what pvio makes of each: the table of its tests.
+"""Kinds of files from real collections, and how pvio reads each: the table of its tests.
 
 Each module here lists `CASES` of one subject. `tests/unit/test_formats.py` makes every file and
 compares what pvio reads with the case; `docs/formats.md` is written from the same cases, by
@@ -35,7 +35,7 @@ class Case:
         name: of the file or folder; its ending is the container's. Unique among all cases.
         what: for the docs: codec, and what is special about it.
         make: writes the file; called with the `FFmpeg` of the tests and the path to write.
-        outcome: for the docs: what pvio does with it, in one sentence.
+        outcome: for the docs: how pvio handles it, in one sentence.
         n_frames: number of rows; 0 for a file that is unreadable.
         times: seconds of each row.
         means: mean luma sample of each row, 0 to 255, None for a row without one, NaN for a row
@@ -43,8 +43,8 @@ class Case:
         status: how many rows have which status; None for `{"ok": n_frames}`.
         size: (height, width) of the upright frames; None where it is not compared.
         rate: frames per second; None where it is not compared.
-        damage: regular expression found in what the index says is wrong; "" for nothing wrong.
-        warning: regular expression found in the remark about a video that is all right.
+        damage: regular expression found in the damage that the index reports; "" for none.
+        warning: regular expression found in the warning about an undamaged video.
         reason: regular expression found in the reason of a file that is unreadable.
         convert: for the docs: the command or action that makes a supported file of an unsupported
             one; "none: " and the reason where there is none.

@@ -54,7 +54,7 @@ def replaced(*arguments: str, old: bytes, new: bytes) -> Callable[[Any, Path], N
 
 
 def attached(*arguments: str) -> Callable[[Any, Path], None]:
-    """A maker of a Matroska file with a picture attached."""
+    """A maker of a Matroska file with an attached image."""
 
     def make(ffmpeg: Any, path: Path) -> None:
         picture = path.with_suffix(".jpg")
@@ -75,23 +75,23 @@ def unreadable(
 
 
 SOUND = "the file has no video stream"
-NOTHING = "none: it holds audio only"
+NOTHING = "none: it contains only audio"
 AAC, MP3 = ([*AUDIO, "-c:a", name] for name in ("aac", "libmp3lame"))
 COVERS = [
-    unreadable("song.mp4", "audio with a cover picture, named like a video",
+    unreadable("song.mp4", "audio with a cover image, named like a video",
                with_cover("mp4", *AAC), SOUND, NOTHING),
-    unreadable("song_mp3.mp4", "MP3 with a cover picture, named like a video",
+    unreadable("song_mp3.mp4", "MP3 with a cover image, named like a video",
                with_cover("mp3", *MP3), SOUND, NOTHING),
-    unreadable("song.mkv", "audio with a picture attached, in Matroska", attached(*AUDIO), SOUND,
+    unreadable("song.mkv", "audio with an attached image, in Matroska", attached(*AUDIO), SOUND,
                NOTHING),
-    Case("cover.mp4", "H.264 in MP4 with a larger cover picture",
-         with_cover("mp4", *VIDEO, *H264), "the cover is no frame", N_FRAMES, times=TIMES,
+    Case("cover.mp4", "H.264 in MP4 with a larger cover image",
+         with_cover("mp4", *VIDEO, *H264), "the cover is not a row", N_FRAMES, times=TIMES,
          means=MEANS, size=(64, 64), rate=25, tolerance=3),
-    Case("cover_first.mp4", "H.264 in MP4 behind a larger cover picture",
-         with_cover("mp4", *VIDEO, *H264, first=True), "the cover is no frame", N_FRAMES,
+    Case("cover_first.mp4", "H.264 in MP4 after a larger cover image",
+         with_cover("mp4", *VIDEO, *H264, first=True), "the cover is not a row", N_FRAMES,
          times=TIMES, means=MEANS, size=(64, 64), rate=25, tolerance=3),
-    Case("cover.mkv", "H.264 in Matroska with a larger picture attached",
-         attached(*VIDEO, *H264), "the picture is no frame", N_FRAMES, times=TIMES,
+    Case("cover.mkv", "H.264 in Matroska with a larger attached image",
+         attached(*VIDEO, *H264), "the attached image is not a row", N_FRAMES, times=TIMES,
          means=MEANS, size=(64, 64), rate=25, tolerance=3),
 ]  # fmt: skip
 

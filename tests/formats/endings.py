@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from formats import Case, by_ffmpeg
 
-# Frame i is a flat picture of luma 40 + 20 i, which any lossy codec keeps.
+# Frame i is a uniform frame of luma 40 + 20 i, which any lossy codec keeps.
 _STEPS = "color=black:size={size}:rate=25,geq=lum=40+20*N:cb=128:cr=128,format=yuv420p"
 _NO_RATE = "states no frames per second; 25 are assumed"
 # `start` and `rate` are what FFmpeg's command reports of the file.
-_FOUND = "is found in folders and read like any other"
+_FOUND = "finds it in folders and reads it like any other"
 
 
 def _ending(

@@ -50,9 +50,9 @@ def segment(marker: int, content: bytes) -> bytes:
 
 JPEG_EXTRAS = {
     "app1_length": ("an APP1 segment with too large a length", b"\xff\xe1\xff\xff"),
-    "exif": ("EXIF data that are garbage", segment(0xE1, b"Exif\0\0MM\0\x2a" + b"\xff" * 40)),
+    "exif": ("EXIF data with random bytes", segment(0xE1, b"Exif\0\0MM\0\x2a" + b"\xff" * 40)),
     "exif_order": ("EXIF of no byte order", segment(0xE1, b"Exif\0\0XX\0\x2a" + b"\xff" * 40)),
-    "icc": ("a color profile that is garbage", segment(0xE2, b"ICC_PROFILE\0\1\5" + b"\xff" * 9)),
+    "icc": ("a color profile with random bytes", segment(0xE2, b"ICC_PROFILE\0\1\5" + b"\xff" * 9)),
     "app0_empty": ("an APP0 segment without a length", b"\xff\xe0\0\0"),
 }
 
@@ -60,7 +60,7 @@ JPEG_EXTRAS = {
 def with_extras(
     arguments: list[str], suffix: str, is_picture: Callable[[bytes], bool], extra: bytes
 ) -> Callable[[Any, Path], None]:
-    """A maker that puts a unit in front of every picture of a raw stream, and copies that."""
+    """A maker that inserts a unit before every frame of a raw stream, and copies that."""
 
     def make(ffmpeg: Any, path: Path) -> None:
         raw = path.with_name(f"raw.{suffix}")
@@ -78,7 +78,7 @@ def with_extras(
 
 
 def jpeg_with(extra: bytes) -> Callable[[Any, Path], None]:
-    """A maker that puts a segment at the start of every JPEG picture."""
+    """A maker that puts a segment at the start of every JPEG image."""
 
     def make(ffmpeg: Any, path: Path) -> None:
         plain = path.with_name("plain.mkv")
@@ -108,8 +108,8 @@ def is_hevc_slice(unit: bytes) -> bool:
 
 H264 = ["-c:v", "libx264", "-bf", "0", "-g", "5"]
 HEVC = ["-c:v", "libx265", "-x265-params", "bframes=0:keyint=5:log-level=error"]
-OUTCOME = "read; gray is the luma samples as coded"
-HARMLESS = "read; every row is `ok`"
+OUTCOME = "reads it; gray is the luma samples as coded"
+HARMLESS = "reads it; every row is `ok`"
 
 CASES: list[Case] = [
     *(
@@ -141,7 +141,7 @@ CASES: list[Case] = [
     *(
         Case(
             name=f"h264_{name}.{ending}",
-            what=f"H.264 with {what} in front of each picture",
+            what=f"H.264 with {what} before each frame",
             make=with_extras(H264, "h264", is_h264_slice, extra),
             outcome=HARMLESS,
             n_frames=10,
@@ -155,7 +155,7 @@ CASES: list[Case] = [
     *(
         Case(
             name=f"hevc_{name}.{ending}",
-            what=f"HEVC with {what} in front of each picture",
+            what=f"HEVC with {what} before each frame",
             make=with_extras(HEVC, "hevc", is_hevc_slice, extra),
             outcome=HARMLESS,
             n_frames=10,
@@ -169,7 +169,7 @@ CASES: list[Case] = [
     *(
         Case(
             name=f"mjpeg_{name}.{ending}",
-            what=f"Motion JPEG with {what} in each picture",
+            what=f"Motion JPEG with {what} in each frame",
             make=jpeg_with(extra),
             outcome=HARMLESS,
             n_frames=10,

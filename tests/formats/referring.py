@@ -14,13 +14,11 @@ SDP = (
     "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
     "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
 )
-REFUSED = (
-    "Unreadable, with a reason that names the format: the files that it refers to are not read."
-)
+REFUSED = "unreadable; the reason names the format. The files that it refers to are not read"
 
 
 def referring(text: str) -> Callable[[Any, Path], None]:
-    """A maker of a text that refers to a video beside it, which is there."""
+    """A maker of a text that refers to an existing video next to it."""
 
     def make(ffmpeg: Any, path: Path) -> None:
         target = path.with_name("target.mp4")
@@ -54,7 +52,7 @@ CASES: list[Case] = [
     ),
     refused(
         "stream.sdp",
-        "Description of a network stream (SDP)",
+        "description of a network stream (SDP)",
         SDP,
         r"network stream \(SDP\)",
         "ffmpeg -protocol_whitelist file,rtp,udp -i in.sdp -c copy out.mp4",

@@ -19,7 +19,7 @@ _B_VOP = 2
 
 
 def source(size: str = "96x64", more: int = 0, n_frames: int = N_FRAMES) -> list[str]:
-    """FFmpeg's moving test picture, whose luma rises by 4 a frame, from about 34 + `more` on."""
+    """FFmpeg's moving test pattern, whose luma rises by 4 per frame, from about 34 + `more` on."""
     luma = f"geq=lum='clip(lum(X,Y)*0.4+{more}+4*N,16,235)':cb='cb(X,Y)':cr='cr(X,Y)'"
     pictures = f"testsrc2=size={size}:rate=25,format=yuv420p,{luma}"
     return ["-f", "lavfi", "-i", pictures, "-frames:v", str(n_frames)]
@@ -43,7 +43,7 @@ _AV1_MEANS = [
     *(34.43, 37.54, 41.29, 44.97, 48.89, 52.94, 56.85, 60.75, 64.69, 68.60, 72.83, 76.71, 80.7),
     *(84.59, 88.61, 92.81, 96.77, 100.83, 104.73, 108.75, 112.99, 116.95, 121.07, 125.0),
 ]
-# IVF moves a hidden frame's time to a unit behind that of the frame before.
+# IVF moves a hidden frame's time to a unit after that of the previous frame.
 _AV1_IVF_TIMES = [
     *(0, 0.043, 0.08, 0.12, 0.161, 0.2, 0.24, 0.28, 0.321, 0.36, 0.4, 0.441, 0.48, 0.52, 0.56),
     *(0.603, 0.64, 0.68, 0.72, 0.761, 0.8, 0.84, 0.88, 0.92),
@@ -159,9 +159,9 @@ def _sizes(
 ) -> Case:
     return Case(
         name=name,
-        what=f"{what}, joined of files of two sizes",
+        what=f"{what}, concatenated from files of two sizes",
         make=_joined(ending, *encode),
-        outcome="All frames, scaled to the size that most have; the summary tells how many are.",
+        outcome="All frames, scaled to the most frequent size; the summary gives the number.",
         n_frames=24,
         size=(128, 192),
         warning="^8 of 24 frames are 96×64 and are scaled to 192×128$",
@@ -193,14 +193,14 @@ _SIZE_PNG_MEANS = [
     *(139.11, 142.79, 146.22, 149.8, 153.08, 156.61, 160.11, 163.46, 167.13, 170.01, 172.77),
     *(175.88,),
 ]
-# Of the pictures that FFmpeg's command shows, each of which in front of one not coded counts twice.
+# Of the output of FFmpeg's command. A frame before one that is not coded counts twice.
 _NOT_CODED_MEANS = [
     *(34.41, 37.44, 37.44, 42.56, 46.69, 46.69, 51.93, 56.17, 56.17, 61.4, 65.54, 65.54, 80.69),
     *(84.48, 88.49, 88.49, 93.49, 97.69, 97.69, 103.06, 107.23, 107.23, 112.05, 116.49, 129.07),
     *(129.07, 134.04, 138.05, 138.05, 143.13, 147.3, 147.3, 152.81, 156.7, 156.7, 161.85, 177.6),
     *(181.37, 181.37, 186.38),
 ]
-# With B-frames too. FFmpeg shows the frame in front of one that is not coded behind the B-frame
+# With B-frames too. FFmpeg outputs the frame before one that is not coded after the B-frame
 # that follows it, against the order of the recipe: nan.
 _NOT_CODED_B_MEANS = [
     *(34.41, 37.6, nan, nan, 41.2, 47.06, 52.64, 56.91, nan, nan),
@@ -211,7 +211,7 @@ _NOT_CODED_B_MEANS = [
 
 
 def without_code(data: bytes) -> bytes:
-    """The header of an MPEG-4 picture of 25 frames a second that says "not coded"."""
+    """The header of an MPEG-4 frame at 25 frames per second that is "not coded"."""
     at = data.find(_VOP) + 4
     bits = "".join(f"{byte:08b}" for byte in data[at : at + 8])
     end = 2 + bits[2:].index("0") + 1 + 1 + 5 + 1  # type, seconds, marker, time, marker
@@ -229,7 +229,7 @@ def _mpeg4(*options: str) -> Callable[[Any, Path], None]:
 
 
 def _not_coded(ending: str, *options: str) -> Callable[[Any, Path], None]:
-    """A maker that replaces every third P-picture by one that is not coded."""
+    """A maker that replaces every third P-frame by one that is not coded."""
 
     def make(ffmpeg: Any, path: Path) -> None:
         first = path.with_name(f"first_{path.stem}.{ending}")
@@ -247,7 +247,7 @@ def _not_coded(ending: str, *options: str) -> Callable[[Any, Path], None]:
 
 
 def _packed(ffmpeg: Any, path: Path) -> None:
-    """DivX: a B-picture in the packet of the P-picture in front of it, then one not coded."""
+    """DivX: a B-frame in the packet of the P-frame before it, then one not coded."""
     first = path.with_name(f"first_{path.name}")
     _mpeg4("-bf", "1")(ffmpeg, first)
     packets: list[Packet] = []
@@ -281,9 +281,9 @@ def _joined_ts(*encode: str) -> Callable[[Any, Path], None]:
 def _joined_case(name: str, codec: str, start: float, *encode: str) -> Case:
     return Case(
         name,
-        f"{codec} in MPEG-TS, two files joined by `cat`",
+        f"{codec} in MPEG-TS, two files concatenated with `cat`",
         _joined_ts(*encode),
-        "The times go on. At the join the last frames of the first file are `suspect`: the "
+        "The times continue. At the boundary the last frames of the first file are `suspect`: the "
         "container counts a packet there as incomplete.",
         n_frames=30,
         times=[start + 0.04 * number for number in range(30)],
@@ -295,7 +295,7 @@ def _joined_case(name: str, codec: str, start: float, *encode: str) -> Case:
 
 
 def _without_head(ffmpeg: Any, path: Path) -> None:
-    """A transport stream cut behind the only keyframe, which tells the size."""
+    """A transport stream without its only keyframe, which states the size."""
     whole = path.with_name(f"whole_{path.name}")
     by_ffmpeg(*source(), "-c:v", "libx264", "-g", "100", "-bf", "0")(ffmpeg, whole)
     write(path, whole, packets_of(whole)[1:])
@@ -338,7 +338,7 @@ CASES: list[Case] = [
             _fields(lambda fields: fields[:5] + fields[6:]),
             **_FIELD_CASE
             | {
-                "outcome": "The frame whose second field is lost is `missing`: FFmpeg shows none.",
+                "outcome": "The frame without its second field is `missing`: FFmpeg outputs none.",
                 "means": [*FIELD_MEANS[:2], None, *FIELD_MEANS[3:]],
                 "status": {"ok": 7, "missing": 1},
             },
@@ -358,7 +358,7 @@ CASES: list[Case] = [
         ),
         **_FIELD_CASE
         | {
-            "outcome": "Its frame is `corrupt`, those behind it in its GOP are `suspect`.",
+            "outcome": "Its frame is `corrupt`, later frames of its GOP are `suspect`.",
             # 75 is what FFmpeg's command shows of the damaged frame.
             "means": [105, 75, *FIELD_MEANS[2:]],
             "status": {"ok": 5, "corrupt": 1, "suspect": 2},
@@ -415,7 +415,7 @@ CASES: list[Case] = [
     *(
         Case(
             f"not_coded.{ending}",
-            'MPEG-4 with pictures that are "not coded"',
+            'MPEG-4 with frames that are "not coded"',
             _not_coded(ending, "-bf", "0"),
             REPEATED,
             n_frames=N_FRAMES,
@@ -426,10 +426,10 @@ CASES: list[Case] = [
     ),
     Case(
         "not_coded_b.avi",
-        'MPEG-4 with B-frames and pictures that are "not coded"',
+        'MPEG-4 with B-frames and frames that are "not coded"',
         _not_coded("avi", "-bf", "1"),
-        "FFmpeg shows a B-frame behind such a picture too early: it, the frame whose row it takes "
-        "and the one repeated are `suspect`. The samples of the first two are not compared.",
+        "FFmpeg outputs a B-frame after such a frame too early. It, the frame whose row it takes, "
+        "and the repeated one are `suspect`. The samples of the first two are not compared.",
         n_frames=N_FRAMES,
         status={"ok": 25, "suspect": 15},
         times=TIMES,
@@ -438,7 +438,7 @@ CASES: list[Case] = [
     *(
         Case(
             f"packed.{ending}",
-            "MPEG-4 of DivX, two pictures packed into one packet"
+            "MPEG-4 of DivX, two frames packed into one packet"
             + ("" if ending == "avi" else ", pts equal to dts"),
             _packed,
             "Each frame once.",
@@ -460,7 +460,7 @@ CASES: list[Case] = [
             by_ffmpeg(
                 *source(n_frames=12), *_HEVC, "-x265-params", "log-level=error:interlace=tff"
             ),
-            "Each field is a row of its own, of half the height, as FFmpeg shows it.",
+            "Each field is a row of its own, of half the height, as in FFmpeg.",
             n_frames=12,
             times=[(1.48 if ending == "ts" else 0) + time for time in TIMES[:12]],
             means=VP8_MEANS[:12],
@@ -472,7 +472,7 @@ CASES: list[Case] = [
     *(
         Case(
             f"resized_av1_{mode}.mp4",
-            f"AV1 whose encoder codes {which} smaller than they are shown",
+            f"AV1 whose encoder codes {which} smaller than they are displayed",
             by_ffmpeg(
                 *source("192x128", n_frames=12),
                 *("-c:v", "libsvtav1", "-preset", "10"),
@@ -489,9 +489,9 @@ CASES: list[Case] = [
     ),
     Case(
         "no_size.ts",
-        "H.264 in MPEG-TS, cut behind its only keyframe",
+        "H.264 in MPEG-TS, cut off after its only keyframe",
         _without_head,
-        "All rows are `missing`; there is no overlay of it, and the summary says why.",
+        "All rows are `missing`. There is no overlay, and the summary gives the reason.",
         n_frames=N_FRAMES - 1,
         times=TIMES[1:],
         means=[None] * (N_FRAMES - 1),

@@ -45,7 +45,7 @@ def case(
     warning: str = "",
     start: float = 0.0,
 ) -> Case:
-    """A case of `N_FRAMES` frames of `grays` at a steady rate, made by FFmpeg's command."""
+    """A case of `N_FRAMES` frames of `grays` at a constant rate, made by FFmpeg's command."""
     return Case(
         name,
         what,
@@ -60,9 +60,9 @@ def case(
     )
 
 
-STATED = "the rate that the stream states holds"
-IMPOSSIBLE = "25 frames per second are assumed, and the summary says so"
-NONE = "25 frames per second are assumed, and the summary says so"
+STATED = "uses the rate that the stream states"
+IMPOSSIBLE = "assumes 25 frames per second; the summary reports it"
+NONE = "assumes 25 frames per second; the summary reports it"
 NTSC = Fraction(30000, 1001)
 
 
@@ -96,13 +96,13 @@ RAW = [
     case("b120.h264", "raw H.264 of 120 fps, B-frames", [*grays("120"), *H264], 120, STATED),
     case("field.h264", "raw interlaced H.264 of 25 frames per second",
          [*grays("25"), *H264, "-flags", "+ildct+ilme"], 25, STATED),
-    case("slow.h264", "raw H.264 of a frame in 10 s", [*grays("1/10"), *H264], 0.1, STATED),
+    case("slow.h264", "raw H.264 of one frame per 10 s", [*grays("1/10"), *H264], 0.1, STATED),
     case("p50.hevc", "raw H.265 of 50 fps", [*grays("50"), *HEVC_P], 50, STATED),
     case("b50.hevc", "raw H.265 of 50 fps, B-frames", [*grays("50"), *HEVC], 50, STATED),
     case("p50.m4v", "raw MPEG-4 of 50 fps", [*grays("50"), *MPEG4, "-f", "m4v"], 50, STATED),
     case("ntsc.m4v", "raw MPEG-4 of 29.97 fps, B-frames",
          [*grays("30000/1001"), *MPEG4, *B_FRAMES, "-f", "m4v"], NTSC,
-         "the times in the headers of the pictures hold"),
+         "uses the times in the frame headers"),
     case("b50.m2v", "raw MPEG-2 of 50 fps, B-frames",
          [*grays("50"), *MPEG2, *B_FRAMES], 50, STATED),
     case("ntsc.m1v", "raw MPEG-1 of 29.97 fps",
@@ -141,7 +141,7 @@ RAW = [
          _copied_from(*grays("50"), *H264, via=".h264"), STATED, N_FRAMES,
          times=steady(50), means=MEANS, rate=50, tolerance=TOLERANCE),
 ]  # fmt: skip
-COUNTED = "frames are counted, and get the times in ascending order"
+COUNTED = "counts the frames; they get the times in ascending order"
 
 
 def without_offsets(name: str, what: str, codec: Sequence[str], start: float = 0.0) -> Case:
@@ -188,7 +188,7 @@ UNEVEN_TIMES = [(33 * number + 7 * (number % 3)) / 1000 for number in range(N_FR
 MEAN_RATE = (N_FRAMES - 1) / UNEVEN_TIMES[-1]
 RATES = [
     Case(name, what, by_ffmpeg(*grays("25"), *UNEVEN, *codec),
-         "the times hold; the rate in the summary is theirs, not the container's", N_FRAMES,
+         "uses the times; the rate in the summary is theirs, not the container's", N_FRAMES,
          times=UNEVEN_TIMES, means=MEANS, rate=MEAN_RATE, tolerance=TOLERANCE)
     for name, what, codec in (
         ("uneven.wmv", "WMV in milliseconds", ["-c:v", "wmv2", "-q:v", "2"]),

@@ -1,6 +1,6 @@
 """Seeded damage: rows stay, altered pictures are told, sound ones are trusted.
 
-The counts are printed (`pytest -s`). They are those of docs/outputs.md, "What gives damage away".
+The counts are printed (`pytest -s`). They are those of docs/outputs.md, "How damage is detected".
 """
 
 from __future__ import annotations

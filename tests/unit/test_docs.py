@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
+import inspect
 import re
 import runpy
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +30,10 @@ from pvio.config.codecs import CODECS, CodecName
 from pvio.config.settings import Settings, parse_settings
 from pvio.errors import ConfigError
 from pvio.media.draw.canvas import Canvas
+from pvio.media.index.cached import SCHEMA as INDEX_SCHEMA
 from pvio.models.contract import VideoInfo
 from pvio.models.open_field import OpenFieldTracker
+from pvio.pipeline.planning.keys import PREDICTIONS_SCHEMA, VIDEO_SCHEMA
 from pvio.pipeline.results.summary import SUMMARY_COLUMNS
 from pvio.pipeline.stages.assemble import assemble
 from pvio.pipeline.stages.encode import encode
@@ -39,7 +44,9 @@ from pvio.pipeline.stages.probe import probe
 REPOSITORY = Path(__file__).parents[2]
 SAMPLE = REPOSITORY / "samples" / "dark_on_bright.mp4"
 N_FRAMES, HEIGHT, WIDTH = 200, 240, 320
-PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
+# The modules whose names other programs may use.
+PUBLIC_MODULES = ("pvio", "pvio.video_io", "pvio.torch", "pvio.util", "pvio.models")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -277,7 +284,7 @@ def test_every_argument_of_the_tracker_is_documented_with_its_default() -> None:
 
 
 def test_every_method_of_the_canvas_is_documented_with_its_arguments() -> None:
-    section = page("models.md").split("## Drawing", 1)[1].split("## Pictures", 1)[0]
+    section = page("models.md").split("## Drawing", 1)[1].split("## Frames as output", 1)[0]
     said = {
         match[1]: match[2].split(", ")
         for row in table_rows(section)
@@ -431,6 +438,57 @@ def test_only_stages_are_stages() -> None:
     stages = {path.stem for path in (REPOSITORY / "pvio/pipeline/stages").glob("[a-z]*.py")}
     rules = {path.stem for path in (REPOSITORY / "workflow/rules").glob("*.smk")} - {"common"}
     assert stages == rules
+
+
+def test_the_api_reference_has_every_public_name() -> None:
+    reference = "".join(path.read_text(encoding="utf-8") for path in PAGES if "api" in path.parts)
+    shown = set(re.findall(r"^\.\. auto\w+:: (.*)$", reference, re.MULTILINE))
+    public = {name for module in PUBLIC_MODULES for name in public_names(module)}
+    assert {name.rpartition(".")[2] for name in shown} >= public
+    for name in shown:
+        module, _, attribute = name.rpartition(".")
+        assert getattr(importlib.import_module(module), attribute).__doc__, name
+
+
+def public_names(module: str) -> list[str]:
+    """Public names of a module: those of `__all__`, else the functions that it defines."""
+    loaded = importlib.import_module(module)
+    defined = [
+        name
+        for name, value in vars(loaded).items()
+        if inspect.isfunction(value) and value.__module__ == module and name[0] != "_"
+    ]
+    return getattr(loaded, "__all__", defined)
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["version"] == pvio.__version__
+    assert citation["title"] == project["name"]
+    assert citation["license"] == project["license"]
+    assert citation["keywords"] == project["keywords"]
+    assert [author["name"] for author in citation["authors"]] == [
+        author["name"] for author in project["authors"]
+    ]
+
+
+def test_the_changelog_says_what_every_entry_recomputes() -> None:
+    text = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    entries = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert pvio.__version__ in text
+    for entry in entries:
+        title = entry.splitlines()[0]
+        said = re.search(r"^Recomputes: (.*)\.$", entry, re.MULTILINE)
+        assert said, title
+        allowed = "nothing|(indexes|predictions|videos)(, (predictions|videos))*"
+        assert re.fullmatch(allowed, said[1]), title
+
+
+def test_the_changelog_has_the_schema_numbers_of_the_code() -> None:
+    text = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    row = table_rows(text)[1]
+    assert row[1:4] == [str(INDEX_SCHEMA), str(PREDICTIONS_SCHEMA), str(VIDEO_SCHEMA)]
 
 
 def test_no_module_imports_snakemake() -> None:
