@@ -136,3 +136,12 @@ def memory_advice(text: str) -> str:
     if any(words.casefold() in text.casefold() for words in _OUT_OF_MEMORY):
         return ". Lower model.batch_size or model.size, or run fewer jobs at the same time"
     return ""
+
+
+def breaks_cuda(text: str) -> bool:
+    """Whether a message is of an error on a CUDA device, after which a process can use none.
+
+    After a failed assertion or an access out of bounds in a kernel, all later calls in the same
+    process fail alike, whatever they compute.
+    """
+    return "CUDA error:" in text

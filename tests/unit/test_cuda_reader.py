@@ -37,6 +37,21 @@ ON_DEVICES = [
     "full_range.mp4", "hevc_main10.mkv", "b_frames.avi", "late_start.mp4",
 ]  # fmt: skip
 needs_no_device = pytest.mark.skipif(device_fault(0) == "", reason="there is a CUDA device")
+needs_device = pytest.mark.skipif(device_fault(0) != "", reason="there is no CUDA device")
+# Devices refuse HEVC and VP9 of the size of the other clips. By name: FFmpeg's arguments, and why a
+# device does not decode it; "" where it does.
+LARGE = {
+    "h264.mp4": (["-c:v", "libx264", "-g", "12", "-bf", "3", "-pix_fmt", "yuv420p"], ""),
+    "hevc.mp4": (["-c:v", "libx265", "-x265-params", "keyint=12:log-level=error"], ""),
+    "hevc_10.mkv": (
+        ["-c:v", "libx265", "-x265-params", "log-level=error", "-pix_fmt", "yuv420p10le"],
+        "",
+    ),
+    "vp9.webm": (["-c:v", "libvpx-vp9", "-g", "12", "-deadline", "realtime"], ""),
+    "h264_gray.mp4": (["-c:v", "libx264", "-g", "12", "-pix_fmt", "gray"], "differently"),
+    "h264_10.mp4": (["-c:v", "libx264", "-pix_fmt", "yuv420p10le"], "is not decoded by the CUDA"),
+    "odd.webm": (["-vf", "scale=321:241", "-c:v", "libvpx-vp9"], "differently"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +162,9 @@ def test_a_frame_that_the_device_does_not_deliver_is_decoded_by_pyav(
     assert f"{index.path}: some frames are damaged" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["odd_444.mp4", "mpeg4.avi", "ten_bit_444.mp4", "rgb.mkv"])
+@pytest.mark.parametrize(
+    "name", ["odd_444.mp4", "mpeg4.avi", "ten_bit_444.mp4", "rgb.mkv", "av1.mkv"]
+)
 def test_what_no_device_decodes_as_the_standard_says_is_left_to_pyav(
     clip: Clip, device: list[str], name: str, caplog: pytest.LogCaptureFixture
 ):
@@ -170,14 +187,39 @@ def test_a_stream_that_the_device_refuses_is_left_to_pyav(
     assert f"{index.path}: this h264 stream is not decoded" in record.getMessage()
 
 
-def test_av1_without_a_device_that_knows_it_is_left_to_pyav(
-    clip: Clip, opened: None, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("what", ["luma", "chroma", "size"])
+@pytest.mark.parametrize("start", [0, 12])
+def test_a_stream_that_the_device_decodes_differently_is_left_to_pyav(
+    clip: Clip,
+    device: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+    start: int,
 ):
-    index = load_index(clip("av1.mkv"))
-    for start in (0, 12):
-        assert_same_rows(index, start=start)
+    decode = PyAVReader._decode
+    larger = VideoReformatter()
+
+    def differing(self: PyAVReader, packet: Any) -> list[av.VideoFrame]:
+        frames = decode(self, packet)
+        if not isinstance(self, cuda_reader._DeviceReader):
+            return frames
+        if what == "size":  # as of frames that are cropped on the left
+            return [larger.reformat(frame, width=frame.width + 2) for frame in frames]
+        for frame in frames:
+            plane = frame.planes[what == "chroma"]
+            samples = np.frombuffer(memoryview(plane), np.uint8).copy()
+            samples[3] ^= 1
+            plane.update(samples)
+        return frames
+
+    monkeypatch.setattr(PyAVReader, "_decode", differing)
+    index = load_index(clip("b_frames.mp4"))
+    for channels in ("gray", "rgb"):
+        assert_same_rows(index, channels, start)
+    assert device
     (record,) = caplog.records
-    assert f"{index.path}: decoding on the CUDA device failed" in record.getMessage()
+    assert f"{index.path}: the CUDA device decodes this stream differently" in record.getMessage()
 
 
 def test_a_device_that_is_lost_costs_nothing(
@@ -287,6 +329,23 @@ def test_an_image_folder_needs_no_device(clip: Clip, ffmpeg: Any, tmp_path: Path
 @needs_no_device
 def test_the_doctor_says_why_no_device_decodes():
     assert f"decoder: cuda cannot open a device ({device_fault(0)})" in diagnose()[1]
+
+
+@needs_device
+@pytest.mark.parametrize("name", LARGE)
+def test_frames_of_a_real_device_are_those_of_pyav(
+    tmp_path: Path, ffmpeg: Any, name: str, caplog: pytest.LogCaptureFixture
+):
+    arguments, reason = LARGE[name]
+    source = ["-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-frames:v", "40"]
+    if "-pix_fmt" not in arguments:
+        arguments = [*arguments, "-pix_fmt", "yuv420p"]
+    ffmpeg.run("-v", "error", *source, *arguments, tmp_path / name)
+    index = load_index(tmp_path / name)
+    for channels, start in (("gray", 0), ("rgb", 0), ("rgb", 17)):
+        assert_same_rows(index, channels, start)
+    assert reason in caplog.text
+    assert bool(caplog.text) == bool(reason)
 
 
 def test_an_ffmpeg_without_cuda_is_a_fault(monkeypatch: pytest.MonkeyPatch):

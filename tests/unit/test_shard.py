@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,44 @@ def test_a_model_that_cannot_be_loaded_ends_the_job(tmp_path: Path):
     with pytest.raises(JobError) as failed:
         infer(next(plan.shard_plans("infer")), settings)
     assert str(failed.value).count("model.device: cuda is not there") == 1
+
+
+# After one error of a device, every call of the process fails, as with CUDA.
+BREAKING = """
+class Model:
+    is_broken = False
+    def prepare(self, video):
+        self.is_bad = "bad" in video.path
+    def __call__(self, frames):
+        Model.is_broken |= self.is_bad
+        if Model.is_broken:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return frames.mean((1, 2, 3))
+"""
+
+
+def test_an_error_that_breaks_cuda_for_the_process_costs_one_video(tmp_path: Path):
+    (tmp_path / "breaking.py").write_text(BREAKING)
+    bad, good = tmp_path / "bad.mp4", tmp_path / "good.mp4"
+    shutil.copy(SAMPLE, bad)
+    shutil.copy(REPOSITORY / "samples/bright_on_dark.mp4", good)
+    settings = parse_settings(
+        {
+            "videos": [str(bad), str(good)],
+            "segment_frames": 50,
+            "cache": str(tmp_path / "cache"),
+            "model": {"entry": f"{tmp_path}/breaking.py:Model", "device": "cpu"},
+            "output": {"video": "none"},
+        }
+    )
+    plan, _ = make_plan(probe(settings), settings, 1)
+    receipt = infer(next(plan.shard_plans("infer")), settings)
+    failures = {
+        plan.videos[plan.segments[done.segment].video].name: done.failure_reason
+        for done in receipt.segments
+    }
+    assert "device-side assert" in failures["bad"]
+    assert failures["good"] == ""
 
 
 @dataclass

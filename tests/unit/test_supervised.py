@@ -126,6 +126,39 @@ def test_progress_counts_no_frames_of_a_task_that_was_not_done(tmp_path: Path):
 
 
 @dataclass
+class Spent:
+    """Fails at some tasks, and at all tasks after one of them in the same process."""
+
+    folder: Path
+    bad: tuple[int, ...]
+    is_broken: bool = False
+
+    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+        with (self.folder / "log").open("a") as file:
+            file.write(f"{task}\n")
+        self.is_broken = self.is_broken or task in self.bad
+        if self.is_broken:
+            return Outcome(task, "failed", "CUDA error: no more", ends_process=True)
+        return Outcome(task, "done", os.getpid())
+
+
+def test_a_process_that_can_do_no_other_task_is_replaced(tmp_path: Path):
+    found = run(Spent(tmp_path, bad=(1, 3)), 5)
+    assert [found[task].kind for task in range(5)] == ["done", "failed", "done", "failed", "done"]
+    assert found[1].value == "CUDA error: no more"
+    assert len({found[task].value for task in (0, 2, 4)}) == 3
+    assert (tmp_path / "log").read_text().split() == ["0", "1", "2", "3", "4"]  # once each
+
+
+def test_a_group_that_ends_process_after_process_is_not_tried_to_the_end(tmp_path: Path):
+    work = Spent(tmp_path, bad=(0, 1, 2, 3))
+    outcomes = supervised(work, range(6), lambda n: None, tmp_path / "tmp", lambda task: task < 4)
+    found = {each.task: each.kind for each in outcomes}
+    assert found == {task: "failed" if task < 4 else "done" for task in range(6)}
+    assert (tmp_path / "log").read_text().split() == ["0", "1", "4", "5"]
+
+
+@dataclass
 class Threaded:
     """Leaves a thread behind that never ends."""
 

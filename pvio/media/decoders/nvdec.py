@@ -15,13 +15,15 @@ from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.log import listen
 from pvio.media.index.frame_index import FrameIndex
+from pvio.media.pixels.planes import plane_views
 
 log = logging.getLogger(__name__)
 
-# What is asked of the device: codecs whose standards fix every bit of the pictures, in formats that
-# come back with the same samples. By FFmpeg's pixel format: that of the device's pictures in main
-# memory.
-_CODECS = ("h264", "hevc", "vp9", "av1")
+# What is asked of the device: codecs whose standards fix every bit of the frames, in formats that
+# come back with the same samples. By FFmpeg's pixel format: that of the device's frames in main
+# memory. AV1 is not among them: on an H200, FFmpeg 8.0's own decoder fails at the first packet of
+# every AV1 stream ("Get current frame error"), after the device was opened, which takes seconds.
+_CODECS = ("h264", "hevc", "vp9")
 _FORMATS = {"yuv420p": "nv12", "yuvj420p": "nv12", "yuv420p10le": "p010le"}
 
 
@@ -61,10 +63,14 @@ def open_cuda(index: FrameIndex, number: int) -> CudaReader | PyAVReader:
 class CudaReader:
     """Decodes on a CUDA device; the pictures come to main memory, packets are read as by PyAV.
 
-    The device decodes damaged data to any picture and does not tell. What else gives damage away
-    (packets, time stamps, the bytes of H.264 and HEVC units) is seen. From the first frame on that
-    is not `ok`, or on which the device fails, PyAV decodes the frames that are asked for, so that
+    The device decodes damaged data to any frame and reports nothing. Damage is seen only in
+    packets, time stamps and the bytes of H.264 and HEVC units. From the first frame on that is
+    not `ok`, or on which the device fails, PyAV decodes the frames that are asked for, so that
     their status is the one that PyAV finds.
+
+    Some streams are decoded to other samples without an error, such as H.264 without chroma. So
+    the first frame of a segment is decoded by PyAV as well: where the samples differ, PyAV decodes
+    the rest. This costs little compared with opening the device.
 
     Args:
         index: of a video file.
@@ -87,6 +93,8 @@ class CudaReader:
         if self._on_device is not None:
             try:
                 for decoded in self._on_device.frames(start, stop):
+                    if decoded.rank == start and self._is_decoded_differently(decoded):
+                        raise _Refused("the CUDA device decodes this stream differently")
                     if decoded.status != "ok":
                         self._tell("some frames are damaged; PyAV decodes from there on")
                         break
@@ -98,6 +106,13 @@ class CudaReader:
                 self._on_device = None
         if expected < stop:
             yield from self._in_software.frames(expected, stop)
+
+    def _is_decoded_differently(self, decoded: Decoded) -> bool:
+        """Whether PyAV finds nothing wrong with a frame, and the device gives another one."""
+        expected = next(self._in_software.frames(decoded.rank, decoded.rank + 1))
+        return expected.status == "ok" and (
+            decoded.status != "ok" or _samples(decoded.picture) != _samples(expected.picture)
+        )
 
     def close(self) -> None:
         self._in_software.close()
@@ -127,16 +142,7 @@ class _DeviceReader(PyAVReader):
             raise _Refused(f"decoding on the CUDA device failed ({error})") from error
 
     def _decoder_for(self, stream: Any) -> Any:
-        if self.index.codec != "av1":
-            return stream.codec_context
-        # FFmpeg's choice for AV1, dav1d, knows no devices; its own decoder knows nothing else.
-        try:
-            device = _on_device(self._number_of_device)
-            context = av.CodecContext.create("av1", "r", hwaccel=device)
-        except av.error.FFmpegError as error:
-            raise _Refused(f"decoding on the CUDA device failed ({error})") from error
-        context.extradata = stream.codec_context.extradata
-        return context
+        return stream.codec_context  # the only one that knows the device
 
     def _decode(self, packet: Any) -> list[av.VideoFrame]:
         try:
@@ -151,6 +157,14 @@ class _DeviceReader(PyAVReader):
 
 def _on_device(number: int) -> HWAccel:
     return HWAccel("cuda", device=number, allow_software_fallback=True)
+
+
+def _samples(frame: Any) -> bytes:
+    """Luma and chroma of a 4:2:0 frame, whether its chroma is in planes or interleaved."""
+    planar = "yuv420p10le" if "10" in frame.format.name else "yuv420p"
+    if frame.format.name in _FORMATS.values():
+        frame = frame.reformat(format=planar)
+    return b"".join(plane.tobytes() for plane in plane_views(frame, range(3)))
 
 
 @functools.cache

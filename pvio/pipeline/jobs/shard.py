@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from pvio.cache.lookup import look_up
 from pvio.collection.image_names import is_sequence
@@ -20,6 +21,7 @@ from pvio.errors import (
     NoSpaceLeft,
     PvioError,
     UnreadableVideo,
+    breaks_cuda,
     memory_advice,
     no_space,
 )
@@ -308,7 +310,8 @@ class SegmentTask:
             stops = isinstance(error, JobError) or (
                 isinstance(error, Exception) and concerns_all(error, store.root)
             )
-            return Outcome(task, "stop" if stops else "failed", text + advice)
+            kind: Literal["stop", "failed"] = "stop" if stops else "failed"
+            return Outcome(task, kind, text + advice, ends_process=breaks_cuda(text))
 
     def _log(self, name: str, text: str, error: BaseException) -> None:
         """Log an error, the first of its kind with its traceback."""

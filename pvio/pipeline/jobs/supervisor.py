@@ -47,11 +47,13 @@ class Outcome:
         kind: "done"; "found", done by another job; "failed"; "unreadable", its video; "full", the
             disk; "lost", what it needs; "stop", the job cannot begin, whatever the task.
         value: what was done, or why it failed, as words.
+        ends_process: whether the process can do no other task, and is to be replaced.
     """
 
     task: int
     kind: Literal["done", "found", "failed", "unreadable", "full", "lost", "stop"]
     value: Any
+    ends_process: bool = False
 
 
 class Work(Protocol):
@@ -76,8 +78,9 @@ def supervised(
 ) -> Generator[Outcome]:
     """Do tasks one after the other in a child process, which is started again when it dies.
 
-    A task at which it dies twice has failed. Where two tasks of a group have failed so, all of the
-    group have: a video that makes the model eat all memory costs a few processes only.
+    A task at which it dies twice has failed. Where two tasks of a group have failed so, or each
+    ended its process, all of the group have: a video that makes the model eat all memory costs a
+    few processes only.
 
     Args:
         work: does a task.
@@ -95,6 +98,7 @@ def supervised(
     while todo:
         current: int | None = None
         n_done = 0  # frames of the current task
+        last: Outcome | None = None  # of the process
         child = _Child(work, todo, deaths)
         try:
             for message in child.messages():
@@ -104,6 +108,9 @@ def supervised(
                     yield message
                     if not todo:
                         return
+                    if message.ends_process:
+                        last = message
+                        break
                 elif message[0] == "begin":
                     current = message[1]
                 else:
@@ -115,15 +122,18 @@ def supervised(
             remove_leftovers(temporaries, child.pid)
             if n_done:
                 progress(-n_done)
-        what = _death(code)
-        at = todo[0] if current is None else current
-        deaths[at] += 1
-        todo.remove(at)
-        if deaths[at] < _ATTEMPTS:
-            log.warning("%s; it is started again", what)
-            todo.appendleft(at)
-            continue
-        yield Outcome(at, "failed", what)
+        if last is not None:
+            at, what = last.task, last.value
+        else:
+            what = _death(code)
+            at = todo[0] if current is None else current
+            deaths[at] += 1
+            todo.remove(at)
+            if deaths[at] < _ATTEMPTS:
+                log.warning("%s; it is started again", what)
+                todo.appendleft(at)
+                continue
+            yield Outcome(at, "failed", what)
         group = group_of(at)
         lost[group] += 1
         if lost[group] == _MOST_LOST:
@@ -187,7 +197,11 @@ def _serve(
         log_to_stderr(level)
     for task in tasks:
         sender.send(("begin", task))
-        sender.send(work(task, task in careful, lambda n: sender.send(("frames", n))))
+        outcome = work(task, task in careful, lambda n: sender.send(("frames", n)))
+        sender.send(outcome)
+        if outcome.ends_process:
+            logging.shutdown()
+            os._exit(0)  # libraries whose state is broken may hang at a regular end
 
 
 def _die_with(parent: int) -> None:
