@@ -12,13 +12,18 @@ from pvio.collection.names import NAMES_FILE, read_names
 from pvio.collection.search import find_sources
 from pvio.collection.fingerprint.fingerprint import fingerprint
 from pvio.collection.names import renamed_results
-from pvio.config.settings import parse_settings, save_settings, with_types
+from pvio.config.settings import parse_settings, with_types
 from pvio.errors import PvioError
 from pvio.pipeline.jobs.environment import prepare_environment
 from pvio.models.entry import model_fingerprint
 from pvio.models.signature import check_arguments
 from pvio.pipeline.jobs.signals import end_jobs_on_sigterm
-from pvio.pipeline.results.stale import forget_what_is_out_of_date
+from pvio.pipeline.planning.stage_inputs import SETTINGS_FOLDER, stage_inputs
+from pvio.pipeline.results.stale import (
+    STALE_FOLDER,
+    lost_results_note,
+    stale_note,
+)
 from pvio.pipeline.planning.resources import advice, load_of, planned_shards
 from pvio.pipeline.results.summary import read_summary
 from pvio.text import printable, printable_lines
@@ -74,23 +79,10 @@ if SHARDS == "auto":
 ENCODES = SETTINGS.output.video == "overlay"
 CHECKED = "work/checked" if "fail" in (SETTINGS.on_damaged, SETTINGS.on_failed) else []
 
-# What each stage depends on: a changed setting runs the stages again that it concerns. The settings
-# are handed over as a file, since a list of videos may be longer than a command line can be; its
-# name tells its content.
-PROBE_SETTINGS = save_settings(SETTINGS, "videos", "cache")
-# All but the first two for the predicted costs, which costs.json refines without a rerun.
-PLAN_SETTINGS = save_settings(
-    SETTINGS, "cache", "segment_frames", "model", "decoder", "output"
-)
-COMPUTED_WITH = ("cache", "model", "decoder", "decoder_timeout", "stage")
-INFER_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH)
-ENCODE_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH, "output")
-if SETTINGS.output.video == "frames":
-    INFER_SETTINGS = ENCODE_SETTINGS
-ASSEMBLE_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH, "output", "segment_frames")
-
-if workflow.is_main_process:
-    forget_what_is_out_of_date()
+# What each stage depends on: a changed setting runs the stages again that it concerns. The jobs get
+# the settings as files, which the rule `settings` writes, since a list of videos may be longer than a
+# command line can be. The name of a file tells its content.
+INPUTS = stage_inputs(SETTINGS)
 
 
 scattergather:
@@ -100,64 +92,30 @@ scattergather:
 
 wildcard_constraints:
     scatteritem=r"\d+-of-\d+",
+    digest=r"[0-9a-f]{12}",
+    loss=r"\d+",
 
 
 STARTED = time.time()
 
 
-def longest_first(wildcards):
-    """Priority of a shard: the first one has the most to do."""
-    return SHARDS - int(wildcards.scatteritem.partition("-")[0])
+def settings_text(wildcards):
+    """The content of a file of settings."""
+    return next(
+        each.text for each in INPUTS.values() if each.digest == wildcards.digest
+    )
 
 
-def load(stage, wildcards):
-    """What a shard has to do; not known before the plan is made."""
-    found = load_of("work/shards", stage, wildcards.scatteritem)
-    if workflow.is_main_process and workflow.non_local_exec:
-        for text in advice("work/shards", since=STARTED):
-            logger.warning(f"{text} (docs/clusters.md)")
-    return found
+def stale_infer(wildcards):
+    """The note that an infer job is to run again, if there is one."""
+    return stale_note("infer", wildcards.scatteritem)
 
 
-# Jobs that cannot do without a GPU ask for one.
-INFER_GPUS = int("cuda" in f"{SETTINGS.model.device} {SETTINGS.decoder}")
-ENCODE_GPUS = int(SETTINGS.output.codec.endswith("nvenc"))
-if SETTINGS.output.video == "frames":
-    INFER_GPUS = max(INFER_GPUS, ENCODE_GPUS)
+def stale_encode(wildcards):
+    """The note that an encode job is to run again, if there is one."""
+    return stale_note("encode", wildcards.scatteritem)
 
 
-onstart:
-    end_jobs_on_sigterm()
-
-
-onsuccess:
-    summary = Path("results/summary.tsv")
-    rows = read_summary(summary) if summary.exists() else []
-    bad = sum(row["status"] != "ok" for row in rows)
-    if bad:
-        print(
-            f"{bad} of {len(rows)} videos are not ok: see {summary}",
-            file=sys.stderr,
-        )
-    names = Path("results", NAMES_FILE)
-    renamed = renamed_results() if names.exists() else {}
-    if renamed and names.stat().st_mtime >= STARTED:
-        old, new = next(iter(renamed.items()))
-        print(
-            printable(
-                f"{len(renamed)} results have another name now, since their files were moved "
-                f"({old} is {new}): see logs/assemble.log"
-            ),
-            file=sys.stderr,
-        )
-
-
-onerror:
-    # Snakemake names the failed job and its log; this adds what went wrong.
-    for path in sorted(Path("logs").rglob("*.log")):
-        if path.stat().st_mtime < STARTED:
-            continue
-        text = f"\n{path.read_text(encoding='utf-8', errors='replace')}"
-        _, found, error = text.rpartition("\nError: ")
-        if found:
-            print(f"\n{path}: {printable_lines(error.strip())}", file=sys.stderr)
+def lost_results(wildcards):
+    """The note that finished results were lost, if they ever were."""
+    return lost_results_note()
