@@ -1,4 +1,4 @@
-"""Writes what is made of the settings (`pvio/config.py`) and of `requirements.lock`.
+"""Writes what is made of the settings (`pvio/config/settings.py`) and of `requirements.lock`.
 
 Run it after a change of either: `python tests/write_settings.py`. It writes the schema of the
 configuration, the table in docs/configuration.md, the configuration that the Snakemake workflow
@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 import pvio
-from pvio.config import Settings
+from pvio.config.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TABLE_HEAD = "| key | type | default | meaning | example |\n|---|---|---|---|---|\n"
@@ -43,7 +43,7 @@ SEE = {
 
 SCHEMA_HEAD = """\
 # The keys of config.yaml, for editors and forms. Made by `python tests/write_settings.py` of the
-# settings in pvio/config.py, which check more than this.
+# settings in pvio/config/settings.py, which check more than this.
 """
 
 ENVIRONMENT_HEAD = """\
