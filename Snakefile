@@ -1,27 +1,10 @@
-import os
-
-from pvio.config.text import read_file
-
-if os.path.exists("config.yaml"):
-    # Errors that are easier to read than Snakemake's. A `module` statement gives other settings.
-    if not workflow.modifier.skip_configfile:
-        read_file("config.yaml")
-
-    configfile: "config.yaml"
+# For a clone: `snakemake --cores all` here runs the workflow. It is workflow/Snakefile.
+include: "workflow/Snakefile"
 
 
-include: "workflow/rules/common.smk"
-include: "workflow/rules/probe.smk"
-include: "workflow/rules/plan.smk"
-include: "workflow/rules/infer.smk"
-include: "workflow/rules/encode.smk"
-include: "workflow/rules/assemble.smk"
-include: "workflow/rules/check.smk"
-
-
-rule all:
+# The default target of an included file does not count.
+rule default:
     default_target: True
     input:
-        "work/assembled",
-        "work/report.html",
-        CHECKED,
+        rules.all.input,
+    localrule: True

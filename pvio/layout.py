@@ -23,7 +23,8 @@ INFERRED_FILE = "work/inferred"
 ASSEMBLED_FILE = "work/assembled"
 CHECKED_FILE = "work/checked"
 REPORT_COPY = "work/report.html"
-STALE_FILE = "work/again.json"
+# Notes that shards or results are to be made again.
+STALE_FOLDER = "work/stale"
 LOGS_FOLDER = "logs"
 SNAKEMAKE_LOCKS = ".snakemake/locks"
 

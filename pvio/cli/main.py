@@ -190,10 +190,10 @@ def inferred(out: Path, receipts: tuple[str, ...]) -> None:
     """
     from pvio.cache.atomic import write_json
     from pvio.pipeline.planning.manifest import Receipt
-    from pvio.pipeline.results.stale import note_failures
+    from pvio.pipeline.results.stale import note_stale
 
     found = _receipts(receipts)
-    note_failures(found)
+    note_stale(found)
     failed = [done for receipt in found for done in receipt.segments if done.failure_reason]
     write_json(out, Receipt("infer", "failed", 0.0, failed))
 
@@ -248,7 +248,7 @@ def assemble(
     limit_libraries(threads)
     from pvio.pipeline.jobs.repair import repairing
     from pvio.pipeline.planning.manifest import failures_in, read_plan
-    from pvio.pipeline.results.stale import note_failures
+    from pvio.pipeline.results.stale import note_stale
     from pvio.pipeline.stages.assemble import assemble as run
     from pvio.pipeline.stages.encode import encode as run_encode
     from pvio.pipeline.stages.infer import infer as run_infer
@@ -262,7 +262,7 @@ def assemble(
         """Whether no other run has begun in this folder."""
         return Path(plan_path).exists() and Path(plan_path).read_bytes() == plan_bytes
 
-    note_failures(found)  # also where the results are not written
+    note_stale(found)  # also where the results are not written
     rows = repairing(
         plan.shard_plans,
         settings,
@@ -273,7 +273,7 @@ def assemble(
         lambda failed: run(plan, settings, found, results, threads, plan_is_unchanged, failed),
         failures_in(found),
     )
-    note_failures(found, are_assembled=all(row.status != "failed" for row in rows))
+    note_stale(found, are_assembled=all(row.status != "failed" for row in rows))
     for row in rows:
         if row.status != "ok":
             logging.warning("%s: %s: %s", row.status, row.path, row.reason)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import difflib
-import hashlib
 import math
 import os
 import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,6 +19,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -38,7 +37,7 @@ from pvio.config.text import (
     write_text,
 )
 from pvio.errors import ConfigError
-from pvio.layout import SETTINGS_FOLDER, Kind, Stage
+from pvio.layout import Kind, Stage
 
 ENTRY_PATTERN = re.compile(r"^(?P<where>.+?):(?P<name>[A-Za-z_][A-Za-z0-9_.]*)$")
 PROGRAM_SUFFIXES = (".pt", ".pt2", ".pth", ".ts", ".torchscript")
@@ -59,29 +58,53 @@ class ModelSettings(Section):
     entry: str = Field(
         default="pvio.models:OpenFieldTracker",
         description="package.module:name, path/to/file.py:name, or a TorchScript/torch.export file",
+        examples=["my_model.py:Net"],
     )
     args: dict[str, Any] = Field(
-        default_factory=dict, description="keyword arguments of a class or factory"
+        default_factory=dict,
+        description="keyword arguments of the model's class or function",
+        examples=[{"n_animals": 1}],
     )
     weights: str | None = Field(
-        default=None, description="state_dict file, loaded with weights_only=True"
+        default=None,
+        description="file with a state_dict, loaded with weights_only=True",
+        examples=["net.pt"],
     )
     channels: Literal["rgb", "gray"] = Field(
-        default="gray", description="rgb, or gray: the luma samples, no colour conversion"
+        default="gray",
+        description="rgb, or gray: the luma samples as one channel, no colour conversion",
+        examples=["rgb"],
     )
     size: tuple[Positive, Positive] | None = Field(
-        default=None, description="[height, width] to resize frames to; null keeps each video's own"
+        default=None,
+        description="[height, width] to resize frames to; null: each video keeps its size",
+        examples=[[224, 224]],
     )
     dtype: Literal["float32", "uint8"] = Field(
-        default="float32", description="float32 in [0, 1], or uint8 in [0, 255]"
+        default="float32", description="float32 in [0, 1], or uint8 in [0, 255]", examples=["uint8"]
     )
     normalize: dict[Literal["mean", "std"], list[float]] | None = Field(
-        default=None, description="{mean: [...], std: [...]} per channel, applied to float32 frames"
+        default=None,
+        description="{mean: [...], std: [...]}: subtract the mean and divide by the standard "
+        "deviation, one number per channel, on the scale [0, 1]; needs dtype: "
+        "float32",
+        examples=[{"mean": [0.45], "std": [0.23]}],
     )
-    batch_size: Positive = Field(default=32, description="frames per call of the model")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+    batch_size: Positive = Field(
+        default=32,
+        description="frames per call of the model; the last batch of a segment may be smaller",
+        examples=[8],
+    )
+    device: Annotated[
+        str, WithJsonSchema({"type": "string", "pattern": r"^(auto|cpu|cuda|cuda:\d+)$"})
+    ] = Field(
+        default="auto",
+        description="auto: CUDA if there is a device, else the CPU; without a number each job "
+        "takes a GPU of its own",
+        examples=["cuda:1"],
+    )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
-        default="float32", description="below float32: autocast on the device"
+        default="float32", description="below float32: PyTorch's autocast", examples=["bfloat16"]
     )
 
     @field_validator("size", mode="before")
@@ -144,18 +167,34 @@ class OutputSettings(Section):
 
     video: Literal["none", "overlay", "frames"] = Field(
         default="overlay",
-        description="none; overlay: the source with the model's drawing; "
-        "frames: the frames that the model returns under the key 'frames'",
+        description="none: no video; overlay: the source with the model's drawing; frames: the "
+        "frames that the model returns under the key 'frames'",
+        examples=["none"],
     )
-    codec: CodecName = Field(default="libx264", description="FFmpeg's encoder")
-    crf: int = Field(default=18, ge=0, le=51, description="quality: 0 lossless ... 51 worst")
-    preset: str = Field(default="medium", description="encoder speed against file size")
+    codec: CodecName = Field(
+        default="libx264", description="FFmpeg's encoder", examples=["libx265"]
+    )
+    crf: int = Field(
+        default=18,
+        ge=0,
+        le=51,
+        description="quality: 0 is lossless, 51 the worst; without meaning for ffv1, which is "
+        "lossless",
+        examples=[23],
+    )
+    preset: str = Field(
+        default="medium", description="encoder speed against file size", examples=["veryfast"]
+    )
     pix_fmt: str = Field(
         default="auto",
-        description="auto: plays widely; source: the source's own; or an FFmpeg name like yuv420p",
+        description="pixel format of the video; auto: plays widely; source: the source's own; "
+        "or an FFmpeg name like yuv420p",
+        examples=["yuv420p"],
     )
     options: dict[str, str | int | float] = Field(
-        default_factory=dict, description="more options of the encoder, by FFmpeg's names"
+        default_factory=dict,
+        description="more options of the encoder, by FFmpeg's names",
+        examples=[{"x264-params": "keyint=50"}],
     )
 
     @field_validator("preset")
@@ -221,38 +260,62 @@ class OutputSettings(Section):
 class Settings(Section):
     """Everything that can stand in `config.yaml`."""
 
-    videos: list[str] = Field(
+    videos: Annotated[
+        list[str], WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}})
+    ] = Field(
         default_factory=lambda: ["samples/*.mp4"],
         description="files, globs, folders, image folders, or .txt/.tsv lists of these",
+        examples=[["/data/exp1", "/data/exp2"]],
     )
-    shards: int | Literal["auto"] = Field(
-        default="auto", description="infer and encode jobs; auto: the cores of one machine"
+    shards: Annotated[
+        int | Literal["auto"],
+        WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
+    ] = Field(
+        default="auto",
+        description="number of infer jobs and of encode jobs; auto: the cores given to "
+        "Snakemake, on a cluster the jobs that may run at once",
+        examples=[64],
     )
     segment_frames: Positive = Field(
-        default=2000, description="target length of a segment, the unit of work, in frames"
+        default=2000,
+        description="target length of a segment, the unit of work, in frames",
+        examples=[500],
     )
-    cache: str = Field(default=".pvio", description="folder of frame indexes and finished segments")
+    cache: str = Field(
+        default=".pvio",
+        description="folder of frame indexes and finished segments; runs may share it",
+        examples=["/scratch/pvio"],
+    )
     stage: str | None = Field(
         default=None,
         min_length=1,
         description="folder on a disk of each node, to which jobs copy videos before decoding them",
+        examples=["$TMPDIR"],
     )
     on_damaged: Literal["mark", "fail"] = Field(
-        default="mark", description="mark damaged rows and videos, or also fail at the very end"
+        default="mark",
+        description="mark: say in the results what is damaged; fail: also end the run with an "
+        "error, once all results are written",
+        examples=["fail"],
     )
     on_failed: Literal["fail", "mark"] = Field(
         default="fail",
-        description="what videos mean at which the model, the encoder or pvio failed: fail at the "
-        "very end, or only mark them",
+        description="videos at which the model, the encoder or pvio failed; fail: end the run "
+        "with an error, once the results of the others are written; mark: only say "
+        "so in the results",
+        examples=["mark"],
     )
     decoder: Literal["auto", "pyav", "torchcodec", "cuda"] = Field(
-        default="auto", description="auto: PyAV, which reports damage most exactly"
+        default="auto",
+        description="auto: PyAV, which reports damage most exactly",
+        examples=["pyav"],
     )
     decoder_timeout: float = Field(
         default=120,
         gt=0,
         le=_LONGEST_SECONDS,
         description="seconds to wait for a frame before the decoder counts as hanging",
+        examples=[600],
     )
     model: ModelSettings = Field(default_factory=ModelSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
@@ -469,23 +532,6 @@ def dump_settings(settings: Settings, *keys: str) -> str:
         include[section] = {inner} if inner else True
     chosen = settings.model_dump(include=include or None, exclude_defaults=True)
     return write_text({key: value for key, value in chosen.items() if value != {}})
-
-
-def save_settings(settings: Settings, *keys: str, folder: str = SETTINGS_FOLDER) -> str:
-    """Write settings to a file named after its content, see `dump_settings`.
-
-    Returns:
-        The path of the file, below `folder`.
-    """
-    text = dump_settings(settings, *keys)
-    digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-    path = Path(folder) / f"{digest}.json"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
-    return path.as_posix()
 
 
 def _explain(fault: Any) -> str:

@@ -21,13 +21,13 @@ from pvio.config.settings import (
     load_settings,
     load_stored,
     parse_settings,
-    save_settings,
     with_types,
 )
 from pvio.config.text import plain, read_argument, read_file, read_text, same, write_text
 from pvio.errors import ConfigError
 from pvio.pipeline.planning.manifest import Plan
 from pvio.pipeline.planning.registry import register, registered_runs
+from pvio.pipeline.planning.stage_inputs import settings_file
 
 LOOKS_LIKE_SOMETHING = [
     *("2024_01", "1e5", "1e-05", "1.0e+20", "007", "0x1F", "12:30", ".nan", ".inf", "inf", "nan"),
@@ -101,9 +101,10 @@ def test_the_file_of_a_job_and_the_registry_hold_the_same(tmp_path: Path):
     args = {"eps": 1e-5, "big": 1e20, "nan": math.nan, "mouse": "🐭", "text": "2024_01"}
     cache = str(tmp_path / "🐭")
     settings = parse_settings({"cache": cache, "model": {"args": {**args, "names": {0: "a"}}}})
-    path = save_settings(settings, "cache", "model", folder=str(tmp_path / "settings"))
-    assert exact(load_settings(path).model.args) == exact(settings.model.args)
-    assert load_settings(path).cache == cache
+    path = tmp_path / "settings.json"
+    path.write_text(settings_file(settings, "cache", "model").text + "\n")
+    assert exact(load_settings(str(path)).model.args) == exact(settings.model.args)
+    assert load_settings(str(path)).cache == cache
     plan = tmp_path / "plan.json"
     write_json(plan, Plan([], [], [], []))
     register(plan, plan, settings, "a model")

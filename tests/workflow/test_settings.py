@@ -55,10 +55,10 @@ def project(new_project: Callable[[], Project]) -> Project:
 
 
 def snakemake(project: Project, *options: str) -> str:
-    """A dry run without the defaults of `config.yaml`; what it printed."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile"), "-n", "-q"]
+    """A run of the rule that writes settings, without the defaults of `config.yaml`; its errors."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile"), "-q"]
     done = subprocess.run(
-        [*command, "--cores", "1", *options],
+        [*command, "--until", "settings", "--cores", "1", *options],
         cwd=project.folder,
         capture_output=True,
         text=True,

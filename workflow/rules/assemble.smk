@@ -1,7 +1,24 @@
+rule lost_results:
+    output:
+        f"{STALE_FOLDER}/results/{{loss}}.txt",
+    log:
+        "logs/lost_results/{loss}.log",
+    localrule: True
+    conda:
+        "../envs/pvio.yaml"
+    threads: 1
+    message:
+        "The results are no longer there"
+    shell:
+        "date > {output} 2> {log}"
+
+
 rule assemble:
     input:
         plan="work/plan.json",
         infer=gather.infer("work/infer/{scatteritem}.json"),
+        settings=INPUTS["assemble"].path,
+        lost=lost_results,
         encode=gather.encode("work/encode/{scatteritem}.json") if ENCODES else [],
     output:
         # The results themselves are none: Snakemake would remove them when the job starts, and they
@@ -9,8 +26,9 @@ rule assemble:
         touch("work/assembled"),
         report=report(
             "work/report.html",
-            caption="../report/report.rst",
-            category="pvio",
+            caption="../report/page.rst",
+            category="Results",
+            labels={"page": "videos, shards and speed"},
         ),
     log:
         "logs/assemble.log",
@@ -20,15 +38,14 @@ rule assemble:
         "../envs/pvio.yaml"
     threads: CORES
     resources:
-        mem_mb=lambda wildcards, attempt: (2000 + 12 * N_VIDEOS // 1000) * attempt,
-        runtime=lambda wildcards, attempt: (120 + N_VIDEOS // 100) * attempt,
+        mem_mb=assemble_memory,
+        runtime=assemble_minutes,
     params:
-        settings=ASSEMBLE_SETTINGS,
         model=MODEL,
         version=PVIO_VERSION,
     message:
         "Joining segments into predictions, videos and a report"
     shell:
-        "PVIO_JOB=1 pvio assemble --config {params.settings:q} --plan {input.plan} --results results"
+        "PVIO_JOB=1 pvio assemble --config {input.settings} --plan {input.plan} --results results"
         " --threads {threads} {input.infer} {input.encode} > {log} 2>&1"
         " && cp results/report.html {output.report}"

@@ -12,19 +12,25 @@ from pvio.collection.names import read_names
 from pvio.collection.search import find_sources
 from pvio.collection.fingerprint import fingerprint
 from pvio.collection.names import renamed_results
-from pvio.config.settings import parse_settings, save_settings, with_types
+from pvio.config.settings import parse_settings, with_types
 from pvio.errors import PvioError
-from pvio.layout import LOGS_FOLDER, NAMES_FILE
+from pvio.layout import (
+    LOGS_FOLDER,
+    NAMES_FILE,
+    SETTINGS_FOLDER,
+    STALE_FOLDER,
+)
 from pvio.pipeline.jobs.environment import prepare_environment
 from pvio.pipeline.jobs.log import errors_of, file_system_time
 from pvio.models.entry import model_fingerprint
 from pvio.models.signature import check_arguments
 from pvio.pipeline.jobs.signals import end_jobs_on_sigterm
-from pvio.pipeline.results.stale import forget_what_is_out_of_date
+from pvio.pipeline.planning.stage_inputs import stage_inputs
+from pvio.pipeline.results.stale import lost_results_note, stale_note
 from pvio.pipeline.planning.resources import (
-    shard_count_warnings,
-    read_job_resources,
     planned_shards,
+    read_job_resources,
+    shard_count_warnings,
 )
 from pvio.pipeline.results.summary import read_summary
 from pvio.text import printable, printable_lines
@@ -80,29 +86,10 @@ if SHARDS == "auto":
 ENCODES = "encode" in SETTINGS.output.stages
 CHECKED = "work/checked" if "fail" in (SETTINGS.on_damaged, SETTINGS.on_failed) else []
 
-# What each stage depends on: a changed setting runs the stages again that it concerns. The settings
-# are handed over as a file, since a list of videos may be longer than a command line can be; its
-# name tells its content.
-PROBE_SETTINGS = save_settings(SETTINGS, "videos", "cache")
-# All but the first two for the predicted costs, which costs.json refines without a rerun.
-PLAN_SETTINGS = save_settings(
-    SETTINGS,
-    "cache",
-    "segment_frames",
-    "model",
-    "decoder",
-    "decoder_timeout",
-    "output",
-)
-COMPUTED_WITH = ("cache", "model", "decoder", "decoder_timeout", "stage")
-INFER_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH)
-ENCODE_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH, "output")
-if SETTINGS.output.encodes_in("infer"):
-    INFER_SETTINGS = ENCODE_SETTINGS
-ASSEMBLE_SETTINGS = save_settings(SETTINGS, *COMPUTED_WITH, "output", "segment_frames")
-
-if workflow.is_main_process:
-    forget_what_is_out_of_date()
+# What each stage depends on: a changed setting runs the stages again that it concerns. The jobs get
+# the settings as files, which the rule `settings` writes, since a list of videos may be longer than a
+# command line can be. The name of a file tells its content.
+INPUTS = stage_inputs(SETTINGS)
 
 
 scattergather:
@@ -112,6 +99,8 @@ scattergather:
 
 wildcard_constraints:
     scatteritem=r"\d+-of-\d+",
+    digest=r"[0-9a-f]{12}",
+    loss=r"\d+",
 
 
 # When the run started, by the clock of its file system; noted by `onstart`, since nothing is written
@@ -119,55 +108,23 @@ wildcard_constraints:
 STARTED = [time.time()]
 
 
-def longest_first(wildcards):
-    """Priority of a shard: the first one has the most to do."""
-    return SHARDS - int(wildcards.scatteritem.partition("-")[0])
+def settings_text(wildcards):
+    """The content of a file of settings."""
+    return next(
+        each.text for each in INPUTS.values() if each.digest == wildcards.digest
+    )
 
 
-def load(stage, wildcards):
-    """What a shard has to do; not known before the plan is made."""
-    found = read_job_resources("work/shards", stage, wildcards.scatteritem)
-    if workflow.is_main_process and workflow.non_local_exec:
-        for text in shard_count_warnings("work/shards", since=STARTED[0]):
-            logger.warning(f"{text} (docs/clusters.md)")
-    return found
+def stale_infer(wildcards):
+    """The note that an infer job is to run again, if there is one."""
+    return stale_note("infer", wildcards.scatteritem)
 
 
-# Jobs that cannot do without a GPU ask for one.
-INFER_GPUS = int("cuda" in f"{SETTINGS.model.device} {SETTINGS.decoder}")
-ENCODE_GPUS = int(SETTINGS.output.codec.endswith("nvenc"))
-if SETTINGS.output.encodes_in("infer"):
-    INFER_GPUS = max(INFER_GPUS, ENCODE_GPUS)
+def stale_encode(wildcards):
+    """The note that an encode job is to run again, if there is one."""
+    return stale_note("encode", wildcards.scatteritem)
 
 
-onstart:
-    STARTED[0] = file_system_time(LOGS_FOLDER)
-    end_jobs_on_sigterm()
-
-
-onsuccess:
-    summary = Path("results/summary.tsv")
-    rows = read_summary(summary) if summary.exists() else []
-    bad = sum(row["status"] != "ok" for row in rows)
-    if bad:
-        print(
-            f"{bad} of {len(rows)} videos are not ok: see {summary}",
-            file=sys.stderr,
-        )
-    names = Path("results", NAMES_FILE)
-    renamed = renamed_results() if names.exists() else {}
-    if renamed and names.stat().st_mtime >= STARTED[0]:
-        old, new = next(iter(renamed.items()))
-        print(
-            printable(
-                f"{len(renamed)} results have another name now, since their files were moved "
-                f"({old} is {new}): see logs/assemble.log"
-            ),
-            file=sys.stderr,
-        )
-
-
-onerror:
-    # Snakemake names the failed job and its log; this adds what went wrong.
-    for path, error in errors_of(LOGS_FOLDER, STARTED[0]):
-        print(f"\n{path}: {printable_lines(error)}", file=sys.stderr)
+def lost_results(wildcards):
+    """The note that finished results were lost, if they ever were."""
+    return lost_results_note()

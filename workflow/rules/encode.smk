@@ -21,6 +21,8 @@ rule encode:
     input:
         parts="work/shards",
         inferred="work/inferred",
+        settings=INPUTS["encode"].path,
+        stale=stale_encode,
     output:
         "work/encode/{scatteritem}.json",
     log:
@@ -32,20 +34,15 @@ rule encode:
         "../envs/pvio.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, input, attempt: load("encode", wildcards).mem_mb(
-            attempt
-        ),
-        runtime=lambda wildcards, input, attempt: load(
-            "encode", wildcards
-        ).runtime_minutes(attempt),
+        mem_mb=encode_memory,
+        runtime=encode_minutes,
         gpu=ENCODE_GPUS,
     params:
-        settings=ENCODE_SETTINGS,
         model=MODEL,
         version=PVIO_VERSION,
     message:
         "Encoding the overlay video of shard {wildcards.scatteritem}"
     shell:
-        "PVIO_JOB=1 pvio encode --config {params.settings:q}"
+        "PVIO_JOB=1 pvio encode --config {input.settings}"
         " --plan {input.parts}/encode/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"
         " --inferred {input.inferred} --out {output} > {log} 2>&1"

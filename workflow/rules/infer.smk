@@ -1,6 +1,8 @@
 rule infer:
     input:
         parts="work/shards",
+        settings=INPUTS["infer"].path,
+        stale=stale_infer,
     output:
         "work/infer/{scatteritem}.json",
     log:
@@ -12,20 +14,15 @@ rule infer:
         "../envs/pvio.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, input, attempt: load("infer", wildcards).mem_mb(
-            attempt
-        ),
-        runtime=lambda wildcards, input, attempt: load(
-            "infer", wildcards
-        ).runtime_minutes(attempt),
+        mem_mb=infer_memory,
+        runtime=infer_minutes,
         gpu=INFER_GPUS,
     params:
-        settings=INFER_SETTINGS,
         model=MODEL,
         version=PVIO_VERSION,
     message:
         "Running the model over shard {wildcards.scatteritem}"
     shell:
-        "PVIO_JOB=1 pvio infer --config {params.settings:q}"
+        "PVIO_JOB=1 pvio infer --config {input.settings}"
         " --plan {input.parts}/infer/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"
         " --threads {threads} --out {output} > {log} 2>&1"

@@ -1,6 +1,7 @@
 rule plan:
     input:
-        "work/probe.json",
+        probe="work/probe.json",
+        settings=INPUTS["plan"].path,
     output:
         plan="work/plan.json",
         # What each job needs of it, since it may be large; and how much each has to do.
@@ -14,15 +15,14 @@ rule plan:
         "../envs/pvio.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: (500 + 6 * N_VIDEOS // 1000) * attempt,
-        runtime=lambda wildcards, attempt: (30 + N_VIDEOS // 10_000) * attempt,
+        mem_mb=plan_memory,
+        runtime=plan_minutes,
     params:
-        settings=PLAN_SETTINGS,
         shards=SHARDS,
         model=MODEL,
         version=PVIO_VERSION,
     message:
         "Spreading segments over {params.shards} shards, longest first"
     shell:
-        "PVIO_JOB=1 pvio plan --config {params.settings:q} --probe {input} --shards {params.shards}"
+        "PVIO_JOB=1 pvio plan --config {input.settings} --probe {input.probe} --shards {params.shards}"
         " --parts {output.parts} --out {output.plan} > {log} 2>&1"

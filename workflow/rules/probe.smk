@@ -1,4 +1,6 @@
 rule probe:
+    input:
+        settings=INPUTS["probe"].path,
     output:
         "work/probe.json",
     log:
@@ -9,13 +11,12 @@ rule probe:
         "../envs/pvio.yaml"
     threads: CORES
     resources:
-        mem_mb=lambda wildcards, attempt: (1000 + N_VIDEOS // 200) * attempt,
-        runtime=lambda wildcards, attempt: (60 + N_VIDEOS // 100) * attempt,
+        mem_mb=probe_memory,
+        runtime=probe_minutes,
     params:
-        settings=PROBE_SETTINGS,
         collection=COLLECTION,
         version=PVIO_VERSION,
     message:
         "Indexing the frames of the collection"
     shell:
-        "PVIO_JOB=1 pvio probe --config {params.settings:q} --threads {threads} --out {output} > {log} 2>&1"
+        "PVIO_JOB=1 pvio probe --config {input.settings} --threads {threads} --out {output} > {log} 2>&1"

@@ -1,53 +1,78 @@
-"""What Snakemake takes for done, though it is to be done again."""
+"""What Snakemake takes for finished, though the next run has to do it again."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+import datetime
+from collections.abc import Sequence
 from pathlib import Path
 
 from pvio.cache.atomic import write_json
-from pvio.layout import ASSEMBLED_FILE, PRODUCTS_FILE, STALE_FILE, receipt_file
-from pvio.pipeline.planning.manifest import Receipt
+from pvio.layout import ASSEMBLED_FILE, PRODUCTS_FILE, STALE_FOLDER
+from pvio.pipeline.planning.manifest import Receipt, Stage
 
 
-def note_failures(
-    receipts: Iterable[Receipt], *, are_assembled: bool = True, path: str = STALE_FILE
+def note_stale(
+    receipts: Sequence[Receipt], *, are_assembled: bool = True, folder: str = STALE_FOLDER
 ) -> None:
-    """Note what the next run has to do again, since it failed in this one.
+    """Note which shards the next run has to do again, since they failed in this one.
 
-    That is shards with segments that failed, or whose videos vanished or changed during the run.
+    These are shards with segments that failed, or whose videos vanished or changed during the run.
+    The note of a shard is an input of its job. It is newer than the job's output, so Snakemake runs
+    the job again, and says so in a dry run. A job that was run again is newer than its note.
 
     Args:
-        receipts: of the run.
-        are_assembled: whether a product of every video is there, or the reason in its receipts.
-        path: of the note.
+        receipts: of the run, those of the last stage at the end.
+        are_assembled: whether each video has its results, or a receipt says why not. Otherwise the
+            last job is done again, which finds everything there, and `assemble` follows.
+        folder: of the notes.
     """
-    again = [
-        receipt_file(receipt.stage, receipt.shard)
-        for receipt in receipts
-        if any(done.failure_reason for done in receipt.segments)
+    stale = [
+        receipt for receipt in receipts if any(done.failure_reason for done in receipt.segments)
     ]
-    if not are_assembled:
-        again.append(ASSEMBLED_FILE)
-    if again:
-        write_json(path, again)
-    else:
-        Path(path).unlink(missing_ok=True)
+    if not stale and not are_assembled:
+        stale = list(receipts[-1:])
+    for receipt in stale:
+        # Snakemake compares contents as well as times: the time is what is new in this one.
+        noted = datetime.datetime.now(datetime.UTC).isoformat()
+        failed = sum(bool(done.failure_reason) for done in receipt.segments)
+        path = Path(folder, receipt.stage, f"{receipt.shard}.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"noted": noted, "failed_segments": failed})
 
 
-def forget_what_is_out_of_date(results: str = "results") -> None:
-    """Remove the files of that note, and the mark of finished results that are no longer there.
+def stale_note(stage: Stage, shard: str, folder: str = STALE_FOLDER) -> list[str]:
+    """The note that makes a shard's job run again, as an input of its rule.
 
-    Called when the workflow is read, in its working folder.
+    Args:
+        stage: infer or encode.
+        shard: "k-of-n".
+        folder: of the notes.
+
+    Returns:
+        Its path, or nothing for a shard that never failed.
     """
-    try:
-        found = json.loads(Path(STALE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = []
-    again = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
-    for file in again:
-        Path(file).unlink(missing_ok=True)
-    if again or not Path(results, PRODUCTS_FILE).exists():
-        Path(ASSEMBLED_FILE).unlink(missing_ok=True)
-    Path(STALE_FILE).unlink(missing_ok=True)
+    path = Path(folder, stage, f"{shard}.json")
+    return [path.as_posix()] if path.exists() else []
+
+
+def lost_results_note(
+    results: str = "results", mark: str = ASSEMBLED_FILE, folder: str = STALE_FOLDER
+) -> list[str]:
+    """The note that the finished results were lost, as an input of the rule that makes them.
+
+    Every loss has a number. The note of a new loss is not there yet: a rule makes it, and Snakemake
+    joins the results again. The note of the last loss stays an input, so that nothing changes then.
+
+    Args:
+        results: the folder of the results.
+        mark: exists since they were complete.
+        folder: of the notes.
+
+    Returns:
+        Its path, or nothing where results were never lost.
+    """
+    names = [path.stem for path in Path(folder, "results").glob("*.txt")]
+    n = max((int(name) for name in names if name.isdecimal()), default=0)
+    if Path(mark).exists() and not Path(results, PRODUCTS_FILE).exists():
+        n += 1
+    return [f"{folder}/results/{n}.txt"] if n else []

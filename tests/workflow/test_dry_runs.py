@@ -1,0 +1,118 @@
+"""Looking at the workflow leaves the folder as it is, and a run after it does what was due."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from projects import Project, make_clip
+
+LOOKS = ["--dry-run", "--lint", "--dag", "--summary", "--rulegraph", "--list-rules", "--unlock"]
+# Fails at frames 80 pixels wide until a file named `mended` is there.
+MODEL = """
+from pathlib import Path
+
+def model(frames):
+    if frames.shape[-1] == 80 and not Path("mended").exists():
+        raise ValueError("not yet")
+    return frames.mean(dim=(1, 2, 3))
+"""
+SETTINGS = {
+    "videos": ["clips"],
+    "shards": 2,
+    "on_failed": "mark",
+    "model": {"entry": "own.py:model"},
+    "output": {"video": "none"},
+}
+NOTHING = "Nothing to be done"
+
+
+def state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Time and content of all that is in a folder, but for Snakemake's own."""
+    found = {}
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if Path(root, name) != folder / ".snakemake"]
+        for path in (Path(root, name) for name in [*folders, *files]):
+            content = path.read_bytes() if path.is_file() else b""
+            found[str(path)] = (path.lstat().st_mtime_ns, content)
+    return found
+
+
+@pytest.fixture
+def project(new_project: Callable[[], Project]) -> Project:
+    project = new_project()
+    make_clip(project.folder / "clips/good.mp4")
+    make_clip(project.folder / "clips/wide.mp4", size="80x48")
+    (project.folder / "own.py").write_text(MODEL)
+    return project
+
+
+def look(project: Project, **settings: object) -> str:
+    """Look at the workflow in all ways; what a dry run said."""
+    before = state(project.folder)
+    said = {}
+    for option in LOOKS:
+        done = project.snakemake(option, **settings)
+        said[option] = done.stdout + done.stderr
+        assert done.returncode == 0, said[option]
+        assert state(project.folder) == before, option
+    return said["--dry-run"]
+
+
+def test_a_new_folder_stays_as_it_is(project: Project) -> None:
+    assert "Indexing the frames" in look(project, **SETTINGS)
+    assert not (project.folder / "work").exists()
+
+
+def test_a_failed_shard_is_due_after_any_number_of_looks(project: Project) -> None:
+    project.run(**SETTINGS)
+    assert project.summary()["wide"]["status"] == "failed"
+    assert "Updated input files: work/stale/infer/" in look(project, **SETTINGS)
+    (project.folder / "mended").touch()
+    ran = project.run(**SETTINGS)
+    assert ran.count("Running the model over shard") == 1
+    assert project.summary()["wide"]["status"] == "ok"
+    assert NOTHING in look(project, **SETTINGS)
+
+
+@pytest.mark.parametrize("loses", ["the record of past runs", "triggers"])
+def test_a_failed_shard_is_due_by_the_times_of_files_alone(project: Project, loses: str) -> None:
+    project.run(**SETTINGS)
+    options = ["--rerun-triggers", "mtime"] if loses == "triggers" else []
+    if not options:
+        (project.folder / ".snakemake").rename(project.folder / "old record")
+    (project.folder / "mended").touch()
+    project.run(*options, **SETTINGS)
+    assert project.summary()["wide"]["status"] == "ok"
+    assert NOTHING in project.run(*options, **SETTINGS)
+
+
+def test_changes_are_due_after_any_number_of_looks(project: Project) -> None:
+    (project.folder / "mended").touch()
+    project.run(**SETTINGS)
+    assert NOTHING in look(project, **SETTINGS)
+    (project.folder / "clips/wide.mp4").unlink()
+    more = {**SETTINGS, "decoder_timeout": 500}
+    said = look(project, **more)
+    assert "Indexing the frames" in said
+    assert "Running the model" in said
+    project.run(**more)
+    assert set(project.summary()) == {"good"}
+    assert NOTHING in look(project, **more)
+
+
+def test_lost_results_are_due_after_any_number_of_looks(project: Project) -> None:
+    (project.folder / "mended").touch()
+    project.run(**SETTINGS)
+    (project.folder / "results").rename(project.folder / "old")
+    said = look(project, **SETTINGS)
+    assert "Joining segments" in said
+    assert "Running the model" not in said
+    project.run(**SETTINGS)
+    assert project.summary()["good"]["status"] == "ok"
+    assert NOTHING in project.run(**SETTINGS)
+    (project.folder / "results").rename(project.folder / "old again")
+    project.run("--rerun-triggers", "mtime", **SETTINGS)
+    assert NOTHING in look(project, **SETTINGS)

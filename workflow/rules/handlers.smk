@@ -1,0 +1,31 @@
+onstart:
+    STARTED[0] = file_system_time(LOGS_FOLDER)
+    end_jobs_on_sigterm()
+
+
+onsuccess:
+    summary = Path("results/summary.tsv")
+    rows = read_summary(summary) if summary.exists() else []
+    bad = sum(row["status"] != "ok" for row in rows)
+    if bad:
+        print(
+            f"{bad} of {len(rows)} videos are not ok: see {summary}",
+            file=sys.stderr,
+        )
+    names = Path("results", NAMES_FILE)
+    renamed = renamed_results() if names.exists() else {}
+    if renamed and names.stat().st_mtime >= STARTED[0]:
+        old, new = next(iter(renamed.items()))
+        print(
+            printable(
+                f"{len(renamed)} results have another name now, since their files were moved "
+                f"({old} is {new}): see logs/assemble.log"
+            ),
+            file=sys.stderr,
+        )
+
+
+onerror:
+    # Snakemake names the failed job and its log; this adds what went wrong.
+    for path, error in errors_of(LOGS_FOLDER, STARTED[0]):
+        print(f"\n{path}: {printable_lines(error)}", file=sys.stderr)
