@@ -11,7 +11,9 @@ from fractions import Fraction
 from typing import Any
 
 import pvio
+from pvio.cli.run import snakefile
 from pvio.config.codecs import CODECS, CodecName
+from pvio.errors import PvioError
 from pvio.media.ffmpeg.shared_libraries import (
     bundled_folder,
     environment_for_torchcodec,
@@ -34,6 +36,11 @@ def diagnose() -> tuple[bool, str]:
         except importlib.metadata.PackageNotFoundError:
             healthy = False
             lines.append(f"  {package:<15} NOT INSTALLED: python -m pip install {package}")
+    try:
+        lines.append(f"Workflow of `pvio run`: {snakefile()}")
+    except PvioError as error:
+        healthy = False
+        lines.append(f"Workflow of `pvio run`: MISSING: {error}")
     lines += [*_ffmpeg_lines(), *_device_lines()]
     lines.append("pvio is ready." if healthy else "pvio cannot run until the above is mended.")
     return healthy, "\n".join(lines)

@@ -91,14 +91,67 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(pvio.__version__, prog_name="pvio")
 @click.option("-q", "--quiet", is_flag=True, help="Report warnings and errors only.")
-def main(quiet: bool) -> None:
+@click.pass_context
+def main(context: click.Context, quiet: bool) -> None:
     """Run a PyTorch model over every frame of many videos.
 
-    The workflow (`snakemake --cores all`) calls the stages probe, plan, infer, encode and assemble
-    in this order; each can be called by hand as well. `pvio status` tells what is done and what is
-    to do, `pvio info` looks at a video, `pvio doctor` at the installation.
+    `pvio run` does all of it, with Snakemake. Its workflow calls the stages probe, plan, infer,
+    encode and assemble in this order; each can be called by hand as well. `pvio init` begins
+    settings and a model of your own, `pvio status` tells what is done and what is to do, `pvio
+    info` looks at a video, `pvio doctor` at the installation.
     """
-    log_to_stderr(logging.WARNING if quiet else logging.INFO)
+    if context.invoked_subcommand != "run":  # Snakemake writes its own messages
+        log_to_stderr(logging.WARNING if quiet else logging.INFO)
+
+
+class _PassedOn(click.Command):
+    """A command whose arguments are passed on as they are, but for a call for help."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        if not {"-h", "--help"}.isdisjoint(args[:end]):
+            return super().parse_args(ctx, ["--help"])
+        ctx.params["arguments"] = tuple(args)
+        return []
+
+
+@main.command(cls=_PassedOn, options_metavar="")
+@click.argument("arguments", nargs=-1, metavar="[VIDEOS]... [SNAKEMAKE_OPTIONS]...")
+def run(arguments: tuple[str, ...]) -> None:
+    """Run the whole workflow: Snakemake with pvio's rules.
+
+    VIDEOS are files, folders, globs, images or lists, and take the place of the setting `videos`.
+    The other settings are those of the config.yaml in this folder, if there is one. Results go to
+    results/. All options are Snakemake's (`snakemake --help`); without --cores, --jobs, --executor
+    and a profile that says otherwise it takes all cores of this machine.
+
+    \b
+    pvio run --cores all clips/*.mp4
+    pvio run clips/*.mp4 --config shards=8 cache=/scratch/pvio
+    pvio run -n
+
+    Options that take several values, such as --config, would take videos for values: give these
+    first, or after `--`.
+    """
+    from pvio.cli.run import run_workflow
+
+    if not run_workflow(arguments):
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--force", is_flag=True, help="Overwrite files that are there.")
+def init(folder: Path, force: bool) -> None:
+    """Lay config.yaml and model.py into FOLDER, to begin with a model of your own.
+
+    config.yaml has every setting with its default and a comment, but for the model, which is that
+    of model.py: a template that works as it is. Then `pvio run VIDEOS` there.
+    """
+    from pvio.cli.init import lay_files
+
+    for path in lay_files(folder, force=force):
+        click.echo(printable(f"wrote {path}"))
 
 
 @main.command()
