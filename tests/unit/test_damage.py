@@ -9,6 +9,7 @@ import functools
 import hashlib
 import random
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -128,24 +129,31 @@ def counts(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return of
 
 
-@pytest.mark.parametrize("codec", CODECS)
+def in_one_worker(codecs: Iterable[str]) -> list[Any]:
+    """Parameters of which all tests of a codec run in the same process: it counts once."""
+    return [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in codecs]
+
+
+@pytest.mark.parametrize("codec", in_one_worker(CODECS))
 def test_an_undamaged_clip_is_ok(counts: Any, codec: str):
     assert counts(codec)["undamaged, not ok"] == 0
 
 
-@pytest.mark.parametrize("codec", [name for name in CODECS if CODECS[name][0] in COUNTED])
+@pytest.mark.parametrize(
+    "codec", in_one_worker(name for name in CODECS if CODECS[name][0] in COUNTED)
+)
 def test_no_row_is_lost(counts: Any, codec: str):
     assert counts(codec)["rows"] == N_FRAMES * CODECS[codec][2]
 
 
-@pytest.mark.parametrize("codec", [name for name in CODECS if CODECS[name][3]])
+@pytest.mark.parametrize("codec", in_one_worker(name for name in CODECS if CODECS[name][3]))
 def test_most_altered_pictures_are_not_ok(counts: Any, codec: str):
     count, least = counts(codec), CODECS[codec][3]
     assert count["altered"] >= 20
     assert count["altered ok"] <= (1 - least) * count["altered"]
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", in_one_worker(CODECS))
 def test_few_sound_pictures_are_distrusted(counts: Any, codec: str):
     count = counts(codec)
     distrusted = count["sound"] - count["sound ok"]

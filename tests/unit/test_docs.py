@@ -61,8 +61,11 @@ def code_spans(text: str) -> list[str]:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def workplace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_this_process: Any
+) -> Iterator[Path]:
     """A working directory with the files of docs/models.md and one sample."""
+    in_this_process(monkeypatch)
     for code in blocks(page("models.md"), "python"):
         name = re.match(r"# (\w+\.py)\n", code)
         assert name, f"the first line of a code block must name its file:\n{code}"

@@ -156,7 +156,14 @@ def test_a_job_copies_each_video_once_and_removes_it(
     assert not copies(stage)
 
 
-def test_results_do_not_depend_on_the_stage(tmp_path: Path, stage: Path, notes: Any):
+def test_results_do_not_depend_on_the_stage(
+    tmp_path: Path,
+    stage: Path,
+    notes: Any,
+    in_this_process: Any,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    in_this_process(monkeypatch)
     got = run(tmp_path / "with", stage)
     assert len(got[1]) == 5
     assert got == run(tmp_path / "without", None)

@@ -169,7 +169,7 @@ def test_another_video_of_the_same_size_and_time_is_noticed(project: Project) ->
 
 def test_predictions_are_the_same_bytes_for_any_number_of_shards(project: Project) -> None:
     results = []
-    for shards in (1, 2, 7):
+    for shards in (1, 3):
         project.run(**settings(shards=shards, cache=f"cache-{shards}"))
         assert project.n_computed("infer") == 4
         results.append(data(project))

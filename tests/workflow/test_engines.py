@@ -52,6 +52,7 @@ with open(snakemake.output[0], "w") as file:
 SETTINGS = {
     "videos": ["clips"],
     "segment_frames": 10,
+    "shards": "auto",
     "model": {"entry": "brightness.py:Brightness"},
     "output": {"video": "none"},
 }
@@ -104,7 +105,7 @@ def test_the_catalogs_way_has_the_same_target(project: Project, options: list[st
 
 
 def test_the_shard_with_the_most_to_do_goes_first(project: Project) -> None:
-    text = project.run(cores=1, shards=5, **SETTINGS)
+    text = project.run(cores=1, **{**SETTINGS, "shards": 5})
     loads = json.loads((project.folder / "work/shards/loads.json").read_text())["infer"]
     seconds = [load["seconds"] for load in loads]
     assert seconds == sorted(seconds, reverse=True)

@@ -181,17 +181,17 @@ def test_clean_removes_what_nothing_refers_to(project: Project, tmp_path: Path) 
 
 
 def test_clean_spares_what_a_run_needs_whose_plan_is_being_made(project: Project) -> None:
-    project.run(**settings())
+    project.run(**settings(output={"video": "none"}))
     age(project.folder / ".pvio")
     (project.folder / "work/plan.json").unlink()  # as Snakemake does before it runs a job
-    changed = settings(model={**MODEL, "args": {"factor": 2.0}})
+    changed = settings(model={**MODEL, "args": {"factor": 2.0}}, output={"video": "none"})
     assert "nothing to remove" in pvio(project, "clean", "--unused", "--yes", **changed)
 
 
 def test_clean_asks_first_and_spares_what_is_young(project: Project) -> None:
-    project.run(**settings())
+    project.run(**settings(output={"video": "none"}))
     age(project.folder / ".pvio")
-    changed = settings(model={**MODEL, "args": {"factor": 2.0}})
+    changed = settings(model={**MODEL, "args": {"factor": 2.0}}, output={"video": "none"})
     project.run(**changed)
     done = subprocess.run(
         [sys.executable, "-m", "pvio", "clean", "--unused", "--config", json.dumps(changed)],

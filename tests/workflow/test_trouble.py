@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +17,23 @@ NO_VIDEO = {"video": "none"}
 MODEL = {"entry": "brightness.py:Brightness"}
 
 
+def thorough(*values: object) -> Any:
+    return pytest.param(*values, marks=pytest.mark.thorough)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        # One from each place that looks: the settings, the collection, the model.
         ({"outputs": {"video": "none"}}, "outputs: unknown key; did you mean 'output'?"),
-        ({"output": {"crf": 99}}, "output.crf"),
         ({"videos": ["nowhere/*.mp4"]}, "no file matches the pattern 'nowhere/*.mp4'"),
-        ({"model": {"entry": "nowhere.py:Model"}}, "there is no file nowhere.py"),
-        ({"model": {"weights": "nowhere.pth"}}, "there is no file nowhere.pth"),
         ({"model": {"entry": "brightness.py:Brightnes"}}, "did you mean 'Brightness'?"),
-        ({"output": "none"}, "output: expected a section of keys such as video, got 'none'"),
+        thorough({"output": {"crf": 99}}, "output.crf"),
+        thorough({"model": {"entry": "nowhere.py:Model"}}, "there is no file nowhere.py"),
+        thorough({"model": {"weights": "nowhere.pth"}}, "there is no file nowhere.pth"),
+        thorough(
+            {"output": "none"}, "output: expected a section of keys such as video, got 'none'"
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_readable_error_before_any_job(
