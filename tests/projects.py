@@ -52,7 +52,9 @@ PyAVReader.frames = hanging
 def pvio_path() -> dict[str, str]:
     """Variables with which commands like `pvio` are found, as in an activated environment."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path}
+    # Bytecode is kept, or else every job compiles pvio anew.
+    kept = {key: text for key, text in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PATH": path}
 
 
 @dataclass
@@ -109,6 +111,18 @@ class Project:
         text = done.stdout + done.stderr
         assert done.returncode == 0, text + self.logs()
         return text
+
+    def stages(self, **config: Any) -> str:
+        """All stages to their end in this process, see `run_stages`; the text they printed."""
+        done = self.tried_stages(**config)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def tried_stages(self, **config: Any) -> subprocess.CompletedProcess[str]:
+        """All stages in this process, until one of them fails."""
+        from stages import run_stages
+
+        return run_stages(self.folder, **config)
 
     def unlock(self) -> None:
         """Remove what a killed run left, as `snakemake --unlock` does."""

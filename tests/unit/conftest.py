@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from clips import MORE_KINDS, N_FRAMES, RECIPES, REPOSITORY
 from encoding import MODELS, reencode, settings_of
 from made_once import made_once, shared_folder
+from stages import one_by_one
 
 from pvio.config import Settings
 
@@ -153,13 +154,6 @@ def in_this_process() -> Callable[[pytest.MonkeyPatch], None]:
 
     That a child process does it otherwise is for test_supervised.py and the tests of the workflow.
     """
-
-    def one_by_one(
-        work: Any, tasks: Iterable[int], progress: Any, *_unused: object, **_more: object
-    ) -> Iterator[Any]:
-        for task in list(tasks):
-            yield work(task, False, progress)
-
     return lambda patch: patch.setattr("pvio.stages.shard.supervised", one_by_one)
 
 

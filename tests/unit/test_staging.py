@@ -266,7 +266,14 @@ def test_nothing_is_written_where_the_video_does_not_fit(
     assert os.strerror(errno.ENOSPC) in caplog.text
 
 
-def test_a_job_with_a_full_stage_disk_gives_all_results(tmp_path: Path, stage: Path, notes: Any):
+def test_a_job_with_a_full_stage_disk_gives_all_results(
+    tmp_path: Path,
+    stage: Path,
+    notes: Any,
+    in_this_process: Any,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    in_this_process(monkeypatch)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(stage)],
         capture_output=True,

@@ -132,7 +132,7 @@ def model(frames):
 
 def test_what_a_video_had_before_it_failed_is_gone(project: Project) -> None:
     """Old rows are not taken for those of the new model; nothing at all is no result, either."""
-    project.run(**settings(output=OVERLAY))
+    project.stages(**settings(output=OVERLAY))
     code = """
 from pathlib import Path
 
@@ -142,7 +142,7 @@ def model(frames):
     return frames.mean(dim=(1, 2, 3))
 """
     changed = settings(model=model(project, code), output=OVERLAY)
-    done = project.snakemake(**changed)
+    done = project.tried_stages(**changed)
     assert done.returncode != 0
     assert "Traceback" in project.logs()
     names = {path.name for path in project.folder.glob("results/*/*")}
@@ -152,13 +152,13 @@ def model(frames):
     # Where all fail, the results stay as they are.
     (project.folder / "hopeless").touch()
     changed = settings(model=model(project, code + "# another\n"), output=OVERLAY)
-    done = project.snakemake(**changed)
+    done = project.tried_stages(**changed)
     assert done.returncode != 0
     assert "The results stay as they are" in done.stdout + done.stderr
     assert {path.name for path in project.folder.glob("results/*/*")} == names
     # As soon as one succeeds, it has results again.
     (project.folder / "hopeless").unlink()
-    assert project.snakemake(**changed).returncode != 0
+    assert project.tried_stages(**changed).returncode != 0
     assert project.n_computed("infer") == 3
     assert {path.name for path in project.folder.glob("results/*/*")} == names
 
@@ -173,7 +173,7 @@ class model:
         if row["frame"] == 30:
             raise ValueError("no paint")
 """
-    done = project.snakemake(**settings(model=model(project, code), output=OVERLAY))
+    done = project.tried_stages(**settings(model=model(project, code), output=OVERLAY))
     assert done.returncode != 0
     rows = project.summary()
     assert rows["short"]["status"] == "ok"
@@ -195,7 +195,7 @@ def model(frames):
     calls += 1
     return {"boxes": torch.zeros(len(frames), 1 + (calls == 2))}
 """
-    done = project.snakemake(**settings(model=model(project, code)))
+    done = project.tried_stages(**settings(model=model(project, code)))
     assert done.returncode != 0
     reason = project.summary()["long"]["reason"]
     assert "'boxes' is float of shape (1,) for frames 0 to 19 and float of shape (2,)" in reason
@@ -238,7 +238,7 @@ def model(frames):
     values[1::2] = float("nan")
     return {"x": values}
 """
-    project.run(**settings(model=model(project, code)))
+    project.stages(**settings(model=model(project, code)))
     row = project.summary()["short"]
     assert row["status"] == "ok"
     assert row["reason"] == "x is NaN or infinite in 6 rows"
@@ -310,7 +310,7 @@ def test_a_video_that_changes_during_its_job_is_not_mixed_up(project: Project) -
             options="-g 10 -vf negate",
         )
     own = model(project, CHANGING)
-    project.run(**settings(model=own))
+    project.stages(**settings(model=own))
     rows = project.summary()
     for name in originals:
         assert rows[name]["status"] == "unreadable", name
@@ -322,17 +322,17 @@ def test_a_video_that_changes_during_its_job_is_not_mixed_up(project: Project) -
     shutil.rmtree(project.folder / "others")
     for name, content in originals.items():
         (clips / f"{name}.mp4").write_bytes(content)
-    project.run(**settings(model=own))
+    project.stages(**settings(model=own))
     assert {row["status"] for row in project.summary().values()} == {"ok"}
     predictions = project.folder / "results/predictions"
     found = {name: (predictions / f"{name}.parquet").read_bytes() for name in originals}
-    project.run(**settings(model=own, cache="another"))
+    project.stages(**settings(model=own, cache="another"))
     for name, content in found.items():
         assert (predictions / f"{name}.parquet").read_bytes() == content
 
 
 def test_a_disk_that_is_away_does_not_empty_the_results(project: Project) -> None:
-    project.run(**settings())
+    project.stages(**settings())
     before = {path.name for path in project.folder.glob("results/predictions/*")}
     code = """
 from pathlib import Path
@@ -345,12 +345,12 @@ def model(frames):
 """
     (project.folder / "away").touch()
     changed = settings(model=model(project, code))
-    done = project.snakemake(**changed)
+    done = project.tried_stages(**changed)
     assert done.returncode != 0
     assert "Is their disk there?" in done.stdout + done.stderr
     assert {path.name for path in project.folder.glob("results/predictions/*")} == before
     (project.folder / "gone").rename(project.folder / "clips")
-    project.run(**changed)
+    project.stages(**changed)
     assert {row["status"] for row in project.summary().values()} == {"ok"}
 
 
@@ -412,7 +412,7 @@ def test_a_full_disk_stops_the_job_and_costs_nothing_that_is_done(
         with open(ballast, "ab", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4096)):
                 pass
-    done = project.snakemake(**changed)
+    done = project.tried_stages(**changed)
     text = done.stdout + done.stderr
     assert done.returncode != 0
     assert "no space is left" in text, text + project.logs()
@@ -421,7 +421,7 @@ def test_a_full_disk_stops_the_job_and_costs_nothing_that_is_done(
     assert not list((small_disk / "cache/tmp").glob(".*")) or what == "index"
     done_before = {path: path.stat().st_ino for path in small_disk.glob("cache/pred*/*/*")}
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-    project.run("--rerun-incomplete", **changed)
+    project.stages(**changed)
     assert {row["status"] for row in project.summary().values()} == {"ok"}
     after = {path: path.stat().st_ino for path in small_disk.glob("cache/pred*/*/*")}
     assert done_before.items() <= after.items()
@@ -466,7 +466,7 @@ def test_a_read_only_folder_of_videos_is_enough(project: Project, tmp_path: Path
                 (clips / "note").touch()
         else:
             clips.chmod(0o555)
-        project.run(**settings(output=OVERLAY))
+        project.stages(**settings(output=OVERLAY))
         assert {row["status"] for row in project.summary().values()} == {"ok"}
     finally:
         subprocess.run(["umount", "--lazy", str(clips)], capture_output=True, check=False)
@@ -605,7 +605,7 @@ def test_lists_and_links_cannot_lead_results_out_of_their_folder(
         "clips/folder",
     ]
     (project.folder / "list.txt").write_text("\n".join(lines))
-    project.run(**settings(videos=["list.txt"]))
+    project.stages(**settings(videos=["list.txt"]))
     assert [path.name for path in outside.parent.rglob("*")] == ["deep", "far.mp4"]
     results = (project.folder / "results").resolve()
     products = [path.resolve() for path in results.rglob("*.parquet")]

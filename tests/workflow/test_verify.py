@@ -27,7 +27,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     cut = make_clip(project.folder / "clips/cut.mp4", frames=40, options="-movflags +faststart")
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 2 // 3])
     (project.folder / "brightness.py").write_text(BRIGHTNESS)
-    project.run(videos=["clips"], model=MODEL, output={"preset": "ultrafast"})
+    project.stages(videos=["clips"], model=MODEL, output={"preset": "ultrafast"})
     return project
 
 
@@ -125,7 +125,7 @@ def test_a_video_that_could_not_be_joined_is_told(new_project: Callable[[], Proj
     model = {"entry": "shrinking.py:Shrinking", "batch_size": 20}
     output = {"video": "frames"}
     settings = {"videos": ["clips"], "model": model, "segment_frames": 20, "output": output}
-    assert project.snakemake(**settings, shards=1).returncode != 0  # on_failed: fail
+    assert project.tried_stages(**settings, shards=1).returncode != 0  # on_failed: fail
     assert project.summary()["long"]["status"] == "failed"
     assert not (project.folder / "results/videos/long.mp4").exists()
     code, text = verify(project)
