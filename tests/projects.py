@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +52,9 @@ PyAVReader.frames = hanging
 def pvio_path() -> dict[str, str]:
     """Variables with which commands like `pvio` are found, as in an activated environment."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path}
+    # Bytecode is kept, or else every job compiles pvio anew.
+    kept = {key: text for key, text in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PATH": path}
 
 
 @dataclass
@@ -71,7 +76,13 @@ class Project:
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def started(self, *options: str, cores: int | None = 2, **config: Any) -> subprocess.Popen[str]:
-        """The workflow, just started, in a process group of its own."""
+        """The workflow, just started, in a process group of its own.
+
+        Where settings are given and no number of shards, there is one: every job more has to load
+        PyTorch for itself.
+        """
+        if config:
+            config = {"shards": 1, **config}
         command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile")]
         command += ["--cores", str(cores)] if cores else []
         command += options
@@ -101,6 +112,22 @@ class Project:
         assert done.returncode == 0, text + self.logs()
         return text
 
+    def stages(self, **config: Any) -> str:
+        """All stages to their end in this process, see `run_stages`; the text they printed."""
+        done = self.tried_stages(**config)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def tried_stages(self, **config: Any) -> subprocess.CompletedProcess[str]:
+        """All stages in this process, until one of them fails."""
+        from stages import run_stages
+
+        return run_stages(self.folder, **config)
+
+    def unlock(self) -> None:
+        """Remove what a killed run left, as `snakemake --unlock` does."""
+        shutil.rmtree(self.folder / ".snakemake/locks", ignore_errors=True)
+
     def logs(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("logs/**/*.log")))
 
@@ -126,8 +153,16 @@ class Project:
 def make_clip(path: Path, *, frames: int = 20, size: str = "64x48", options: str = "") -> Path:
     """A short H.264 test clip, made with the FFmpeg command that imageio-ffmpeg ships."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    source = f"testsrc2=size={size}:rate=25"
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "lavfi", "-i", source]
-    command += ["-frames:v", str(frames), "-pix_fmt", "yuv420p", *options.split(), str(path)]
-    subprocess.run(command, check=True)
+    path.write_bytes(_clip(path.suffix, frames, size, options))
     return path
+
+
+@functools.cache
+def _clip(suffix: str, frames: int, size: str, options: str) -> bytes:
+    source = f"testsrc2=size={size}:rate=25"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", source]
+    command += ["-frames:v", str(frames), "-pix_fmt", "yuv420p", *options.split()]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"clip{suffix}")
+        subprocess.run([*command, str(path)], check=True)
+        return path.read_bytes()

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from clips import MORE_KINDS, N_FRAMES, RECIPES, REPOSITORY
 from encoding import MODELS, reencode, settings_of
+from made_once import made_once, shared_folder
+from stages import one_by_one
 
 from pvio.config.settings import Settings
 
@@ -94,15 +96,15 @@ def ffmpeg() -> FFmpeg:
 @pytest.fixture(scope="session")
 def clip(ffmpeg: FFmpeg, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Path of a clip of tests/clips.py by name, made when first asked for; not to be written to."""
-    folder = tmp_path_factory.mktemp("clips")
+    folder = shared_folder(tmp_path_factory, "clips")
     recipes = RECIPES | MORE_KINDS
 
     def path_of(name: str) -> Path:
-        path = folder / name
-        if not path.exists():
+        def make(path: Path) -> None:
             arguments = [re.sub(r"{(.+?)}", lambda m: str(path_of(m[1])), a) for a in recipes[name]]
             ffmpeg.run("-v", "error", *arguments, path)
-        return path
+
+        return made_once(folder / name, make)
 
     return path_of
 
@@ -113,11 +115,11 @@ def rotated_clip(clip: Callable[[str], Path], ffmpeg: FFmpeg) -> Callable[[int, 
 
     def path_of(degrees: int, mirrored: bool = False) -> Path:
         plain = clip("b_frames.mp4")
-        path = plain.with_name(f"rotated_{degrees}_{mirrored}.mp4")
-        if not path.exists():
-            matrix = ["-display_rotation", degrees, *(["-display_hflip"] if mirrored else [])]
-            ffmpeg.run("-v", "error", *matrix, "-i", plain, "-c", "copy", path)
-        return path
+        matrix = ["-display_rotation", degrees, *(["-display_hflip"] if mirrored else [])]
+        return made_once(
+            plain.with_name(f"rotated_{degrees}_{mirrored}.mp4"),
+            lambda path: ffmpeg.run("-v", "error", *matrix, "-i", plain, "-c", "copy", path),
+        )
 
     return path_of
 
@@ -135,15 +137,24 @@ def settings_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 @pytest.fixture(scope="module")
 def reencoded(settings_for: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """The re-encoded video of a source, of several segments, lossless unless told."""
-    folder = tmp_path_factory.mktemp("reencoded")
+    folder = shared_folder(tmp_path_factory, "reencoded")
 
     def path_of(source: Path, **output: Any) -> Path:
         settings = settings_for(**output)
-        words = "_".join(str(value) for value in output.values())
+        words = "_".join(f"{name}={value}" for name, value in output.items())
         path = folder / f"{source.name}_{words}{settings.output.suffix}"
-        return path if path.exists() else reencode(source, settings, path)
+        return made_once(path, lambda unfinished: reencode(source, settings, unfinished))
 
     return path_of
+
+
+@pytest.fixture(scope="session")
+def in_this_process() -> Callable[[pytest.MonkeyPatch], None]:
+    """Lets jobs compute in the process of the test, where PyTorch is loaded already.
+
+    That a child process does it otherwise is for test_supervised.py and the tests of the workflow.
+    """
+    return lambda patch: patch.setattr("pvio.pipeline.jobs.shard.supervised", one_by_one)
 
 
 @pytest.fixture(scope="session")

@@ -18,31 +18,36 @@ def test_all_items_are_handed_on_in_order():
 
 
 def test_making_goes_on_while_an_item_is_used():
-    made_next = threading.Event()
-    with Behind(lambda _: made_next.wait(10), depth=1) as behind:
+    made_next, waited = threading.Event(), []
+    with Behind(lambda _: waited.append(made_next.wait(10)), depth=1) as behind:
         behind.put(1)
-        behind.put(2)  # would wait for ever if the first item had to be done with
+        behind.put(2)
         made_next.set()
+    # Had the first item to be done with before the next one is made, nothing would have come.
+    assert waited == [True, True]
 
 
 def test_only_so_many_items_wait():
-    go_on = threading.Event()
+    go_on, three_are_put, four_are_put = (threading.Event() for _ in range(3))
     n_put = 0
 
     def put_all() -> None:
         nonlocal n_put
-        with Behind(lambda _: go_on.wait(10), depth=2) as behind:
+        with Behind(lambda _: go_on.wait(60), depth=2) as behind:
             for number in range(10):
                 behind.put(number)
                 n_put += 1
+                if n_put == 3:
+                    three_are_put.set()
+                if n_put == 4:
+                    four_are_put.set()
 
     thread = threading.Thread(target=put_all)
     thread.start()
-    thread.join(0.3)
-    waiting = n_put
+    assert three_are_put.wait(30)  # one is in use
+    assert not four_are_put.wait(0.2)
     go_on.set()
-    thread.join(10)
-    assert waiting == 3  # one is in use
+    thread.join(30)
     assert n_put == 10
 
 

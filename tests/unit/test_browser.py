@@ -26,7 +26,10 @@ from pvio.media.index.cached import load_index
 Clip = Callable[[str], Path]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+    pytest.mark.xdist_group("browser"),  # all videos are shown in one session
+]
 
 REAL = REPOSITORY.parent / "shared/videos"
 REAL_CLIPS = sorted(path.name for path in REAL.glob("*.*") if path.suffix != ".md")

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import random
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,11 @@ def damage(data: bytes, seed: int, start: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def counts(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Function of a codec's name: what became of the frames of the damaged copies of a clip."""
+    """Function of a codec's name and a number: what became of the frames of so many copies."""
 
     @functools.cache
-    def of(codec: str) -> Counter[str]:
-        suffix, arguments, n_copies, _ = CODECS[codec]
+    def of(codec: str, n_copies: int) -> Counter[str]:
+        suffix, arguments, _, _ = CODECS[codec]
         folder = tmp_path_factory.mktemp("damage")
         clip, broken = folder / f"whole{suffix}", folder / f"broken{suffix}"
         if suffix in COUNTED:
@@ -128,26 +129,46 @@ def counts(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return of
 
 
-@pytest.mark.parametrize("codec", CODECS)
-def test_an_undamaged_clip_is_ok(counts: Any, codec: str):
-    assert counts(codec)["undamaged, not ok"] == 0
+# Of each codec in the usual run.
+FEW_COPIES = 16
 
 
-@pytest.mark.parametrize("codec", [name for name in CODECS if CODECS[name][0] in COUNTED])
-def test_no_row_is_lost(counts: Any, codec: str):
-    assert counts(codec)["rows"] == N_FRAMES * CODECS[codec][2]
+def cases(codecs: Iterable[str]) -> list[Any]:
+    """Parameters: a codec and a number of copies.
+
+    All tests of a case run in the same process, which counts once.
+    """
+    found = []
+    for codec in codecs:
+        for n_copies in sorted({FEW_COPIES, CODECS[codec][2]}):
+            marks = [pytest.mark.xdist_group(f"{codec} {n_copies}")]
+            marks += [pytest.mark.thorough] if n_copies > FEW_COPIES else []
+            found.append(pytest.param(codec, n_copies, marks=marks))
+    return found
 
 
-@pytest.mark.parametrize("codec", [name for name in CODECS if CODECS[name][3]])
-def test_most_altered_pictures_are_not_ok(counts: Any, codec: str):
-    count, least = counts(codec), CODECS[codec][3]
+@pytest.mark.parametrize(("codec", "n_copies"), cases(CODECS))
+def test_an_undamaged_clip_is_ok(counts: Any, codec: str, n_copies: int):
+    assert counts(codec, n_copies)["undamaged, not ok"] == 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "n_copies"), cases(name for name in CODECS if CODECS[name][0] in COUNTED)
+)
+def test_no_row_is_lost(counts: Any, codec: str, n_copies: int):
+    assert counts(codec, n_copies)["rows"] == N_FRAMES * n_copies
+
+
+@pytest.mark.parametrize(("codec", "n_copies"), cases(name for name in CODECS if CODECS[name][3]))
+def test_most_altered_pictures_are_not_ok(counts: Any, codec: str, n_copies: int):
+    count, least = counts(codec, n_copies), CODECS[codec][3]
     assert count["altered"] >= 20
     assert count["altered ok"] <= (1 - least) * count["altered"]
 
 
-@pytest.mark.parametrize("codec", CODECS)
-def test_few_sound_pictures_are_distrusted(counts: Any, codec: str):
-    count = counts(codec)
+@pytest.mark.parametrize(("codec", "n_copies"), cases(CODECS))
+def test_few_sound_pictures_are_distrusted(counts: Any, codec: str, n_copies: int):
+    count = counts(codec, n_copies)
     distrusted = count["sound"] - count["sound ok"]
     # Less than the damage spoils: a complaint condemns the rest of a group of pictures.
     assert distrusted <= 0.1 * count["sound"]

@@ -69,8 +69,11 @@ def code_spans(text: str) -> list[str]:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def workplace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_this_process: Any
+) -> Iterator[Path]:
     """A working directory with the files of docs/models.md and one sample."""
+    in_this_process(monkeypatch)
     for code in blocks(page("models.md"), "python"):
         name = re.match(r"# (\w+\.py)\n", code)
         assert name, f"the first line of a code block must name its file:\n{code}"
@@ -95,9 +98,9 @@ def run(model: dict[str, Any], video: str = "none") -> pvio.predictions.parquet.
     )
     plan, _ = make_plan(probe(settings), settings, 1)
     assert len(plan.segments) == 2
-    receipts = [infer(next(plan.parts("infer")), settings)]
+    receipts = [infer(next(plan.shard_plans("infer")), settings)]
     if video == "overlay":
-        receipts.append(encode(next(plan.parts("encode")), settings))
+        receipts.append(encode(next(plan.shard_plans("encode")), settings))
     assemble(plan, settings, receipts, "results")
     predictions = pvio.read_predictions("results/predictions/dark_on_bright.parquet")
     assert (predictions["status"] == "ok").all()
@@ -270,7 +273,9 @@ def test_the_shown_faults_are_the_messages_of_the_program() -> None:
 
 def test_yaml_blocks_are_valid_settings() -> None:
     for text in [page("configuration.md"), page("models.md")]:
-        for code in blocks(text, "yaml"):
+        found = blocks(text, "yaml")
+        assert found
+        for code in found:
             parse_settings(yaml.safe_load(code))
 
 
@@ -316,6 +321,13 @@ def command_lines(text: str, program: str) -> list[str]:
     shell = "\n".join(blocks(text, "bash")).replace("\\\n", " ")
     lines = [part.strip() for part in re.split(r"\n|&&", shell)] + code_spans(text)
     return [line for line in lines if re.match(rf"{program}( |$)", line)]
+
+
+def test_the_docs_show_commands() -> None:
+    """Or else the next two tests would compare nothing."""
+    text = "".join(path.read_text(encoding="utf-8") for path in PAGES)
+    for program in ("pvio", "snakemake"):
+        assert len(command_lines(text, program)) > 10
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

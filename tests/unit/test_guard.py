@@ -45,6 +45,8 @@ from pvio.pipeline.stages.infer import infer
 from pvio.pipeline.stages.plan import make_plan
 from pvio.pipeline.stages.probe import probe
 
+pytestmark = pytest.mark.xdist_group("guard")  # they share a finished run
+
 MODEL = "def brightness(frames):\n    return {'brightness': frames.mean(dim=(1, 2, 3))}\n"
 VICTIM = "victim"
 OTHERS = {"first", "last"}
@@ -97,7 +99,9 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def finished(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Run]]:
+def finished(
+    ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory, in_this_process: Any
+) -> Iterator[tuple[Path, Run]]:
     """A working folder with a finished run, and the run."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "clips").mkdir()
@@ -120,10 +124,12 @@ def finished(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         }
     )
     plan, _ = make_plan(probe(settings), settings, 1)
-    receipts = [
-        infer(next(plan.shard_plans("infer")), settings),
-        encode(next(plan.shard_plans("encode")), settings),
-    ]
+    with pytest.MonkeyPatch.context() as patch:
+        in_this_process(patch)
+        receipts = [
+            infer(next(plan.shard_plans("infer")), settings),
+            encode(next(plan.shard_plans("encode")), settings),
+        ]
     assemble(plan, settings, receipts, "results")
     os.chdir(before)
     yield folder, Run(settings, plan, receipts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,11 @@ def brightness(frames):
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Clip) -> Any:
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Clip, in_this_process: Any
+) -> Iterator[Any]:
     """All stages on one clip in a folder of their own."""
+    in_this_process(monkeypatch)
     (tmp_path / "bright.py").write_text(MODEL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -573,6 +573,7 @@ IN_TORCHCODEC = [
 ]  # fmt: skip
 
 
+@pytest.mark.xdist_group("torchcodec")
 @pytest.mark.parametrize("name", IN_TORCHCODEC)
 def test_torchcodec_gives_the_pictures_of_pyav(
     by_torchcodec: tuple[Path, str], clip: Clip, name: str
@@ -587,6 +588,7 @@ def test_torchcodec_gives_the_pictures_of_pyav(
     assert difference.mean() < 10
 
 
+@pytest.mark.xdist_group("torchcodec")
 @pytest.mark.parametrize("name", IN_TORCHCODEC)
 def test_torchcodec_finds_all_frames_ok(by_torchcodec: tuple[Path, str], name: str):
     assert f"{name} " + ",".join(["ok"] * 46) in by_torchcodec[1]

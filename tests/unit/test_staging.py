@@ -158,7 +158,14 @@ def test_a_job_copies_each_video_once_and_removes_it(
     assert not copies(stage)
 
 
-def test_results_do_not_depend_on_the_stage(tmp_path: Path, stage: Path, notes: Any):
+def test_results_do_not_depend_on_the_stage(
+    tmp_path: Path,
+    stage: Path,
+    notes: Any,
+    in_this_process: Any,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    in_this_process(monkeypatch)
     got = run(tmp_path / "with", stage)
     assert len(got[1]) == 5
     assert got == run(tmp_path / "without", None)
@@ -260,7 +267,14 @@ def test_nothing_is_written_where_the_video_does_not_fit(
     assert os.strerror(errno.ENOSPC) in caplog.text
 
 
-def test_a_job_with_a_full_stage_disk_gives_all_results(tmp_path: Path, stage: Path, notes: Any):
+def test_a_job_with_a_full_stage_disk_gives_all_results(
+    tmp_path: Path,
+    stage: Path,
+    notes: Any,
+    in_this_process: Any,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    in_this_process(monkeypatch)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(stage)],
         capture_output=True,

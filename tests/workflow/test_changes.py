@@ -83,7 +83,7 @@ def test_output_options_encode_again_without_the_model(project: Project) -> None
 
 def test_rows_that_changed_are_drawn_again(project: Project) -> None:
     changed = settings(output={"video": "overlay", "preset": "ultrafast"})
-    project.run(**changed)
+    project.stages(**changed)
     before = (project.folder / "results/videos/short.mp4").read_bytes()
     # As where more patience with a decoder gave other rows, under the same key.
     store = Store(project.folder / ".pvio")
@@ -96,7 +96,7 @@ def test_rows_that_changed_are_drawn_again(project: Project) -> None:
             brighter = pc.add(old, pa.scalar(100, old.type))
             table = table.set_column(place, table.schema.field(place), brighter)
             store.write("predictions", path.name, serialize(table), facts)
-    project.run("--forcerun", "infer", **changed)
+    project.stages(**changed)
     assert project.n_computed("infer") == 0
     assert project.n_computed("encode") == 1
     assert (project.folder / "results/videos/short.mp4").read_bytes() != before
@@ -170,7 +170,7 @@ def test_another_video_of_the_same_size_and_time_is_noticed(project: Project) ->
 def test_predictions_are_the_same_bytes_for_any_number_of_shards(project: Project) -> None:
     results = []
     for shards in (1, 2, 7):
-        project.run(**settings(shards=shards, cache=f"cache-{shards}"))
+        project.stages(**settings(shards=shards, cache=f"cache-{shards}"))
         assert project.n_computed("infer") == 4
         results.append(data(project))
     assert results[0] == results[1] == results[2]

@@ -48,54 +48,61 @@ def model(project: Project, code: str, **more: object) -> dict[str, object]:
 # A model at work
 
 
+# What becomes of a model at the frames of one video, and what is said of it.
+ENDINGS = (
+    ("os.kill(os.getpid(), signal.SIGKILL)", "lower model.batch_size"),
+    ("os.kill(os.getpid(), signal.SIGSEGV)", "the process crashed (SIGSEGV)"),
+    ("os._exit(3)", "the process ended with exit code 3"),
+    ("raise SystemExit(4)", "SystemExit: 4"),
+    ("raise MemoryError('cannot allocate memory')", "Lower model.batch_size or model.size"),
+    ("raise ValueError('no animal')", "no animal"),
+    ("return {'brightness': frames}, 1", "must return a Tensor or a dict"),
+    ("return frames.mean(dim=(1, 2, 3))[:-1]", "must be a Tensor with one row a frame"),
+)
 DYING = """
 import os, signal
 from pathlib import Path
 
 class model:
     def __call__(self, frames):
-        if not Path("mended").exists() and frames.shape[-1] == 80:
-            {how}
+        if not Path("mended").exists():
+            width = frames.shape[-1]
+{cases}
         return {{"brightness": frames.mean(dim=(1, 2, 3))}}
 """
 
 
-@pytest.mark.parametrize(
-    ("how", "said"),
-    [
-        ("os.kill(os.getpid(), signal.SIGKILL)", "lower model.batch_size"),
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "the process crashed (SIGSEGV)"),
-        ("os._exit(3)", "the process ended with exit code 3"),
-        ("raise SystemExit(4)", "SystemExit: 4"),
-        ("raise MemoryError('cannot allocate memory')", "Lower model.batch_size or model.size"),
-        ("raise ValueError('no animal')", "no animal"),
-        ("return {'brightness': frames}, 1", "must return a Tensor or a dict"),
-        ("return frames.mean(dim=(1, 2, 3))[:-1]", "must be a Tensor with one row a frame"),
-    ],
-)
-def test_a_model_that_fails_or_dies_costs_one_video(project: Project, how: str, said: str) -> None:
+def test_a_model_that_fails_or_dies_costs_one_video(project: Project) -> None:
     """A model that ends its process, or eats all memory, too."""
-    make_clip(project.folder / "clips/middle.mp4", frames=20, size="80x48")
-    changed = settings(model=model(project, DYING.format(how=how)))
+    cases = []
+    for number, (how, _) in enumerate(ENDINGS):
+        width = 80 + 2 * number
+        # Good ones between them, which go on in whatever process.
+        make_clip(project.folder / f"clips/{number} bad.mp4", frames=20, size=f"{width}x48")
+        make_clip(project.folder / f"clips/{number} good.mp4", frames=12)
+        cases.append(f"            if width == {width}:\n                {how}")
+    changed = settings(model=model(project, DYING.format(cases="\n".join(cases))))
     done = project.snakemake(**changed)
     text = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "1 video(s) failed; the results of the others are written" in text
-    assert said in text
+    assert f"{len(ENDINGS)} video(s) failed; the results of the others are written" in text
     rows = project.summary()
+    bad = [f"{number} bad" for number in range(len(ENDINGS))]
+    good = [*(f"{number} good" for number in range(len(ENDINGS))), "long", "short"]
     assert {name: row["status"] for name, row in rows.items()} == {
-        "long": "ok",
-        "middle": "failed",
-        "short": "ok",
+        **dict.fromkeys(bad, "failed"),
+        **dict.fromkeys(good, "ok"),
     }
-    assert said in rows["middle"]["reason"]
-    assert "frames 0 to 19 failed: " in rows["middle"]["reason"]
+    for name, (how, said) in zip(bad, ENDINGS, strict=True):
+        assert said in text, how
+        assert said in rows[name]["reason"], how
+        assert "frames 0 to 19 failed: " in rows[name]["reason"], how
     products = {path.name for path in (project.folder / "results/predictions").iterdir()}
-    assert products == {"long.parquet", "short.parquet"}
-    # Once the cause is gone, the same command computes this segment alone.
+    assert products == {f"{name}.parquet" for name in good}
+    # Once the cause is gone, the same command computes these segments alone.
     (project.folder / "mended").touch()
     project.run(**changed)
-    assert project.n_computed("infer") == 1
+    assert project.n_computed("infer") == len(ENDINGS)
     assert {row["status"] for row in project.summary().values()} == {"ok"}
 
 
@@ -125,7 +132,7 @@ def model(frames):
 
 def test_what_a_video_had_before_it_failed_is_gone(project: Project) -> None:
     """Old rows are not taken for those of the new model; nothing at all is no result, either."""
-    project.run(**settings(output=OVERLAY))
+    project.stages(**settings(output=OVERLAY))
     code = """
 from pathlib import Path
 
@@ -135,7 +142,7 @@ def model(frames):
     return frames.mean(dim=(1, 2, 3))
 """
     changed = settings(model=model(project, code), output=OVERLAY)
-    done = project.snakemake(**changed)
+    done = project.tried_stages(**changed)
     assert done.returncode != 0
     assert "Traceback" in project.logs()
     names = {path.name for path in project.folder.glob("results/*/*")}
@@ -145,13 +152,13 @@ def model(frames):
     # Where all fail, the results stay as they are.
     (project.folder / "hopeless").touch()
     changed = settings(model=model(project, code + "# another\n"), output=OVERLAY)
-    done = project.snakemake(**changed)
+    done = project.tried_stages(**changed)
     assert done.returncode != 0
     assert "The results stay as they are" in done.stdout + done.stderr
     assert {path.name for path in project.folder.glob("results/*/*")} == names
     # As soon as one succeeds, it has results again.
     (project.folder / "hopeless").unlink()
-    assert project.snakemake(**changed).returncode != 0
+    assert project.tried_stages(**changed).returncode != 0
     assert project.n_computed("infer") == 3
     assert {path.name for path in project.folder.glob("results/*/*")} == names
 
@@ -166,7 +173,7 @@ class model:
         if row["frame"] == 30:
             raise ValueError("no paint")
 """
-    done = project.snakemake(**settings(model=model(project, code), output=OVERLAY))
+    done = project.tried_stages(**settings(model=model(project, code), output=OVERLAY))
     assert done.returncode != 0
     rows = project.summary()
     assert rows["short"]["status"] == "ok"
@@ -188,7 +195,7 @@ def model(frames):
     calls += 1
     return {"boxes": torch.zeros(len(frames), 1 + (calls == 2))}
 """
-    done = project.snakemake(**settings(model=model(project, code)))
+    done = project.tried_stages(**settings(model=model(project, code)))
     assert done.returncode != 0
     reason = project.summary()["long"]["reason"]
     assert "'boxes' is float of shape (1,) for frames 0 to 19 and float of shape (2,)" in reason
@@ -231,7 +238,7 @@ def model(frames):
     values[1::2] = float("nan")
     return {"x": values}
 """
-    project.run(**settings(model=model(project, code)))
+    project.stages(**settings(model=model(project, code)))
     row = project.summary()["short"]
     assert row["status"] == "ok"
     assert row["reason"] == "x is NaN or infinite in 6 rows"
@@ -268,51 +275,64 @@ PyAVReader.frames = crashing
     assert list(np.flatnonzero(rows["status"] == "missing")) == list(range(25, 30))
 
 
+# What becomes of videos in the middle of their job, by the widths of their frames.
 CHANGING = """
 import shutil
+from collections import Counter
 from pathlib import Path
 
-calls = 0
+calls = Counter()
 
 def model(frames):
-    global calls
-    calls += 1
-    if calls == 2 and Path("other.mp4").exists():
-        {how}
+    width = frames.shape[-1]
+    calls[width] += 1
+    if calls[width] == 2 and Path("others").exists():
+        if width == 80:
+            Path("clips/removed.mp4").unlink()
+        if width == 82:
+            shutil.copy("others/written.mp4", "clips/written.mp4")
+        if width == 84:
+            Path("others/replaced.mp4").rename("clips/replaced.mp4")
     return frames.mean(dim=(1, 2, 3))
 """
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "Path('clips/long.mp4').unlink()",
-        "shutil.copy('other.mp4', 'clips/long.mp4')",
-        "Path('other.mp4').rename('clips/long.mp4')",
-    ],
-)
-def test_a_video_that_changes_during_its_job_is_not_mixed_up(project: Project, how: str) -> None:
+def test_a_video_that_changes_during_its_job_is_not_mixed_up(project: Project) -> None:
     """No rows of the new content are kept for the old one."""
-    original = (project.folder / "clips/long.mp4").read_bytes()
-    make_clip(project.folder / "other.mp4", frames=60, options="-g 10 -vf negate")
-    own = model(project, CHANGING.format(how=how))
-    project.run(**settings(model=own))
-    row = project.summary()["long"]
-    assert row["status"] == "unreadable"
-    assert "changed during the run" in row["reason"] or "no such file" in row["reason"].lower()
-    assert project.summary()["short"]["status"] == "ok"
-    # Once the first one is back, the same command looks at it again.
-    (project.folder / "clips/long.mp4").write_bytes(original)
-    (project.folder / "other.mp4").unlink(missing_ok=True)
-    project.run(**settings(model=own))
-    assert project.summary()["long"]["status"] == "ok"
-    found = (project.folder / "results/predictions/long.parquet").read_bytes()
-    project.run(**settings(model=own, cache="another"))
-    assert (project.folder / "results/predictions/long.parquet").read_bytes() == found
+    clips, originals = project.folder / "clips", {}
+    for name, size in (("removed", "80x48"), ("written", "82x48"), ("replaced", "84x48")):
+        clip = make_clip(clips / f"{name}.mp4", frames=60, size=size, options="-g 10")
+        originals[name] = clip.read_bytes()
+        make_clip(
+            project.folder / f"others/{name}.mp4",
+            frames=60,
+            size=size,
+            options="-g 10 -vf negate",
+        )
+    own = model(project, CHANGING)
+    project.stages(**settings(model=own))
+    rows = project.summary()
+    for name in originals:
+        assert rows[name]["status"] == "unreadable", name
+    assert "no such file" in rows["removed"]["reason"].lower()
+    for name in ("written", "replaced"):
+        assert "changed during the run" in rows[name]["reason"]
+    assert rows["long"]["status"] == rows["short"]["status"] == "ok"
+    # Once the first ones are back, the same command looks at them again.
+    shutil.rmtree(project.folder / "others")
+    for name, content in originals.items():
+        (clips / f"{name}.mp4").write_bytes(content)
+    project.stages(**settings(model=own))
+    assert {row["status"] for row in project.summary().values()} == {"ok"}
+    predictions = project.folder / "results/predictions"
+    found = {name: (predictions / f"{name}.parquet").read_bytes() for name in originals}
+    project.stages(**settings(model=own, cache="another"))
+    for name, content in found.items():
+        assert (predictions / f"{name}.parquet").read_bytes() == content
 
 
 def test_a_disk_that_is_away_does_not_empty_the_results(project: Project) -> None:
-    project.run(**settings())
+    project.stages(**settings())
     before = {path.name for path in project.folder.glob("results/predictions/*")}
     code = """
 from pathlib import Path
@@ -325,12 +345,12 @@ def model(frames):
 """
     (project.folder / "away").touch()
     changed = settings(model=model(project, code))
-    done = project.snakemake(**changed)
+    done = project.tried_stages(**changed)
     assert done.returncode != 0
     assert "Is their disk there?" in done.stdout + done.stderr
     assert {path.name for path in project.folder.glob("results/predictions/*")} == before
     (project.folder / "gone").rename(project.folder / "clips")
-    project.run(**changed)
+    project.stages(**changed)
     assert {row["status"] for row in project.summary().values()} == {"ok"}
 
 
@@ -392,7 +412,7 @@ def test_a_full_disk_stops_the_job_and_costs_nothing_that_is_done(
         with open(ballast, "ab", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4096)):
                 pass
-    done = project.snakemake(**changed)
+    done = project.tried_stages(**changed)
     text = done.stdout + done.stderr
     assert done.returncode != 0
     assert "no space is left" in text, text + project.logs()
@@ -401,7 +421,7 @@ def test_a_full_disk_stops_the_job_and_costs_nothing_that_is_done(
     assert not list((small_disk / "cache/tmp").glob(".*")) or what == "index"
     done_before = {path: path.stat().st_ino for path in small_disk.glob("cache/pred*/*/*")}
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-    project.run("--rerun-incomplete", **changed)
+    project.stages(**changed)
     assert {row["status"] for row in project.summary().values()} == {"ok"}
     after = {path: path.stat().st_ino for path in small_disk.glob("cache/pred*/*/*")}
     assert done_before.items() <= after.items()
@@ -424,11 +444,12 @@ def test_a_full_disk_under_the_results_leaves_the_old_ones(
     assert done.returncode != 0
     assert "no space is left" in done.stdout + done.stderr
     assert {path.name: path.read_bytes() for path in videos.iterdir()} == before
+    assert list(small_disk.glob(".results*")) == []
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
     work.run("--rerun-incomplete", **changed)
     assert len(work.summary()) == 3
     assert {row["status"] for row in work.summary().values()} == {"ok"}
-    assert not (small_disk / ".results.next").exists()
+    assert list(small_disk.glob(".results*")) == []
 
 
 def test_a_read_only_folder_of_videos_is_enough(project: Project, tmp_path: Path) -> None:
@@ -445,7 +466,7 @@ def test_a_read_only_folder_of_videos_is_enough(project: Project, tmp_path: Path
                 (clips / "note").touch()
         else:
             clips.chmod(0o555)
-        project.run(**settings(output=OVERLAY))
+        project.stages(**settings(output=OVERLAY))
         assert {row["status"] for row in project.summary().values()} == {"ok"}
     finally:
         subprocess.run(["umount", "--lazy", str(clips)], capture_output=True, check=False)
@@ -493,31 +514,39 @@ def test_two_runs_may_share_a_cache(project: Project, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "whom"),
-    [(signal.SIGINT, "group"), (signal.SIGTERM, "group"), (signal.SIGTERM, "snakemake")],
+    ("how", "whom", "stage"),
+    [
+        (signal.SIGINT, "group", "infer"),
+        (signal.SIGTERM, "snakemake", "infer"),
+        (signal.SIGTERM, "group", "encode"),
+        pytest.param(signal.SIGTERM, "group", "infer", marks=pytest.mark.thorough),
+        pytest.param(signal.SIGINT, "group", "encode", marks=pytest.mark.thorough),
+        pytest.param(signal.SIGTERM, "snakemake", "encode", marks=pytest.mark.thorough),
+    ],
 )
-@pytest.mark.parametrize("stage", ["infer", "encode"])
 def test_ctrl_c_and_sigterm_end_within_five_seconds(
     project: Project, how: signal.Signals, whom: str, stage: str
 ) -> None:
     code = """
 import time
+from pathlib import Path
 
 class model:
     def __call__(self, frames):
+        Path("infer").touch()
         time.sleep(SECONDS)
         return {"brightness": frames.mean(dim=(1, 2, 3))}
 
     def draw(self, canvas, row):
+        Path("encode").touch()
         time.sleep(0.5)
 """.replace("SECONDS", "10" if stage == "infer" else "0")
     slow = settings(model=model(project, code), output=OVERLAY)
     with project.started(**slow) as process:
-        log = project.folder / f"logs/{stage}/1-of-1.log"
-        while not (log.exists() and "to do" in log.read_text()):
+        while not (project.folder / stage).exists():  # the model is at work
             assert process.poll() is None
             time.sleep(0.05)
-        time.sleep(3)  # PyTorch is loaded, the model called
+        time.sleep(0.5)
         began = time.monotonic()
         if whom == "group":
             os.killpg(process.pid, how)
@@ -576,7 +605,7 @@ def test_lists_and_links_cannot_lead_results_out_of_their_folder(
         "clips/folder",
     ]
     (project.folder / "list.txt").write_text("\n".join(lines))
-    project.run(**settings(videos=["list.txt"]))
+    project.stages(**settings(videos=["list.txt"]))
     assert [path.name for path in outside.parent.rglob("*")] == ["deep", "far.mp4"]
     results = (project.folder / "results").resolve()
     products = [path.resolve() for path in results.rglob("*.parquet")]

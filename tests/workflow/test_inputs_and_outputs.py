@@ -30,7 +30,7 @@ def test_files_globs_folders_images_and_lists_with_any_name(
     (folder / "images").mkdir()
     for i in range(11):
         iio.imwrite(folder / f"images/{i:03}.png", np.full((48, 64), i * 20, np.uint8))
-    project.run(
+    project.stages(
         videos=["one file.mp4", "day *", "глоб/*.mp4", "listed/list.txt", "images"],
         model=MODEL,
         output={"video": "overlay", "preset": "ultrafast"},

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
-from collections.abc import Callable
 
 import pytest
 from projects import Project, make_clip
@@ -25,13 +25,21 @@ SETTINGS = {
 }
 
 
-@pytest.fixture
-def project(new_project: Callable[[], Project]) -> Project:
-    project = new_project()
+pytestmark = pytest.mark.xdist_group("interruption")  # in one folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[str, bytes]]:
+    """A project, and the predictions of a run that nothing disturbed."""
+    project = Project(tmp_path_factory.mktemp("interrupted"))
     (project.folder / "slow.py").write_text(SLOW_MODEL)
     make_clip(project.folder / "clips/long.mp4", frames=90, options="-g 10 -bf 2")
     make_clip(project.folder / "clips/short.mp4", frames=12)
-    return project
+    project.run(**SETTINGS)
+    assert project.n_computed("infer") == 6
+    expected = data(project)
+    assert len(expected) == 2
+    return project, expected
 
 
 def data(project: Project) -> dict[str, bytes]:
@@ -40,11 +48,20 @@ def data(project: Project) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("how", "shards"),
-    [(signal.SIGKILL, 1), (signal.SIGKILL, 2), (signal.SIGTERM, 1), (signal.SIGINT, 2)],
+    [
+        # Runs that are killed are those of test_kills.py, too.
+        pytest.param(signal.SIGKILL, 1, marks=pytest.mark.thorough),
+        pytest.param(signal.SIGKILL, 2, marks=pytest.mark.thorough),
+        (signal.SIGTERM, 1),
+        (signal.SIGINT, 2),
+    ],
 )
 def test_an_interrupted_run_ends_in_the_same_bytes(
-    project: Project, how: signal.Signals, shards: int
+    undisturbed: tuple[Project, dict[str, bytes]], how: signal.Signals, shards: int
 ) -> None:
+    project, expected = undisturbed
+    for name in ("work", "results", "logs", ".pvio", ".snakemake"):
+        shutil.rmtree(project.folder / name)
     with project.started(**SETTINGS, shards=shards) as process:
         entries: list[object] = []
         while len(entries) < 2:
@@ -61,8 +78,4 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
     project.run("--unlock", **SETTINGS, shards=shards)
     project.run("--rerun-incomplete", **SETTINGS, shards=shards)
     assert 0 < project.n_computed("infer") <= 4  # of 6
-    interrupted = data(project)
-    project.run(**SETTINGS, shards=1, cache="another")
-    assert project.n_computed("infer") == 6
-    assert interrupted == data(project)
-    assert len(interrupted) == 2
+    assert data(project) == expected

@@ -12,6 +12,8 @@ from projects import REPOSITORY, Project
 
 import pvio
 
+pytestmark = pytest.mark.xdist_group("main job")  # they share a run
+
 SAMPLES = ("dark_on_bright", "bright_on_dark", "variable_rate")
 
 

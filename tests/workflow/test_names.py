@@ -91,7 +91,7 @@ def test_lists_of_any_names_lead_to_them(hostile: Project) -> None:
     names = [name for name in HOSTILE if "\n" not in name and name[0] != '"']
     text = "\n".join(names) + "\n"
     (hostile.folder / "clips/list.txt").write_bytes(os.fsencode(text))
-    hostile.run(videos=["clips/list.txt"], model=MODEL, output={"video": "none"})
+    hostile.stages(videos=["clips/list.txt"], model=MODEL, output={"video": "none"})
     rows = hostile.summary()
     assert len(rows) == len(names)
     assert {row["status"] for row in rows.values()} == {"ok"}

@@ -13,9 +13,12 @@ from projects import REPOSITORY, Project
 import pvio
 
 CLIPS = REPOSITORY.parent / "shared/videos"
-pytestmark = pytest.mark.skipif(
-    not CLIPS.is_dir(), reason="the folder of real clips is not beside the repository"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not CLIPS.is_dir(), reason="the folder of real clips is not beside the repository"
+    ),
+    pytest.mark.xdist_group("real clips"),  # they share a run
+]
 
 # Width and height as a viewer sees them.
 TURNED = {"tc_nasa_13013_rotated": (270, 480)}

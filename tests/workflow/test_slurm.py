@@ -8,12 +8,13 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import REPOSITORY, Project
+from projects import BRIGHTNESS, REPOSITORY, Project, make_clip
 from small_slurm import Slurm, small_slurm, why_not
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
@@ -74,22 +75,26 @@ def entries(project: Project) -> dict[str, tuple[int, int]]:
     return found
 
 
-def infer_jobs(cluster: Slurm) -> list[dict[str, str]]:
-    """Infer jobs that Slurm knows of, the oldest first."""
-    return [row for row in all_jobs(cluster) if row["rule"].startswith("rule_infer")]
+def infer_jobs(cluster: Slurm, project: Project) -> list[dict[str, str]]:
+    """Infer jobs of a project that Slurm knows of, the oldest first."""
+    return [row for row in all_jobs(cluster, project) if row["rule"].startswith("rule_infer")]
 
 
-def all_jobs(cluster: Slurm) -> list[dict[str, str]]:
-    columns = ("jobid", "state", "nodelist", "tres-alloc", "tres-per-job", "timelimit", "comment")
-    names = ("id", "state", "node", "tres", "gpus", "limit", "rule")
+def all_jobs(cluster: Slurm, project: Project) -> list[dict[str, str]]:
+    columns = (
+        *("jobid", "state", "nodelist", "tres-alloc", "tres-per-job", "timelimit", "comment"),
+        "workdir",
+    )
+    names = ("id", "state", "node", "tres", "gpus", "limit", "rule", "folder")
     lines = cluster.jobs(
         "--states=all", "--sort=i", f"--Format={','.join(f'{c}:|' for c in columns)}"
     )
-    return [dict(zip(names, line.split("|"), strict=False)) for line in lines]
+    rows = [dict(zip(names, line.split("|"), strict=False)) for line in lines]
+    return [row for row in rows if row["folder"] == str(project.folder)]
 
 
-def state_of(cluster: Slurm, job: str) -> str:
-    return next(row["state"] for row in infer_jobs(cluster) if row["id"] == job)
+def state_of(cluster: Slurm, project: Project, job: str) -> str:
+    return next(row["state"] for row in infer_jobs(cluster, project) if row["id"] == job)
 
 
 def status_of(project: Project) -> dict[str, Any]:
@@ -106,13 +111,39 @@ def until(wanted: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     return found
 
 
+def test_a_short_run_ends_in_the_bytes_of_a_local_run(cluster: Slurm, tmp_path: Path) -> None:
+    make_clip(tmp_path / "clips/a.mp4", frames=20, options="-g 10")
+    make_clip(tmp_path / "clips/b.mp4", frames=10)
+    settings = {
+        "videos": [str(tmp_path / "clips")],
+        "segment_frames": 10,
+        "shards": 2,
+        "model": {"entry": "brightness.py:Brightness"},
+        "output": {"preset": "ultrafast"},
+    }
+    found = []
+    for name, options, cores in (("local", [], 2), ("cluster", PROFILE, None)):
+        project = Project(tmp_path / name)
+        project.folder.mkdir()
+        (project.folder / "brightness.py").write_text(BRIGHTNESS)
+        project.run(*options, cores=cores, **settings)
+        found.append(products(project))
+    assert len(found[0]) == 4
+    assert found[0] == found[1]
+    ours = all_jobs(cluster, project)
+    rules = Counter(job["rule"].partition("_wildcards_")[0] for job in ours)
+    assert rules == {"rule_probe": 1, "rule_infer": 2, "rule_encode": 2, "rule_assemble": 1}
+    assert {job["state"] for job in ours} == {"COMPLETED"}
+
+
+@pytest.mark.thorough
 def test_a_cancelled_and_a_requeued_job_end_in_the_bytes_of_a_local_run(
     cluster: Slurm, tmp_path: Path
 ) -> None:
     project, local = prepared(tmp_path / "cluster"), prepared(tmp_path / "local")
 
     def at_work() -> list[dict[str, str]]:
-        running = [job for job in infer_jobs(cluster) if job["state"] == "RUNNING"]
+        running = [job for job in infer_jobs(cluster, project) if job["state"] == "RUNNING"]
         logs = [path.read_text() for path in project.folder.glob("logs/infer/*.log")]
         return running if len(running) == 3 and sum("done in" in log for log in logs) == 3 else []
 
@@ -126,7 +157,7 @@ def test_a_cancelled_and_a_requeued_job_end_in_the_bytes_of_a_local_run(
         # As an operator, or a time limit, would; and as a preemption does.
         subprocess.run(["scancel", jobs[0]["id"]], check=True)
         subprocess.run(["scontrol", "requeue", jobs[1]["id"]], check=True)
-        until(lambda: state_of(cluster, jobs[1]["id"]) == "PENDING", process)
+        until(lambda: state_of(cluster, project, jobs[1]["id"]) == "PENDING", process)
         # Slurm itself waits for two minutes.
         update = ["scontrol", "update", f"JobId={jobs[1]['id']}", "StartTime=now"]
         subprocess.run(update, check=True)
@@ -138,17 +169,17 @@ def test_a_cancelled_and_a_requeued_job_end_in_the_bytes_of_a_local_run(
     assert status["is_running"]
     assert 0 < status["stages"][0]["frames_done"] < status["stages"][0]["frames"]
     assert {job["node"] for job in jobs} == {"n1", "n2"}
-    assert [job["state"] for job in infer_jobs(cluster)].count("CANCELLED") == 1
-    assert len(infer_jobs(cluster)) == 4
+    assert [job["state"] for job in infer_jobs(cluster, project)].count("CANCELLED") == 1
+    assert len(infer_jobs(cluster, project)) == 4
     # What the plan and the profile ask for: of every attempt, and of encode beside infer.
     plan = json.loads((project.folder / "work/shards/resources.json").read_text())
     memory = {load["memory_mib"] * n for load in plan["infer"] for n in (1, 2)}
     assert all(job["gpus"] == "gres:gpu:1" and "cpu=2" in job["tres"] for job in jobs)
     assert {int(re.search(r"mem=(\d+)M", job["tres"])[1]) for job in jobs} <= memory
-    assert {job["limit"] for job in infer_jobs(cluster)} == {"16:00", "32:00"}
-    asked = {job["rule"].partition("_wildcards_")[0] for job in all_jobs(cluster)}
+    assert {job["limit"] for job in infer_jobs(cluster, project)} == {"16:00", "32:00"}
+    asked = {job["rule"].partition("_wildcards_")[0] for job in all_jobs(cluster, project)}
     assert asked == {"rule_probe", "rule_infer", "rule_encode", "rule_assemble"}
-    encodes = [job for job in all_jobs(cluster) if job["rule"].startswith("rule_encode")]
+    encodes = [job for job in all_jobs(cluster, project) if job["rule"].startswith("rule_encode")]
     assert len(encodes) == 3
     assert all("gpu" not in job["gpus"] and "cpu=1" in job["tres"] for job in encodes)
     after = entries(project)

@@ -53,7 +53,7 @@ def test_status_tells_what_is_done_what_is_stale_and_why(project: Project) -> No
     assert "3 videos: 0 finished, 3 to do, 0 unreadable" in text
     assert f"new: {clips / 'broken.mp4'}, {clips / 'long.mp4'}, {clips / 'short.mp4'}" in text
 
-    project.run(**settings())
+    project.stages(**settings())
     text = pvio(project, "status", **settings())
     assert "3 videos: 2 finished, 0 to do, 1 unreadable" in text
     assert "nothing to compute" in text
@@ -146,12 +146,12 @@ def test_clean_removes_what_nothing_refers_to(project: Project, tmp_path: Path) 
     other.folder.mkdir()
     (other.folder / "brightness.py").write_text((project.folder / "brightness.py").read_text())
     make_clip(other.folder / "clips/other.mp4", frames=18)
-    other.run(**settings(cache=str(cache), output={"video": "none"}))
+    other.stages(**settings(cache=str(cache), output={"video": "none"}))
     of_other = entries(cache)
 
     first = settings(cache=str(cache), model={**MODEL, "args": {"factor": 3.0}})
-    project.run(**first)
-    project.run(**shared)
+    project.stages(**first)
+    project.stages(**shared)
     everything = entries(cache)
     age(cache)
     (cache / "tmp/.0abcdef0_1-12-0123456789ab.tmp").write_text("left by a killed job")
@@ -166,9 +166,9 @@ def test_clean_removes_what_nothing_refers_to(project: Project, tmp_path: Path) 
     assert list((cache / "tmp").iterdir()) == []
 
     # Nothing that is needed is gone: both runs have nothing to compute.
-    project.run("--forcerun", "plan", **shared)
+    project.stages(**shared)
     assert project.n_computed("infer") == project.n_computed("encode") == 0
-    other.run("--forcerun", "plan", **settings(cache=str(cache), output={"video": "none"}))
+    other.stages(**settings(cache=str(cache), output={"video": "none"}))
     assert other.n_computed("infer") == 0
     assert "nothing to remove" in pvio(project, "clean", "--unused", "--yes", **shared)
 
@@ -181,18 +181,18 @@ def test_clean_removes_what_nothing_refers_to(project: Project, tmp_path: Path) 
 
 
 def test_clean_spares_what_a_run_needs_whose_plan_is_being_made(project: Project) -> None:
-    project.run(**settings())
+    project.stages(**settings(output={"video": "none"}))
     age(project.folder / ".pvio")
     (project.folder / "work/plan.json").unlink()  # as Snakemake does before it runs a job
-    changed = settings(model={**MODEL, "args": {"factor": 2.0}})
+    changed = settings(model={**MODEL, "args": {"factor": 2.0}}, output={"video": "none"})
     assert "nothing to remove" in pvio(project, "clean", "--unused", "--yes", **changed)
 
 
 def test_clean_asks_first_and_spares_what_is_young(project: Project) -> None:
-    project.run(**settings())
+    project.stages(**settings(output={"video": "none"}))
     age(project.folder / ".pvio")
-    changed = settings(model={**MODEL, "args": {"factor": 2.0}})
-    project.run(**changed)
+    changed = settings(model={**MODEL, "args": {"factor": 2.0}}, output={"video": "none"})
+    project.stages(**changed)
     done = subprocess.run(
         [sys.executable, "-m", "pvio", "clean", "--unused", "--config", json.dumps(changed)],
         cwd=project.folder,

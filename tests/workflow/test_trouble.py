@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +17,23 @@ NO_VIDEO = {"video": "none"}
 MODEL = {"entry": "brightness.py:Brightness"}
 
 
+def thorough(*values: object) -> Any:
+    return pytest.param(*values, marks=pytest.mark.thorough)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        # One from each place that looks: the settings, the collection, the model.
         ({"outputs": {"video": "none"}}, "outputs: unknown key; did you mean 'output'?"),
-        ({"output": {"crf": 99}}, "output.crf"),
         ({"videos": ["nowhere/*.mp4"]}, "no file matches the pattern 'nowhere/*.mp4'"),
-        ({"model": {"entry": "nowhere.py:Model"}}, "there is no file nowhere.py"),
-        ({"model": {"weights": "nowhere.pth"}}, "there is no file nowhere.pth"),
         ({"model": {"entry": "brightness.py:Brightnes"}}, "did you mean 'Brightness'?"),
-        ({"output": "none"}, "output: expected a section of keys such as video, got 'none'"),
+        thorough({"output": {"crf": 99}}, "output.crf"),
+        thorough({"model": {"entry": "nowhere.py:Model"}}, "there is no file nowhere.py"),
+        thorough({"model": {"weights": "nowhere.pth"}}, "there is no file nowhere.pth"),
+        thorough(
+            {"output": "none"}, "output: expected a section of keys such as video, got 'none'"
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_readable_error_before_any_job(
@@ -53,11 +61,11 @@ def test_a_broken_copy_that_is_mended_is_computed_again(
     clip.write_bytes(whole[:start] + bytes(size) + whole[start + size :])
     make_clip(project.folder / "clips/good.mp4")
     settings = {"videos": ["clips"], "output": NO_VIDEO}  # the tracker looks at the video first
-    project.run(**settings)
+    project.stages(**settings)
     assert project.summary()["a"]["ok"] == "0"
     assert project.summary()["good"]["status"] == "ok"
     clip.write_bytes(whole)
-    project.run(**settings)
+    project.stages(**settings)
     assert project.summary()["a"]["ok"] == "60"
 
 
@@ -78,7 +86,7 @@ def test_a_damaged_cache_entry_is_mended(new_project: Callable[[], Project], kin
     project = new_project()
     make_clip(project.folder / "a.mp4")
     settings = {"videos": ["a.mp4"], "model": MODEL, "shards": 1}
-    project.run(**settings)
+    project.stages(**settings)
     results = project.folder / "results"
     before = {path.name: path.read_bytes() for path in results.rglob("a.*")}
     (entry,) = (project.folder / f".pvio/{kind}").glob("*/*")
@@ -87,7 +95,7 @@ def test_a_damaged_cache_entry_is_mended(new_project: Callable[[], Project], kin
     entry.write_bytes(data)
     for path in results.rglob("a.*"):
         path.unlink()
-    project.run("--forcerun", "assemble", **settings)
+    project.stages(**settings)
     log = (project.folder / "logs/assemble.log").read_text()
     assert "is damaged: its digest does not match; it is computed again" in log
     assert {path.name: path.read_bytes() for path in results.rglob("a.*")} == before
@@ -99,18 +107,18 @@ def test_damaged_predictions_are_mended_when_they_are_to_be_drawn(
     project = new_project()
     make_clip(project.folder / "a.mp4")
     settings = {"videos": ["a.mp4"], "model": MODEL, "shards": 1}
-    project.run(**settings)
+    project.stages(**settings)
     (entry,) = (project.folder / ".pvio/predictions").glob("*/*")
     entry.write_bytes(b"x" + entry.read_bytes()[1:])
     changed = {**settings, "output": {"crf": 30}}
-    project.run(**changed)
+    project.stages(**changed)
     assert project.n_computed("encode") == 1
     log = (project.folder / "logs/encode/1-of-1.log").read_text()
     assert "is damaged: its digest does not match; it is computed again" in log
     assert project.summary()["a"]["status"] == "ok"
     # What is cut short is noticed without reading it.
     entry.write_bytes(entry.read_bytes()[:-5])
-    project.run("--forcerun", "infer", **changed)
+    project.stages(**changed)
     assert project.n_computed("infer") == 1
     assert "it is computed again" in project.logs()
 
@@ -195,7 +203,7 @@ def test_a_model_that_fails_on_one_video_leaves_the_others_their_results(
         "model": {"entry": "picky.py:model"},
         "output": NO_VIDEO,
     }
-    done = project.snakemake(**settings)
+    done = project.tried_stages(**settings)
     text = done.stdout + done.stderr
     assert done.returncode != 0
     assert "clips/large.mp4: failed, frames 0 to 19 failed: " in text
@@ -204,7 +212,7 @@ def test_a_model_that_fails_on_one_video_leaves_the_others_their_results(
     assert "Traceback" in project.logs()
     # The world changes, the code does not: the finished segment is not computed again.
     (project.folder / "mended").touch()
-    project.run(**settings)
+    project.stages(**settings)
     assert project.n_computed("infer") == 1
     assert {row["status"] for row in project.summary().values()} == {"ok"}
 

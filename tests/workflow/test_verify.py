@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from projects import Project, make_clip
+from projects import BRIGHTNESS, Project, make_clip
 
 MODEL = {"entry": "brightness.py:Brightness"}
 
 
-@pytest.fixture
-def project(new_project: Callable[[], Project]) -> Project:
+pytestmark = pytest.mark.xdist_group("verify")  # they share a run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished run over a good clip and one that was cut off."""
-    project = new_project()
+    project = Project(tmp_path_factory.mktemp("verified") / "project")
     make_clip(project.folder / "clips/good.mp4", options="-bf 2")
     cut = make_clip(project.folder / "clips/cut.mp4", frames=40, options="-movflags +faststart")
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 2 // 3])
-    project.run(videos=["clips"], model=MODEL, output={"preset": "ultrafast"})
+    (project.folder / "brightness.py").write_text(BRIGHTNESS)
+    project.stages(videos=["clips"], model=MODEL, output={"preset": "ultrafast"})
     return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Iterator[Project]:
+    """The finished run, in its own folder; what a test changes is undone."""
+    whole = shutil.copytree(finished.folder, tmp_path / "whole", symlinks=True)
+    yield finished
+    shutil.rmtree(finished.folder)
+    whole.rename(finished.folder)
 
 
 def verify(project: Project) -> tuple[int, str]:
@@ -110,7 +125,7 @@ def test_a_video_that_could_not_be_joined_is_told(new_project: Callable[[], Proj
     model = {"entry": "shrinking.py:Shrinking", "batch_size": 20}
     output = {"video": "frames"}
     settings = {"videos": ["clips"], "model": model, "segment_frames": 20, "output": output}
-    assert project.snakemake(**settings, shards=1).returncode != 0  # on_failed: fail
+    assert project.tried_stages(**settings, shards=1).returncode != 0  # on_failed: fail
     assert project.summary()["long"]["status"] == "failed"
     assert not (project.folder / "results/videos/long.mp4").exists()
     code, text = verify(project)
