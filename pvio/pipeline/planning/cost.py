@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pvio.cache.atomic import write_json
-from pvio.cache.digest import make_key
+from pvio.cache.digest import hash_key
 from pvio.config.settings import Settings
 from pvio.pipeline.planning.manifest import ProbedVideo, Stage
 
@@ -82,7 +82,7 @@ def works(settings: Settings, model: str) -> tuple[Work, Work]:
     """
     output = settings.output.model_dump(mode="json")
     inputs = settings.model.model_dump(mode="json", exclude={"entry", "args", "weights", "device"})
-    infer = make_key(
+    infer = hash_key(
         model=model,
         inputs=inputs,
         device=settings.model.device.partition(":")[0],
@@ -90,7 +90,7 @@ def works(settings: Settings, model: str) -> tuple[Work, Work]:
         output=output if settings.output.video == "frames" else None,
     )
     # What a model draws costs little beside encoding, so that kinds of encoding outlive the model.
-    encode = make_key(output=output)
+    encode = hash_key(output=output)
     return (
         Work("infer", infer, settings.model.size, settings.output.video == "frames"),
         Work("encode", encode, None, True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pvio.cache.digest import make_key
+from pvio.cache.digest import hash_key
 from pvio.config.settings import Settings
 from pvio.pipeline.planning.manifest import ProbedVideo
 
@@ -32,7 +32,7 @@ def predictions_key(video: ProbedVideo, segment: Frames, settings: Settings, mod
         model: `model_fingerprint` of the settings.
     """
     inputs = settings.model.model_dump(mode="json", exclude={"entry", "args", "weights", "device"})
-    return make_key(
+    return hash_key(
         schema=PREDICTIONS_SCHEMA,
         content=video.digest,
         frames=[segment.start, segment.stop],
@@ -44,7 +44,7 @@ def predictions_key(video: ProbedVideo, segment: Frames, settings: Settings, mod
 
 def video_key(video: ProbedVideo, segment: Frames, settings: Settings, model: str) -> str:
     """Key of the re-encoded video of a segment: that of its predictions, and the output options."""
-    return make_key(
+    return hash_key(
         schema=VIDEO_SCHEMA,
         predictions=predictions_key(video, segment, settings, model),
         output=settings.output.model_dump(mode="json"),

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pvio.cache.atomic import write_json
-from pvio.cache.digest import make_key
+from pvio.cache.digest import hash_key
 from pvio.cache.store import Kind
 from pvio.config.settings import Settings, dump_settings, load_stored
 from pvio.errors import PvioError
@@ -61,7 +61,7 @@ def register(plan_path: str | os.PathLike[str], plan: Plan, settings: Settings, 
     """
     path = os.path.abspath(plan_path)
     host = socket.gethostname()
-    file = Path(settings.cache) / _FOLDER / f"{make_key(plan=path, host=host)}.json"
+    file = Path(settings.cache) / _FOLDER / f"{hash_key(plan=path, host=host)}.json"
     facts = {"folder": os.getcwd(), "host": host, "model": model}
     # One file, so that plan and settings always belong together.
     write_json(

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 import pvio
 from pvio.cache.atomic import remove_leftovers, write_json, write_text
-from pvio.cache.digest import file_digest, make_key
+from pvio.cache.digest import file_digest, hash_key
 from pvio.cache.store import Store
 from pvio.collection.folders import PRODUCTS_FILE
 from pvio.collection.image_names import image_files, is_sequence
@@ -411,7 +411,7 @@ class _Assembler:
         Returns:
             What `write` found worth telling when it was written.
         """
-        key = make_key(inputs=inputs)
+        key = hash_key(inputs=inputs)
         made = self._before.get(name, {})
         stamp = _stamp(self.snapshot.folder / name)
         if stamp and made.get("key") == key and stamp.items() <= made.items():
