@@ -15,7 +15,7 @@ class PvioError(Exception):
 
 
 class ConfigError(PvioError, ValueError):
-    """A setting is unknown, has the wrong type or lies outside its range."""
+    """A setting is unknown, has the wrong type or is outside its range."""
 
 
 class CollectionError(PvioError, ValueError):
@@ -70,7 +70,7 @@ class NotWritable(PvioError, PermissionError):
 
 
 class JobError(PvioError):
-    """A job cannot begin, whatever the video: its model cannot be loaded, say."""
+    """A job cannot begin, whatever the video: for example, its model cannot be loaded."""
 
 
 class FailedSegments(PvioError):
@@ -78,15 +78,15 @@ class FailedSegments(PvioError):
 
 
 class FailedVideos(PvioError):
-    """Some videos failed, and the settings say `on_failed: fail`."""
+    """Some videos failed, and the settings have `on_failed: fail`."""
 
 
 class DamagedVideos(PvioError):
-    """Some videos are damaged or unreadable and the settings say `on_damaged: fail`."""
+    """Some videos are damaged or unreadable, and the settings have `on_damaged: fail`."""
 
 
 def no_space(error: BaseException | None) -> str:
-    """What to do when an error, or one behind it, says that a disk is full; "" for others."""
+    """What to do when an error, or its cause, means that a disk is full; "" for others."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -133,7 +133,7 @@ def _is_below(path: object, folder: str | os.PathLike[str]) -> bool:
 
 def memory_advice(text: str) -> str:
     """What to add to a message that memory ran out; "" for others."""
-    if any(words.casefold() in text.casefold() for words in _OUT_OF_MEMORY):
+    if any(each.casefold() in text.casefold() for each in _OUT_OF_MEMORY):
         return ". Lower model.batch_size or model.size, or run fewer jobs at the same time"
     return ""
 

@@ -1,8 +1,8 @@
-"""Text that comes from outside, such as names of files, for logs, terminals and tables.
+r"""Text that comes from outside, such as names of files, for logs, terminals and tables.
 
-A name may hold anything but "/" and NUL: line feeds that feign a line of a log, sequences that
-steer a terminal, bytes that are no text. They are written as escapes: `\\n`, `\\r`, `\\t`, `\\x1B`
-for an ASCII character, `\\xE9` for a byte that is no UTF-8, `\\u2028` for another character.
+A name may hold anything but "/" and NUL: line feeds that look like a new line of a log,
+sequences that steer a terminal, bytes that are no text. They are written as escapes: `\n`, `\r`,
+`\t`, `\x1B` for an ASCII character, `\xE9` for a byte that is no UTF-8, `\u2028` for others.
 """
 
 from __future__ import annotations

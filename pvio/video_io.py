@@ -49,7 +49,7 @@ AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _PIXEL_FORMATS = {1: "gray", 2: "ya8", 3: "rgb24", 4: "rgba"}
 # Encoders that refuse odd sides with 4:2:0 chroma; the others round the chroma planes up.
 _EVEN_ONLY = ("264", "hevc", "265")
-# Floats of [0, 1] may lie beside it by what does not change the rounded gray level.
+# Floats may exceed [0, 1] by as much as does not change the rounded gray level.
 _TOLERANCE = 0.5 / 255
 # Of a video that its cache is compared with: so many bytes from the start, the middle and the end.
 _SAMPLED_BYTES = 1 << 16
@@ -62,7 +62,7 @@ def read_frames_from_video(
 ) -> tuple[list[np.ndarray], float]:
     """Read frames by number.
 
-    Frames that are suspect, since damage was found in them or in front of them, are returned, with
+    Frames that are suspect, since damage was found in them or before them, are returned, with
     one warning in the log.
 
     Args:
@@ -82,18 +82,18 @@ def read_frames_from_video(
     index = _index_of(video_path)
     video_path = index.path
     wanted = range(index.n_frames) if frame_indices is None else map(operator.index, frame_indices)
-    ranks = list(wanted)
-    for rank in ranks:
-        if not 0 <= rank < index.n_frames:
+    numbers = list(wanted)
+    for number in numbers:
+        if not 0 <= number < index.n_frames:
             raise IndexError(
-                f"frame {rank} of {video_path}: it has frames 0 to {index.n_frames - 1}"
+                f"frame {number} of {video_path}: it has frames 0 to {index.n_frames - 1}"
             )
-    pictures = dict(_pictures(index, sorted(set(ranks))))
+    decoded = dict(_decoded_frames(index, sorted(set(numbers))))
     seen: set[int] = set()
     frames = []
-    for rank in ranks:  # a repeat is an array of its own
-        frames.append(pictures[rank].copy() if rank in seen else pictures[rank])
-        seen.add(rank)
+    for number in numbers:  # a repeat is an array of its own
+        frames.append(decoded[number].copy() if number in seen else decoded[number])
+        seen.add(number)
     return frames, float(index.rate)
 
 
@@ -109,7 +109,7 @@ def write_frames_to_video(
     """Encode frames to a video file with FFmpeg. The size of the frames is kept, whatever it is.
 
     H.264 and HEVC hold odd heights or widths with full chroma only: such frames are written as
-    yuv444p (H.264: profile high444), all others as yuv420p, unless `ffmpeg_params` says `-pix_fmt`.
+    yuv444p (H.264: profile high444), all others as yuv420p, unless `ffmpeg_params` has `-pix_fmt`.
     The file appears under its name when it is complete.
 
     Args:
@@ -159,7 +159,7 @@ def write_frames_to_video(
                     pipe.close()
                     all_taken = True
                 except BrokenPipeError:
-                    pass  # FFmpeg gave up; its message says why
+                    pass  # FFmpeg has ended; its message has the reason
                 except BaseException:
                     process.kill()
                     raise
@@ -191,7 +191,7 @@ def get_video_metadata(
     use_cached_metadata: bool = True,
     metadata_suffix: str = ".metadata.json",
 ) -> dict[str, Any]:
-    """Number of frames, frame size and frame rate of a video file, cached beside it.
+    """Number of frames, frame size and frame rate of a video file, cached next to it.
 
     The cache of `a.mp4` is `a.mp4.metadata.json`. It holds size, inode number, times of
     modification and of status change, and a digest of samples of the video, and is used while all
@@ -207,7 +207,7 @@ def get_video_metadata(
         metadata_suffix: what the name of the cache adds to the name of the video.
 
     Returns:
-        `n_frames` (int), `frame_size` ((height, width) of the upright picture), `fps` (float).
+        `n_frames` (int), `frame_size` ((height, width) of the upright frame), `fps` (float).
 
     Raises:
         RuntimeError: when the video cannot be opened.
@@ -273,12 +273,12 @@ def _index_or_runtime_error(video_path: AnyPath) -> FrameIndex:
         raise RuntimeError(f"Failed to open video file: {error}") from error
 
 
-def _pictures(index: FrameIndex, ranks: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+def _decoded_frames(index: FrameIndex, numbers: list[int]) -> Iterator[tuple[int, np.ndarray]]:
     converter = Converter("rgb", index.height, index.width, index.orientation)
     reader = open_reader(index)
     n_suspect = 0
     try:
-        for decoded in read_ranks(reader, ranks):
+        for decoded in read_ranks(reader, numbers):
             if decoded.picture is None or decoded.status in ("missing", "corrupt"):
                 raise UnreadableVideo(
                     index.path,
@@ -320,7 +320,7 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _as_uint8(frame: np.ndarray, i: int) -> np.ndarray:
-    """A frame in 8 bits, by a scale that its type tells and its values do not change.
+    """A frame in 8 bits, by a scale that depends on its type and not on its values.
 
     imageio, which 0.1.3 called, stretches each frame between its own extremes instead.
 
@@ -340,10 +340,11 @@ def _as_uint8(frame: np.ndarray, i: int) -> np.ndarray:
                 " [0, 1]. Divide by the largest possible value, or make uint8 frames"
             )
         scaled = np.clip(frame, 0, 1).astype(np.float64)
-        return (scaled * 255 + 0.499999999).astype(np.uint8)  # as imageio rounds
+        rounded: np.ndarray = (scaled * 255 + 0.499999999).astype(np.uint8)  # as imageio
+        return rounded
     if low < 0 or high > 255:
         raise ValueError(
-            f"frame {i} ({frame.dtype}) has values from {low} to {high}; integers must lie in 0 to"
+            f"frame {i} ({frame.dtype}) has values from {low} to {high}; integers must be in 0 to"
             " 255. Scale them and make uint8 frames"
         )
     return frame.astype(np.uint8)
@@ -404,7 +405,7 @@ def _without_profile(params: list[str]) -> list[str]:
 
 
 def _read_cache(video_path: Path, cache_path: Path, suffix: str) -> dict[str, Any] | None:
-    """What the cache says, None when there is none for the video as it is now."""
+    """The cached metadata; None when there is none for the video as it is now."""
     if cache_path.is_file():
         stored = _parsed(cache_path, ("size", "mtime_ns"))
         identity = _identity(video_path)
@@ -431,7 +432,8 @@ def _parsed(cache_path: Path, more_keys: tuple[str, ...]) -> dict[str, Any]:
         raise ValueError(
             f"Corrupted metadata cache file {cache_path}: {error!r}; delete it to have it rebuilt"
         ) from error
-    return stored
+    metadata: dict[str, Any] = stored
+    return metadata
 
 
 def _metadata_in(stored: dict[str, Any]) -> dict[str, Any]:

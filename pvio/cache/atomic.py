@@ -55,12 +55,12 @@ def replacing(
 
 
 def temporary_name(prefix: str = "") -> str:
-    """A name that tells by whom it is used, see `remove_leftovers`."""
+    """A name that states the process that uses it, see `remove_leftovers`."""
     return f"{prefix}.{_here()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp"
 
 
 def remove_leftovers(folder: str | os.PathLike[str], pid: int | None = None) -> int:
-    """Remove temporary files and folders whose writers are gone.
+    """Remove temporary files and folders whose writers no longer run.
 
     Those of other hosts, whose processes are not seen from here, are removed after a day.
 
@@ -79,10 +79,10 @@ def remove_leftovers(folder: str | os.PathLike[str], pid: int | None = None) -> 
                 continue
             writer = int(match["pid"])
             if match["here"] == _here():
-                gone = writer == pid if pid is not None else not _is_running(writer)
+                is_stale = writer == pid if pid is not None else not _is_running(writer)
             else:
-                gone = pid is None and _is_old(entry)
-            if gone:
+                is_stale = pid is None and _is_old(entry)
+            if is_stale:
                 n += 1
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
@@ -108,7 +108,7 @@ def _is_running(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # another user's
         return True
     return True
 

@@ -10,13 +10,14 @@ from typing import Any
 DIGEST_SIZE = 16
 
 
-def make_key(**facts: Any) -> str:
+def hash_key(**fields: Any) -> str:
     """A key from everything the entry depends on (JSON values)."""
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def digest_of(data: bytes | memoryview) -> Any:
+    """A BLAKE2b hash of the data, which can be updated with more."""
     return hashlib.blake2b(data, digest_size=DIGEST_SIZE)
 
 

@@ -1,6 +1,6 @@
 """The store of finished work: one file per entry, found by key, committed by a rename.
 
-An entry is its payload, followed by a footer: a JSON object with facts about the payload, its
+An entry is its payload, followed by a footer: a JSON object with metadata of the payload, its
 digest among them, then a digest of this object, its length and a magic number. Both digests are
 verified on reading. An entry is written under a temporary name, flushed to disk and renamed, so
 that a file with an entry's name is always whole, also when many jobs write the same key at once.
@@ -45,9 +45,11 @@ class Store:
         self._waited = 0.0
 
     def path(self, kind: Kind, key: str) -> Path:
+        """The file of an entry, whether it exists or not."""
         return self.root / kind / key[:2] / key
 
     def has(self, kind: Kind, key: str) -> bool:
+        """Whether an entry exists; its content is not looked at."""
         return self.path(kind, key).is_file()
 
     def comes(self, kind: Kind, key: str) -> bool:
@@ -71,7 +73,7 @@ class Store:
         return (self.root / kind).is_dir()
 
     def info(self, kind: Kind, key: str) -> dict[str, Any]:
-        """The facts in the footer, the payload's `digest` among them, without reading the payload.
+        """The metadata in the footer, with the payload's `digest`; reads no payload.
 
         Raises:
             StoreError: when the entry is absent or its footer is damaged.
@@ -98,7 +100,7 @@ class Store:
             return self._footer(file, kind, key)[0], os.fstat(number).st_mtime
 
     def read(self, kind: Kind, key: str) -> tuple[bytes, dict[str, Any]]:
-        """Payload and facts.
+        """Payload and metadata.
 
         Raises:
             StoreError: when the entry is absent, or payload and digest disagree.

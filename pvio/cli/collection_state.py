@@ -47,7 +47,7 @@ def current_state(settings: Settings) -> State:
         PvioError: when the settings lead to no collection or no model.
     """
     store = Store(settings.cache)
-    sources = find_sources(settings.videos, tell=lambda _: None)
+    sources = find_sources(settings.videos, report=lambda _: None)
     model = model_fingerprint(settings.model)
     rows = look_up(partial(known_video, store=store, renew=False), sources)
     videos = [row for row in rows if row is not None]

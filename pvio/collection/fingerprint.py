@@ -1,4 +1,4 @@
-"""What tells the workflow that the collection has changed."""
+"""The rerun trigger of the workflow: a text that changes with the collection."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def fingerprint(sources: Iterable[Source]) -> str:
             except OSError as error:
                 raise cannot_look_at(source.path, error) from error
             for image in images:
-                facts = f"{image}\0{stat_key(image)}\n"
-                digest.update(facts.encode("utf-8", "surrogateescape"))
+                line = f"{image}\0{stat_key(image)}\n"
+                digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -43,9 +43,9 @@ def stat_key(path: str) -> str:
         CollectionError: when it cannot be told whether it is there.
     """
     try:
-        facts = os.stat(path)
+        stat = os.stat(path)
     except OSError as error:
         if error.errno in ABSENT:
             return "absent"
         raise cannot_look_at(path, error) from error
-    return f"{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
+    return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"

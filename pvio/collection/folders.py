@@ -1,7 +1,7 @@
 """Folders and patterns: what is in them, without passing over what cannot be looked at.
 
 `os.walk` and `glob.glob` go on where a folder cannot be listed. Here that is an error: its videos
-would vanish from the collection, and their results with them.
+would be missing from the collection, and their results with them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pvio.errors import CollectionError
 from pvio.layout import PRODUCTS_FILE
 
-# There is no such file; other errors say that it cannot be told.
+# Errors that mean that there is no such file; others leave it open.
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 # What looks like the ending of a file, not like a part of a folder's name (`run.2026`).
 _FILE_ENDING = re.compile(r"\.[A-Za-z]\w{0,4}")
@@ -65,10 +65,10 @@ def exists(path: str) -> bool:
 
 
 def kind_of(path: str) -> str:
-    """ "folder", "file" (also devices and the like), or "" when there is nothing.
+    """One of "folder", "file" (also devices and the like), and "" when there is nothing.
 
     Raises:
-        CollectionError: when that cannot be told, or the path is no text that can be one.
+        CollectionError: when that cannot be found out, or the path is not valid.
     """
     try:
         mode = os.stat(path).st_mode

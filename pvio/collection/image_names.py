@@ -87,7 +87,7 @@ def videos_of_folder(folder: str, pattern: str) -> list[tuple[str, bool]]:
     """The videos that a pattern of image names means in a folder.
 
     The images are one sequence: the folder where the pattern matches all of them, else the pattern.
-    Files of several pages are videos of their own; the first one tells.
+    Files of several pages are videos of their own; the first file decides.
 
     Args:
         folder: where to look; "" is the working folder.

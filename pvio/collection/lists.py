@@ -123,7 +123,7 @@ def _heading(row: Sequence[str]) -> int | None:
 
 
 def _delimiter(lines: Sequence[str], among: str) -> str:
-    """What separates the columns: what the header has behind a name, or else all lines have."""
+    """The delimiter after a name in the header, or else one that all lines have."""
     rows = [line for line in lines if line.strip(_BLANKS) and not line.startswith("#")]
     if len(among) == 1 or not rows:
         return among[0]

@@ -219,7 +219,7 @@ def _lengthen_one_by_one(new: list[_Candidate], kept: Mapping[str, str]) -> None
         longer: dict[int, _Candidate] = {}
         for name, those in by_name.items():
             if len(those) > 1 or name in taken:
-                # A short name gives way to a whole one: `clip.mp4.mkv` beside `clip.mp4`.
+                # A short name gives way to a whole one: `clip.mp4.mkv` next to `clip.mp4`.
                 lowest = min(each.step for each in those)
                 longer |= {id(each): each for each in those if each.step == lowest}
         for file, folder in _clashes(taken | set(by_name)):

@@ -40,7 +40,7 @@ class _NoEntryError(CollectionError):
 def find_sources(
     entries: Iterable[str],
     known: Mapping[str, str] | None = None,
-    tell: Callable[[str], None] = log.info,
+    report: Callable[[str], None] = log.info,
 ) -> list[Source]:
     """Resolve the `videos` setting.
 
@@ -50,7 +50,7 @@ def find_sources(
             `frames/%05d.png`: a sequence), or `.txt`, `.tsv` or `.csv` lists of such entries, one
             a line, relative to the list's folder.
         known: names that videos have already, by path, which they keep; see `read_names`.
-        tell: called with one line about the files that were passed over, if there are any.
+        report: called with one line about the files that were passed over, if there are any.
 
     Returns:
         The videos in the order of their paths, each once, with unique names. A named file that
@@ -82,7 +82,7 @@ def find_sources(
         if video.is_image_folder and any(map(is_image_name, passed)):
             passed.difference_update(image_files(video.path))
     if passed := passed - set(videos):
-        tell(
+        report(
             f"videos: passed over {printable(_counted(passed))} (a pattern with an ending, such as "
             "'*.seq' or '*.tif', takes any)"
         )
@@ -118,7 +118,7 @@ def _expand(entry: str, passed: set[str], list_path: str = "") -> Iterator[Found
         matches = match(entry)
         searched: set[str] = set()
         with_videos: set[str] = set()
-        beside: dict[str, list[str]] = {}  # images, by folder
+        loose: dict[str, list[str]] = {}  # images, by folder
         for each in matches:  # a folder comes before those in it
             ending = os.path.splitext(each)[1].lower()
             if kind_of(each) == "folder":
@@ -131,10 +131,10 @@ def _expand(entry: str, passed: set[str], list_path: str = "") -> Iterator[Found
                 with_videos.add(os.path.dirname(each))
                 yield Found(each, root)
             elif is_image_name(each):
-                beside.setdefault(os.path.dirname(each), []).append(each)
+                loose.setdefault(os.path.dirname(each), []).append(each)
             else:
                 passed.add(os.path.abspath(each))
-        for folder, files in beside.items():
+        for folder, files in loose.items():
             above = Path(folder)
             if any(str(part) in searched for part in (above, *above.parents)):
                 continue
@@ -244,11 +244,11 @@ def _expand_list(list_path: str, passed: set[str]) -> Iterator[Found]:
 
 
 def _counted(files: set[str]) -> str:
-    """ "12 files: 7 .txt, 3 images beside videos, 2 .db"."""
+    """A text such as "12 files: 7 .txt, 3 images next to videos, 2 .db"."""
     n_images = sum(map(is_image_name, files))
-    beside = f"image{'s' if n_images > 1 else ''} beside videos"
+    images = f"image{'s' if n_images > 1 else ''} next to videos"
     kinds = Counter(
-        beside if is_image_name(file) else os.path.splitext(file)[1].lower() for file in files
+        images if is_image_name(file) else os.path.splitext(file)[1].lower() for file in files
     )
     shown = [f"{n} {kind or 'without ending'}" for kind, n in kinds.most_common(8)]
     more = len(kinds) - len(shown)

@@ -27,14 +27,14 @@ class Codec:
         presets: values of `output.preset`; empty where it means nothing.
         pixel_formats: planar formats it encodes.
         suffix: ending of the videos, which chooses the container.
-        takes_odd: whether chroma planes of odd pictures may be rounded up.
+        rounds_odd_chroma_up: whether chroma planes of frames with odd sides may be rounded up.
         stand_in: encoder of the same format for machines without its hardware; "" for none.
     """
 
     presets: tuple[str, ...]
     pixel_formats: tuple[str, ...]
     suffix: Literal[".mp4", ".mkv"]
-    takes_odd: bool
+    rounds_odd_chroma_up: bool
     stand_in: Literal["", "libx264", "libx265"]
 
 

@@ -296,7 +296,8 @@ class _Plain:
                     "only one can count"
                 )
             seen[key.value] = line
-        return super().construct_mapping(node, deep)  # type: ignore[misc]
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)  # type: ignore[misc]
+        return mapping
 
 
 def _integer(loader: Any, node: Any) -> int:

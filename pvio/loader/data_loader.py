@@ -19,12 +19,12 @@ from pvio.loader.grouping import count_batches, split_by_shape
 from pvio.loader.shared_memory import EnterWorker, FrameBatches
 
 
-class VideoCollectionDataLoader(DataLoader):
+class VideoCollectionDataLoader(DataLoader[Any]):
     """Batches of frames of a `VideoCollectionDataset`, read by several processes.
 
     Iterating yields `{"frames": float32 B×C×H×W in [0, 1], "video_paths": list of Path,
     "frame_indices": list of int}`. A batch has `batch_size` frames; it is shorter at the end of
-    a worker's share and where the size of the pictures changes (`drop_last` drops both). With
+    a worker's share and where the size of the frames changes (`drop_last` drops both). With
     `batch_size=None` single frames come as the dataset yields them. Frames cross the process
     border as uint8, a batch at a time, unless the dataset has a `transform` or a subclass yields
     frames of its own. A subclass may have its own `_collate`, which makes a batch of a list of
@@ -63,7 +63,7 @@ class VideoCollectionDataLoader(DataLoader):
         yields_own = type(dataset).__iter__ is not VideoCollectionDataset.__iter__
         self._whole_batches = is_batched and not yields_own and not has_own_collate
         self._split_items = is_batched and yields_own and not has_own_collate
-        self._batch_loader: DataLoader | None = None
+        self._batch_loader: DataLoader[Any] | None = None
         self._buffers = FloatBuffers()
         dataset.assign_workers(n_frame_loading_workers=self.num_workers)
 
@@ -133,7 +133,7 @@ class VideoCollectionDataLoader(DataLoader):
                     frames = self._buffers.convert(source.pixels(batch), threads)
                     source.release(batch["slot"])
                 else:
-                    frames = source.lend(source.pixels(batch), batch["slot"])
+                    frames = source.share(source.pixels(batch), batch["slot"])
                 if self.pin_memory and torch.accelerator.is_available():
                     frames = frames.pin_memory()
                 yield {
@@ -143,12 +143,12 @@ class VideoCollectionDataLoader(DataLoader):
                 }
                 worker = batch["slot"][0] if "slot" in batch else None
                 del frames, batch  # so that the memory is free once the caller lets go of it
-                source.pass_on(worker)
+                source.return_buffers(worker)
         # With `drop_last` all frames may be in batches that were left out.
         if is_empty and (not self.drop_last or len(self)):
             raise no_frame_error(source.dataset)
 
-    def _new_batch_loader(self) -> DataLoader:
+    def _new_batch_loader(self) -> DataLoader[Any]:
         assert isinstance(self.dataset, VideoCollectionDataset)
         assert self.batch_size is not None
         context = self.multiprocessing_context

@@ -43,13 +43,13 @@ class LengthUnknown(ValueError, TypeError):
     """`len()` before `assign_workers`; as a TypeError it lets `list(dataset)` do without."""
 
 
-class VideoCollectionDataset(IterableDataset):
+class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
     r"""The frames of many videos, one by one.
 
     Iterating yields `{"frame": float32 C×H×W in [0, 1], "video_path": Path, "frame_idx": int}`,
     the frames of one video in order. Videos have 3 channels (RGB, upright), or 1 with
     `channels="gray"`: the luma samples as coded, which costs no conversion. Images keep their
-    channels: 1 (grey), 3 or 4 (alpha). Values are exactly `uint8 / 255` (`uint16 / 65535`), or with
+    channels: 1 (gray), 3 or 4 (alpha). Values are exactly `uint8 / 255` (`uint16 / 65535`), or with
     `dtype="uint8"` these integers themselves. `frame_idx` is the frame's number in the video, also
     after frames that were skipped.
 
@@ -59,7 +59,7 @@ class VideoCollectionDataset(IterableDataset):
 
     Args:
         paths: video files, or folders of images with `as_image_dirs`; each is read once.
-        as_image_dirs: whether each path is a folder with one image a frame. An image of several
+        as_image_dirs: whether each path is a folder with one image per frame. An image of several
             pages is an error there: it is a video file of its own.
         frame_sorting: order of the images: None sorts by name, a regex by the one integer it
             captures in the name, e.g. `r"frame\D*(\d+)"`. Unused for video files.
@@ -71,7 +71,7 @@ class VideoCollectionDataset(IterableDataset):
         on_error: "raise", or "warn": a video that cannot be read or has changed since its frames
             were counted, an image that cannot be read, and damaged frames are skipped with a
             warning that names them. Frames that are only suspect are yielded in both cases, with
-            one warning a video.
+            one warning per video.
         split_videos: whether workers may share a video, cut at keyframes. Then all have the same
             amount to read, also of one long video, and its frames come out of order. Else each
             video is read by one worker, in order.
@@ -193,13 +193,13 @@ class VideoCollectionDataset(IterableDataset):
             if self.dtype == "float32":
                 floats = np.empty(pixels.shape, np.float32)
                 to_float(pixels, floats)
-                picture = torch.from_numpy(floats)
+                tensor = torch.from_numpy(floats)
             else:
-                picture = torch.from_numpy(pixels).permute(2, 0, 1)
+                tensor = torch.from_numpy(pixels).permute(2, 0, 1)
             yield {
-                "frame": self.transform(picture) if self.transform else picture,
+                "frame": self.transform(tensor) if self.transform else tensor,
                 "video_path": frame.path,
-                "frame_idx": frame.rank,
+                "frame_idx": frame.number,
             }
 
     def __len__(self) -> int:
@@ -335,7 +335,7 @@ def no_frame_error(dataset: VideoCollectionDataset) -> FrameReadError:
     )
 
 
-def _is_read_by_all_workers(dataset: IterableDataset, top: object) -> bool:
+def _is_read_by_all_workers(dataset: IterableDataset[Any], top: object) -> bool:
     """Whether every worker that iterates `top` is known to iterate the dataset, once."""
     if isinstance(top, ChainDataset):
         return any(_is_read_by_all_workers(dataset, part) for part in top.datasets)
@@ -358,7 +358,7 @@ def _warn_of_share(reader: str, n_workers: int) -> None:
     )
 
 
-def _has_sharding_filter(top: IterableDataset) -> bool:
+def _has_sharding_filter(top: IterableDataset[Any]) -> bool:
     """Whether a DataPipe leaves out, in every worker, the items of the other workers."""
     pipe_class = getattr(torch.utils.data, "IterDataPipe", None)  # deprecated: it may go
     if pipe_class is None or not isinstance(top, pipe_class):

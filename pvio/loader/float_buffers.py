@@ -34,7 +34,7 @@ class FloatBuffers:
     def convert(self, pixels: torch.Tensor, threads: Executor) -> torch.Tensor:
         """float32 in [0, 1] of uint8 or uint16, B×C×H×W."""
         out = self._take(tuple(pixels.shape))
-        # In a few pieces: to hand over every picture alone takes as long as a small one needs.
+        # In a few pieces: to hand over every frame alone takes as long as a small one needs.
         length = math.ceil(len(out) / _PIECES)
         pieces = [slice(at, at + length) for at in range(0, len(out), length)]
         source = pixels.numpy()

@@ -57,6 +57,7 @@ class Run:
 
     @property
     def n_frames(self) -> int:
+        """Number of frames."""
         return self.stop - self.start
 
 
@@ -66,14 +67,14 @@ class Frame:
 
     Attributes:
         path: its video or image folder.
-        rank: its number there.
+        number: of the frame there.
         shape: H×W×C, or C×H×W.
         dtype: uint8 or uint16.
         into: writes the pixels into an array of this shape and type.
     """
 
     path: Path
-    rank: int
+    number: int
     shape: tuple[int, int, int]
     dtype: np.dtype
     into: Callable[[np.ndarray], None]
@@ -203,7 +204,7 @@ def decode_runs(
 ) -> Iterator[Frame]:
     """The frames of the runs in order.
 
-    Suspect frames are given, with one warning a video.
+    Suspect frames are given, with one warning per video.
 
     Args:
         runs: what to read.
@@ -235,7 +236,7 @@ def _frames_of(
         else:
             videos.check_unchanged(run.path)
             index = videos.indexes.get(run.path) or load_index(run.path)
-            yield from _pictures(run, index, channels, planar, bad, on_error)
+            yield from _decoded_frames(run, index, channels, planar, bad, on_error)
     except FrameReadError:
         raise
     except Exception as error:  # whatever a library raises costs this video only
@@ -246,11 +247,11 @@ def _frames_of(
         bad.report_lost()
 
 
-def _pictures(
+def _decoded_frames(
     run: Run, index: FrameIndex, channels: str, planar: bool, bad: _BadFrames, on_error: OnError
 ) -> Iterator[Frame]:
-    facts = (channels, index.height, index.width, index.orientation)
-    converter = Converter(*facts, planar=planar)
+    shape = (channels, index.height, index.width, index.orientation)
+    converter = Converter(*shape, planar=planar)
     dtype = np.dtype(np.uint8)
     reader = open_reader(index)
     try:
@@ -270,26 +271,26 @@ def _pictures(
 
 
 def _images(run: Run, files: Sequence[Path], planar: bool, on_error: OnError) -> Iterator[Frame]:
-    for rank in range(run.start, min(run.stop, len(files))):
+    for number in range(run.start, min(run.stop, len(files))):
         try:
-            pixels = read_pixels(files[rank])
+            pixels = read_pixels(files[number])
         except Exception as error:  # whatever a library raises costs this image only
-            reason = _reason(files[rank], error)
+            reason = _reason(files[number], error)
             if on_error == "raise":
-                if not files[rank].exists():
-                    raise MissingImageError(f"{files[rank]}: no such image{_ADVICE}") from error
+                if not files[number].exists():
+                    raise MissingImageError(f"{files[number]}: no such image{_ADVICE}") from error
                 raise FrameReadError(reason + _ADVICE) from error
-            logger.warning("%s: frame %d is skipped: %s", run.path, rank, reason)
+            logger.warning("%s: frame %d is skipped: %s", run.path, number, reason)
             continue
         if planar:
             pixels = pixels.transpose(2, 0, 1)
         first, second, third = pixels.shape
         into = partial(_copy, pixels)
-        yield Frame(run.path, rank, (first, second, third), pixels.dtype, into)
+        yield Frame(run.path, number, (first, second, third), pixels.dtype, into)
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """What a library said, with the path in front."""
+    """The message of a library, after the path."""
     if isinstance(error, UnreadableVideo):
         return str(error)
     return f"{path}: {type(error).__name__}: {error}"
@@ -311,19 +312,19 @@ class _BadFrames:
         self._first = self._last = -1
         self.n_suspect = 0
 
-    def add_lost(self, rank: int) -> None:
-        if self._first >= 0 and rank == self._last + 1:
-            self._last = rank
+    def add_lost(self, number: int) -> None:
+        if self._first >= 0 and number == self._last + 1:
+            self._last = number
             return
         self.report_lost()
-        self._first = self._last = rank
+        self._first = self._last = number
 
     def report_lost(self) -> None:
         if self._first < 0:
             return
         one = self._first == self._last
-        ranks = f"frame {self._first} is" if one else f"frames {self._first} to {self._last} are"
-        logger.warning("%s: %s damaged and skipped", self._path, ranks)
+        frames = f"frame {self._first} is" if one else f"frames {self._first} to {self._last} are"
+        logger.warning("%s: %s damaged and skipped", self._path, frames)
         self._first = -1
 
     def report(self) -> None:
@@ -355,7 +356,7 @@ def _cut(
 
 
 def _stretches(segments: Mapping[Run, float], n_workers: int) -> list[list[Run]]:
-    """One stretch of the collection a worker: a segment goes where its middle lies."""
+    """One stretch of the collection per worker: a segment belongs to the stretch of its middle."""
     share = sum(segments.values()) / n_workers
     stretches: list[list[Run]] = [[] for _ in range(n_workers)]
     done = 0.0

@@ -19,7 +19,7 @@ def sorted_images(folder: Path, pattern: str | None) -> list[Path]:
     by character; a warning says when it is not the workflow's natural order.
 
     Args:
-        folder: holds one image a frame.
+        folder: holds one image per frame.
         pattern: regex whose one match in the file name is the frame number; None sorts by name.
 
     Raises:

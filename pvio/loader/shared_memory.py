@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 from pvio.loader.grouping import split_by_shape
 
 # Batches that the user may hold without a copy.
-_MOST_LENT = 256
-# Worker (None: the main process), epoch, and number of the memory that a batch lies in.
-Slot = tuple[int | None, int, int]
+_MAX_SHARED = 256
+# Worker (None: the main process), epoch, and number of the memory that holds a batch.
+BufferId = tuple[int | None, int, int]
 
 
-class FrameBatches(IterableDataset):
+class FrameBatches(IterableDataset[dict[str, Any]]):
     """The batches of a dataset; in a worker, those of the worker's share.
 
     Yields `{"slot", "memory", "shape", "dtype", "video_paths", "frame_indices"}`, of which `pixels`
     makes the frames, or, when the dataset has a transform, `{"frames": B×C×H×W, "video_paths",
-    "frame_indices"}`. Pixels lie in memory that is used again: read them, then `release` the slot,
-    or let `lend` do so. Memory crosses the process border once, and only its slot with every batch:
-    to hand over a file descriptor takes as long as to decode a small frame.
+    "frame_indices"}`. The memory of the pixels is used again: read them, then `release` the slot,
+    or let `share` do so. Memory crosses the process border once, and only its slot with every
+    batch: to hand over a file descriptor takes as long as to decode a small frame.
 
     It reads a share only in workers that `EnterWorker` began, which are those of its own loader. In
     any other process, workers of other loaders included, it reads all frames.
@@ -64,9 +64,9 @@ class FrameBatches(IterableDataset):
         self._free: list[int] = []
         self._unsent: set[int] = set()
         self._mapped: dict[tuple[int, int], torch.Tensor] = {}
-        self._n_lent = 0
-        # By worker: what came back, for `pass_on`.
-        self._returned: dict[int | None, deque[Slot]] = {
+        self._n_shared = 0
+        # By worker: what came back, for `return_buffers`.
+        self._returned: dict[int | None, deque[BufferId]] = {
             worker: deque() for worker in (None, *range(n_workers))
         }
 
@@ -97,7 +97,7 @@ class FrameBatches(IterableDataset):
             memory = self._mapped[worker, number]
         return _laid_out(memory, batch["shape"], batch["dtype"])
 
-    def release(self, slot: Slot) -> None:
+    def release(self, slot: BufferId) -> None:
         """In the main process: the memory of a batch may be written to again."""
         worker, epoch, number = slot
         if worker is not None:
@@ -105,22 +105,22 @@ class FrameBatches(IterableDataset):
         elif epoch == self._epoch:
             self._free.append(number)
 
-    def lend(self, pixels: torch.Tensor, slot: Slot) -> torch.Tensor:
+    def share(self, pixels: torch.Tensor, slot: BufferId) -> torch.Tensor:
         """In the main process: B×C×H×W of B×H×W×C, without a copy.
 
         The memory is written to again once nothing refers to it any more. When very many batches
-        are held, further ones are copies: each that is lent takes a file descriptor.
+        are held, further ones are copies: each that is shared takes a file descriptor.
         """
-        if self._n_lent >= _MOST_LENT:
+        if self._n_shared >= _MAX_SHARED:
             copied = pixels.clone()
             self.release(slot)
             return copied.permute(0, 3, 1, 2)
         array = pixels.numpy()[...]  # lives as long as a tensor that uses its memory
-        self._n_lent += 1
-        weakref.finalize(array, self._get_back, slot).atexit = False
+        self._n_shared += 1
+        weakref.finalize(array, self._on_released, slot).atexit = False
         return torch.from_numpy(array).permute(0, 3, 1, 2)
 
-    def pass_on(self, worker: int | None) -> None:
+    def return_buffers(self, worker: int | None) -> None:
         """In the main process, once a batch of a worker is done with: let it have memory again.
 
         Not more than it takes up: it looks for memory with every batch, and the pipe to it holds a
@@ -130,9 +130,9 @@ class FrameBatches(IterableDataset):
         for _ in range(min(2, len(returned))):
             self.release(returned.popleft())
 
-    def _get_back(self, slot: Slot) -> None:
-        """A batch that was lent is free. Called from anywhere, by the garbage collector as well."""
-        self._n_lent -= 1
+    def _on_released(self, slot: BufferId) -> None:
+        """A shared batch is free. Called from anywhere, by the garbage collector as well."""
+        self._n_shared -= 1
         self._returned[slot[0]].append(slot)
 
     def _transformed(self) -> Iterator[dict[str, Any]]:
@@ -161,7 +161,7 @@ class FrameBatches(IterableDataset):
                 batch = self._opened(frame)
             frame.into(batch["pixels"][len(batch["frame_indices"])])
             batch["video_paths"].append(frame.path)
-            batch["frame_indices"].append(frame.rank)
+            batch["frame_indices"].append(frame.number)
             if len(batch["frame_indices"]) == self._batch_size:
                 yield batch
                 batch = None
@@ -186,7 +186,7 @@ class FrameBatches(IterableDataset):
             self._slots.append(torch.empty(0, dtype=torch.uint8))
         if self._slots[number].numel() < n_bytes:
             memory = torch.empty(n_bytes, dtype=torch.uint8)
-            self._slots[number] = memory if worker is None else memory.share_memory_()
+            self._slots[number] = memory if worker is None else _shared(memory)
             self._unsent.add(number)
         return {
             "pixels": _laid_out(self._slots[number], shape, _TORCH_TYPES[frame.dtype]).numpy(),
@@ -196,7 +196,7 @@ class FrameBatches(IterableDataset):
         }
 
     def _forget_slots(self) -> None:
-        """Every epoch has memory of its own: somebody may still hold that of the one before."""
+        """Every epoch has memory of its own: the caller may still hold that of the one before."""
         self._epoch += 1
         self._slots, self._free, self._unsent = [], [], set()
 
@@ -220,6 +220,7 @@ class EnterWorker:
         self._worker_init_fn = worker_init_fn
 
     def __call__(self, worker: int) -> None:
+        """Start the worker of this number."""
         info = get_worker_info()
         assert info is not None
         assert isinstance(info.dataset, FrameBatches)
@@ -232,9 +233,14 @@ class EnterWorker:
 _TORCH_TYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 
 
+def _shared(memory: torch.Tensor) -> torch.Tensor:
+    moved: torch.Tensor = memory.share_memory_()  # type: ignore[no-untyped-call]
+    return moved
+
+
 def _fits(batch: dict[str, Any], frame: Frame) -> bool:
     pixels = batch["pixels"]
-    return pixels.shape[1:] == frame.shape and pixels.dtype == frame.dtype
+    return bool(pixels.shape[1:] == frame.shape and pixels.dtype == frame.dtype)
 
 
 def _laid_out(memory: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

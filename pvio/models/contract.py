@@ -27,7 +27,7 @@ class VideoInfo:
     Attributes:
         path: the video file, or the folder of images.
         n_frames: number of frames.
-        height, width: size of the upright source picture in pixels.
+        height, width: size of the upright source frame in pixels.
         input_height, input_width: size of the frames the model gets, in pixels.
         channels: 3 (RGB) or 1 (luma).
         rate: average frames per second.
@@ -56,7 +56,9 @@ class HasPrepare(Protocol):
     calls it again.
     """
 
-    def prepare(self, video: VideoInfo) -> None: ...
+    def prepare(self, video: VideoInfo) -> None:
+        """Look at a video before its frames."""
+        ...
 
 
 @runtime_checkable
@@ -64,10 +66,13 @@ class HasDraw(Protocol):
     """A model that draws its predictions onto the re-encoded video.
 
     With an attribute `past`, a whole number N above 0, it is called as `draw(frame, row, past)`:
-    `past` holds the rows of up to N frames before, oldest first, those without a picture included.
+    `past` holds the rows of up to N frames before, oldest first. Frames that could not be decoded
+    are included.
     """
 
-    def draw(self, frame: Canvas, row: dict[str, Any]) -> None: ...
+    def draw(self, frame: Canvas, row: dict[str, Any]) -> None:
+        """Draw the predictions of one frame."""
+        ...
 
 
 def number_of_past_rows(model: HasDraw) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pvio.cache.digest import make_key
+from pvio.cache.digest import hash_key
 from pvio.config.settings import ENTRY_PATTERN, PROGRAM_SUFFIXES, ModelSettings
 from pvio.config.text import to_json
 from pvio.errors import ConfigError
@@ -89,16 +89,16 @@ def model_fingerprint(settings: ModelSettings, *, quick: bool = False) -> str:
         ConfigError: when the entry or the weights do not exist.
     """
     entry = resolve_entry(settings.entry)
-    facts: dict[str, object] = {
+    fields: dict[str, object] = {
         "args": to_json(settings.args),
         "name": entry.name,
         "kind": entry.kind,
     }
     if entry.kind == "program":
-        facts["code"] = _file_facts(entry.path, quick)
+        fields["code"] = _file_identity(entry.path, quick)
     else:
-        facts["code"] = [
-            [path.name, _file_facts(path, False)] for path in local_imports(entry.path)
+        fields["code"] = [
+            [path.name, _file_identity(path, False)] for path in local_imports(entry.path)
         ]
     if settings.weights is not None:
         weights = Path(settings.weights).expanduser()
@@ -106,8 +106,8 @@ def model_fingerprint(settings: ModelSettings, *, quick: bool = False) -> str:
             raise ConfigError(
                 f"model.weights: there is no file {settings.weights} (seen from {os.getcwd()})"
             )
-        facts["weights"] = _file_facts(weights, quick)
-    return make_key(**facts)
+        fields["weights"] = _file_identity(weights, quick)
+    return hash_key(**fields)
 
 
 def local_imports(path: Path) -> list[Path]:
@@ -171,10 +171,10 @@ def import_root(path: Path) -> Path:
 
 
 def _own_folder(path: Path) -> Path | None:
-    """The folder whose files belong to the entry: its top-level package, or where it lies.
+    """The folder whose files belong to the entry: its top-level package, or its folder.
 
     None for a single file among installed libraries. Of pvio itself only `pvio.models` counts:
-    what the rest of it changes in results is said by the schema numbers in
+    changes of results by the rest of pvio are marked by the schema numbers in
     `pvio.pipeline.planning.keys`.
     """
     root = import_root(path)
@@ -224,10 +224,10 @@ def _outside_of_definitions(tree: ast.AST) -> Iterator[ast.AST]:
             yield from _outside_of_definitions(node)
 
 
-def _file_facts(path: Path, quick: bool) -> object:
+def _file_identity(path: Path, quick: bool) -> object:
     if quick:
-        facts = path.stat()
-        return [str(path.resolve()), facts.st_size, facts.st_mtime_ns]
+        stat = path.stat()
+        return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 

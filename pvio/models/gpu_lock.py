@@ -58,7 +58,7 @@ def take_device(identities: Sequence[str], folder: Path) -> int:
 
 
 def _lock(path: Path) -> bool:
-    """Lock a file, if nobody has; the descriptor stays open, and programs do not inherit it."""
+    """Lock a file, if no other process has. The descriptor stays open, but is not inherited."""
     descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

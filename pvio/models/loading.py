@@ -86,13 +86,17 @@ def load_model(settings: ModelSettings, device: torch.device) -> Callable[..., A
 def _load_program(path: Path, device: torch.device) -> torch.nn.Module:
     try:
         if path.suffix == ".pt2":
-            return torch.export.load(str(path)).module()
-        return torch.jit.load(str(path), map_location=device).eval()
+            exported: torch.nn.Module = torch.export.load(str(path)).module()
+            return exported
+        scripted: torch.nn.Module = torch.jit.load(  # type: ignore[no-untyped-call]
+            str(path), map_location=device
+        )
+        return scripted.eval()
     except Exception as error:
         raise ModelError(
             f"model.entry: {path} is not a "
             f"{'torch.export' if path.suffix == '.pt2' else 'TorchScript'} file: {error}\n"
-            "A file of weights alone (a state_dict) belongs into model.weights, with the class "
+            "A file of weights alone (a state_dict) belongs in model.weights, with the class "
             "that takes them in model.entry"
         ) from error
 
@@ -156,7 +160,8 @@ def _build(value: Any, settings: ModelSettings) -> Callable[..., Any]:
         raise ModelError(
             f"model.entry: {entry} gives a {type(model).__name__}, which cannot be called"
         )
-    return model
+    callable_model: Callable[..., Any] = model
+    return callable_model
 
 
 def _n_required(function: Callable[..., Any], args: dict[str, Any]) -> int:

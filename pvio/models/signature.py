@@ -12,7 +12,7 @@ from pvio.config.settings import ModelSettings
 from pvio.errors import ConfigError
 from pvio.models.entry import find_module, import_root, module_files, resolve_entry
 
-# Bases that take no arguments, and those that have no say in it.
+# Bases that take no arguments, and those that do not matter.
 _WITHOUT_ARGUMENTS = ("object", "torch.nn.Module", "torch.nn.modules.module.Module")
 _SILENT_BASES = ("abc.ABC", "typing.Protocol", "typing.Generic")
 # Longer chains of imports and base classes are left to the jobs.
@@ -29,11 +29,11 @@ class _Signature:
 
 
 class _UndecidableError(Exception):
-    """The source alone does not tell."""
+    """The source alone does not show it."""
 
 
 def check_arguments(settings: ModelSettings) -> None:
-    """Check `model.args` against the signature of the entry, where its source tells it.
+    """Check `model.args` against the signature of the entry, where its source shows it.
 
     What a decorator, a metaclass or a `**kwargs` hides is found when a job builds the model.
 
@@ -52,18 +52,18 @@ def check_arguments(settings: ModelSettings) -> None:
     except (_UndecidableError, OSError, SyntaxError, ValueError, RecursionError):
         return
     allowed = ", ".join(signature.names) or "no arguments"
-    faults = []
+    errors = []
     for name in settings.args:
         if name not in signature.names and not signature.is_open:
             near = difflib.get_close_matches(str(name), signature.names, n=1)
             hint = (
                 f"did you mean '{near[0]}'? It takes {allowed}" if near else f"it takes {allowed}"
             )
-            faults.append(f"{settings.entry} does not take '{name}'; {hint}")
+            errors.append(f"{settings.entry} does not take '{name}'; {hint}")
     if missing := [name for name in signature.required if name not in settings.args]:
-        faults.append(f"{settings.entry} also needs {', '.join(missing)}")
-    if faults:
-        raise ConfigError("model.args: " + "; ".join(faults))
+        errors.append(f"{settings.entry} also needs {', '.join(missing)}")
+    if errors:
+        raise ConfigError("model.args: " + "; ".join(errors))
 
 
 def _signature_of(path: Path, name: str, args: Mapping[str, object], steps: int) -> _Signature:

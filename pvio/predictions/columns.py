@@ -18,7 +18,7 @@ def column_array(table: pa.Table, name: str) -> np.ndarray:
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], field.type)
     if pa.types.is_string(field.type):
-        return column.to_numpy(zero_copy_only=False).astype(str)
+        return np.asarray(column.to_numpy(zero_copy_only=False).astype(str))
     valid = np.asarray(column.is_valid())
     shape: tuple[int, ...] = ()
     if pa.types.is_fixed_size_list(field.type):
@@ -40,6 +40,7 @@ def column_array(table: pa.Table, name: str) -> np.ndarray:
 
 
 def arrow_column(name: str, values: np.ndarray, missing: np.ndarray) -> tuple[pa.Field, pa.Array]:
+    """The Arrow field and array of an output; rows that are `missing` are null."""
     mask = missing if missing.any() else None
     shape = values.shape[1:]
     if not shape:

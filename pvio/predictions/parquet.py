@@ -1,4 +1,4 @@
-"""Files of predictions, and segments joined into the table of a video."""
+"""Files of predictions, and segments concatenated into the table of a video."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ N_BASE_COLUMNS = 4
 
 
 class Predictions(dict[str, np.ndarray]):
-    """Arrays by column name; `metadata` holds what the file says of itself."""
+    """Arrays by column name; `metadata` holds the metadata of the file."""
 
     metadata: dict[str, Any]
 
@@ -32,7 +32,7 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
         path: a `.parquet` file from `results/predictions`.
 
     Returns:
-        A dict of arrays with one row a frame: `frame`, `pts` (int64), `time` (float64 seconds),
+        A dict of arrays with one row per frame: `frame`, `pts` (int64), `time` (float64 seconds),
         `status` (str: "ok", "suspect", "corrupt" or "missing") and the model's outputs, in their
         shapes. Where a row has no output, floats are NaN; other types come as masked arrays.
         Its attribute `metadata` has the source, time base, model and versions.
@@ -62,7 +62,7 @@ def deserialize(payload: bytes) -> pa.Table:
 def merge(tables: list[pa.Table], metadata: dict[str, Any]) -> pa.Table:
     """Segments in the order of their frames as one table.
 
-    Columns are null for a segment without any output, whose frames all lack a picture.
+    Columns are null for a segment without any output, of which no frame could be decoded.
 
     Raises:
         ModelError: when an output has another shape or type in one segment than in another, or is
@@ -97,7 +97,7 @@ def _check_alike(tables: list[pa.Table]) -> None:
 
 
 def _described_outputs(table: pa.Table) -> dict[str, str]:
-    """Type and shape of one row of each output, as words."""
+    """Type and shape of one row of each output, as text."""
     found = {}
     for field in list(table.schema)[N_BASE_COLUMNS:]:
         is_list = pa.types.is_fixed_size_list(field.type)

@@ -1,8 +1,8 @@
-"""Predictions as Parquet: one row a frame, the model's outputs as columns.
+"""Predictions as Parquet: one row per frame, the model's outputs as columns.
 
 Columns: `frame` int64, `pts` int64, `time` float64 seconds, `status` string, then one column per
 output; an output of shape (B,) is plain, one of shape (B, ...) a fixed-size list with its shape in
-the field's metadata. Rows whose picture is `corrupt` or `missing` are null in the model's columns.
+the field's metadata. Rows whose frame is `corrupt` or `missing` are null in the model's columns.
 The file's metadata hold a JSON object under the key `pvio`.
 """
 
@@ -21,7 +21,7 @@ class SegmentTable:
 
     Args:
         index: of the video.
-        start, stop: ranks of the segment's frames, `[start, stop)`.
+        start, stop: numbers of the segment's frames, `[start, stop)`.
     """
 
     def __init__(self, index: FrameIndex, start: int, stop: int):
@@ -31,10 +31,11 @@ class SegmentTable:
         self._columns: dict[str, np.ndarray] = {}
         self._filled = np.zeros(stop - start, bool)
 
-    def set_status(self, rank: int, status: str) -> None:
-        self._status[rank - self._start] = status
+    def set_status(self, number: int, status: str) -> None:
+        """Set the status of the frame of this number."""
+        self._status[number - self._start] = status
 
-    def add(self, ranks: list[int], outputs: dict[str, np.ndarray]) -> None:
+    def add(self, numbers: list[int], outputs: dict[str, np.ndarray]) -> None:
         """Add the outputs of some frames.
 
         Raises:
@@ -45,9 +46,9 @@ class SegmentTable:
             if 0 in values.shape[1:]:  # Arrow has no lists of no values
                 raise ModelError(
                     f"the model's output '{name}' has the shape {values.shape[1:]} for frame "
-                    f"{ranks[0]}: no values"
+                    f"{numbers[0]}: no values"
                 )
-        rows = np.asarray(ranks, np.int64) - self._start
+        rows = np.asarray(numbers, np.int64) - self._start
         if not self._columns:
             n = self._stop - self._start
             self._columns = {
@@ -56,7 +57,7 @@ class SegmentTable:
             }
         if set(outputs) != set(self._columns):
             raise ModelError(
-                f"the model returned {sorted(outputs)} for frame {ranks[0]} and "
+                f"the model returned {sorted(outputs)} for frame {numbers[0]} and "
                 f"{sorted(self._columns)} before; every call must return the same names"
             )
         for name, values in outputs.items():
@@ -64,13 +65,13 @@ class SegmentTable:
             if values.shape[1:] != column.shape[1:] or values.dtype != column.dtype:
                 raise ModelError(
                     f"the model's output '{name}' is {values.dtype} of shape {values.shape[1:]} "
-                    f"for frame {ranks[0]} and was {column.dtype} of shape {column.shape[1:]}"
+                    f"for frame {numbers[0]} and was {column.dtype} of shape {column.shape[1:]}"
                 )
             column[rows] = values
         self._filled[rows] = True
 
     def not_finite(self) -> dict[str, int]:
-        """Rows with a picture whose output is NaN or infinite, by output."""
+        """Rows of decoded frames whose output is NaN or infinite, by output."""
         found = {}
         for name, values in self._columns.items():
             if values.dtype.kind == "f" and not np.isfinite(values).all():

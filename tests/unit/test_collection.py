@@ -101,7 +101,7 @@ def test_all_endings_of_videos_are_found(tree: Tree, ending: str):
 def test_what_is_passed_over_is_counted_in_one_line(tree: Tree):
     root = tree("a.mp4", *(f"x/{i}.txt" for i in range(7)), "b.db", "c.DB", "d", "e.png", ".hidden")
     lines: list[str] = []
-    find_sources([str(root), str(root / "*")], tell=lines.append)
+    find_sources([str(root), str(root / "*")], report=lines.append)
     assert len(lines) == 1
     assert "11 files: 7 .txt, 2 .db, " in lines[0]
     assert "1 without ending" in lines[0]
@@ -110,14 +110,14 @@ def test_what_is_passed_over_is_counted_in_one_line(tree: Tree):
 
 def find_line(root: Path) -> str:
     lines: list[str] = []
-    find_sources([str(root)], tell=lines.append)
+    find_sources([str(root)], report=lines.append)
     return lines[0]
 
 
 def test_nothing_is_said_where_nothing_is_passed_over(tree: Tree):
     root = tree("a.mp4", "run/1.png")
     lines: list[str] = []
-    find_sources([str(root)], tell=lines.append)
+    find_sources([str(root)], report=lines.append)
     assert lines == []
 
 
@@ -251,7 +251,7 @@ def test_a_file_beside_the_collection_leaves_the_fingerprint(tree: Tree):
 
 def said_of(*entries: object) -> str:
     lines: list[str] = []
-    find_sources(map(str, entries), tell=lines.append)
+    find_sources(map(str, entries), report=lines.append)
     return "\n".join(lines)
 
 

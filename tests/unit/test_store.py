@@ -15,12 +15,12 @@ import av
 import pytest
 
 from pvio.cache.atomic import replacing, write_json, write_text
-from pvio.cache.digest import make_key
+from pvio.cache.digest import hash_key
 from pvio.cache.lookup import look_up
 from pvio.cache.store import Kind, Store
 from pvio.errors import StoreError, no_space
 
-KEY = make_key(test="entry")
+KEY = hash_key(test="entry")
 PAYLOAD = bytes(range(256)) * 20
 FACTS = {"n_frames": 12, "name": "Mäuse"}
 
@@ -91,7 +91,7 @@ def test_an_absent_entry_is_a_store_error(store: Store):
 
 
 def test_an_entry_that_another_host_has_written_is_waited_for(store: Store):
-    key = make_key(test="late")
+    key = hash_key(test="late")
     other = threading.Timer(0.7, lambda: store.write("predictions", key, PAYLOAD, FACTS))
     other.start()
     assert not store.has("predictions", key)
@@ -105,7 +105,7 @@ def test_all_waits_of_a_store_together_take_some_seconds(
     waits: list[float] = []
     monkeypatch.setattr("pvio.cache.store.time.sleep", waits.append)
     for k in range(5):
-        assert not store.comes("predictions", make_key(test=k))
+        assert not store.comes("predictions", hash_key(test=k))
     assert 2 <= sum(waits) <= 10
 
 
@@ -199,8 +199,8 @@ def test_processes_may_write_one_key_at_the_same_time(store: Store):
 
 
 def test_a_key_depends_on_every_fact_and_not_on_their_order():
-    assert make_key(a=1, b=[2, 3]) == make_key(b=[2, 3], a=1)
-    assert len({make_key(a=1), make_key(a=2), make_key(b=1), make_key(a=1, b=None)}) == 4
+    assert hash_key(a=1, b=[2, 3]) == hash_key(b=[2, 3], a=1)
+    assert len({hash_key(a=1), hash_key(a=2), hash_key(b=1), hash_key(a=1, b=None)}) == 4
 
 
 def test_a_replaced_file_keeps_its_ending_while_it_is_written(tmp_path: Path):

@@ -116,7 +116,7 @@ def choose_pixel_format(
         layout, bits = _layout_and_depth(settings.pix_fmt)
     wanted = _name(layout, bits)
     # Chroma planes that are rounded up, or halved in one direction only, cannot be turned.
-    rounds_up = codec.takes_odd and index.orientation.is_upright
+    rounds_up = codec.rounds_odd_chroma_up and index.orientation.is_upright
     is_on_side = index.orientation.quarter_turns % 2 == 1
     fits = rounds_up or fits_subsampling(layout, height, width)
     fits = fits and not (layout == "422" and is_on_side)

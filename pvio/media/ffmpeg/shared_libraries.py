@@ -17,7 +17,7 @@ from pathlib import Path
 
 import platformdirs
 
-from pvio.cache.digest import make_key
+from pvio.cache.digest import hash_key
 
 _LIBRARIES = ("avcodec", "avutil", "avformat", "avfilter", "avdevice", "swscale", "swresample")
 _MARK = "PVIO_FFMPEG_LINKS"
@@ -57,7 +57,7 @@ def environment_for_torchcodec() -> dict[str, str] | None:
 
 def _make_links(bundled: Path) -> Path:
     """Links with plain names; renamed into place, so that jobs can make them at the same time."""
-    key = make_key(libraries=str(bundled), python=sys.executable)
+    key = hash_key(libraries=str(bundled), python=sys.executable)
     folder = platformdirs.user_cache_path("pvio") / f"ffmpeg-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     for library in bundled.iterdir():

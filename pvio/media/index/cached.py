@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pvio.cache.digest import make_key
+from pvio.cache.digest import hash_key
 from pvio.cache.store import Store, StoreError
 from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.sources import Source
@@ -120,7 +120,7 @@ def _identity(source: Source) -> tuple[str, int]:
             content = [facts[0].st_size, facts[0].st_mtime_ns]
     except OSError as error:
         raise UnreadableVideo(source.path, reason_of(error)) from error
-    key = make_key(index=SCHEMA, path=_real_path(source.path), content=content)
+    key = hash_key(index=SCHEMA, path=_real_path(source.path), content=content)
     return key, max((each.st_ctime_ns for each in facts), default=0)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pvio.cache.atomic import write_json
-from pvio.cache.digest import make_key
+from pvio.cache.digest import hash_key
 from pvio.config.settings import Settings
 from pvio.layout import COSTS_FILE, Stage
 from pvio.pipeline.planning.manifest import ProbedVideo
@@ -83,7 +83,7 @@ def stage_workloads(settings: Settings, model: str) -> dict[Stage, StageWorkload
     output = settings.output.model_dump(mode="json")
     encodes_in_infer = settings.output.encodes_in("infer")
     inputs = settings.model.model_dump(mode="json", exclude={"entry", "args", "weights", "device"})
-    infer = make_key(
+    infer = hash_key(
         model=model,
         inputs=inputs,
         device=settings.model.device.partition(":")[0],
@@ -91,7 +91,7 @@ def stage_workloads(settings: Settings, model: str) -> dict[Stage, StageWorkload
         output=output if encodes_in_infer else None,
     )
     # What a model draws costs little beside encoding, so that kinds of encoding outlive the model.
-    encode = make_key(output=output)
+    encode = hash_key(output=output)
     return {
         "infer": StageWorkload("infer", infer, settings.model.size, encodes_in_infer),
         "encode": StageWorkload("encode", encode, None, True),

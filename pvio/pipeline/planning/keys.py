@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from pvio.cache.digest import make_key
+from pvio.cache.digest import hash_key
 from pvio.config.settings import Settings
 from pvio.layout import Kind, Stage
 from pvio.pipeline.planning.manifest import ProbedVideo
@@ -58,7 +58,7 @@ class ResultKeys:
 
     def predictions(self, video: ProbedVideo, span: FrameSpan) -> CacheEntry:
         """The rows of the frames."""
-        key = make_key(
+        key = hash_key(
             schema=PREDICTIONS_SCHEMA,
             content=video.digest,
             frames=[span.start, span.stop],
@@ -71,7 +71,7 @@ class ResultKeys:
     def video(self, video: ProbedVideo, span: FrameSpan) -> CacheEntry:
         """The frames re-encoded: it depends on their rows, and on the options of the output."""
         predictions = self.predictions(video, span).key
-        key = make_key(schema=VIDEO_SCHEMA, predictions=predictions, output=self._output)
+        key = hash_key(schema=VIDEO_SCHEMA, predictions=predictions, output=self._output)
         return CacheEntry("video", key)
 
     def produced_by(

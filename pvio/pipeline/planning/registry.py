@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pvio.cache.atomic import replacing
-from pvio.cache.digest import make_key
+from pvio.cache.digest import hash_key
 from pvio.config.settings import Settings, dump_settings, load_stored
 from pvio.errors import PvioError
 from pvio.layout import RUNS_FOLDER
@@ -68,7 +68,7 @@ def register(
     """
     path = os.path.abspath(plan_path)
     host = socket.gethostname()
-    file = Path(settings.cache) / RUNS_FOLDER / f"{make_key(plan=path, host=host)}.json"
+    file = Path(settings.cache) / RUNS_FOLDER / f"{hash_key(plan=path, host=host)}.json"
     facts = {"folder": os.getcwd(), "host": host, "model": model}
     facts["settings"] = dump_settings(settings, *_SECTIONS)
     # One file, so that plan and settings always belong together: the plan with one more field.

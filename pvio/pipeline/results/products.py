@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pvio.cache.atomic import write_json
-from pvio.cache.digest import file_digest, make_key
+from pvio.cache.digest import file_digest, hash_key
 from pvio.errors import PvioError, on_disk_of
 from pvio.layout import PRODUCTS_FILE
 from pvio.pipeline.results.snapshot import Snapshot
@@ -67,7 +67,7 @@ class Products:
         Returns:
             The remarks, also of a product that was there before.
         """
-        key = make_key(inputs=inputs)
+        key = hash_key(inputs=inputs)
         noted = self._before.get(name, {})
         stamp = _stamp(self._snapshot.folder / name)
         if stamp and noted.get("key") == key and stamp.items() <= noted.items():
