@@ -13,7 +13,7 @@ from encoding import encoded, reencode
 
 from pvio.config.settings import parse_settings
 from pvio.errors import EncodeError
-from pvio.media.encode.format import output_format, say_once
+from pvio.media.encode.format import output_format, warn_once
 from pvio.media.encode.options import encoder_options
 from pvio.media.index.cached import load_index
 
@@ -135,7 +135,7 @@ def test_without_a_gpu_another_encoder_takes_over_and_says_so_once(
     settings_for: Any,
     caplog: pytest.LogCaptureFixture,
 ):
-    say_once.cache_clear()
+    warn_once.cache_clear()
     index = load_index(clip("plain.mp4"))
     found = encoded(
         index, settings_for(codec=codec, crf=23, preset="p1", options={"spatial-aq": 1})
@@ -149,7 +149,7 @@ def test_without_a_gpu_another_encoder_takes_over_and_says_so_once(
 def test_another_format_than_the_one_asked_for_is_logged(
     clip: Clip, settings_for: Any, caplog: pytest.LogCaptureFixture
 ):
-    say_once.cache_clear()
+    warn_once.cache_clear()
     output = settings_for(pix_fmt="yuv420p").output
     for _ in range(2):
         output_format(load_index(clip("odd_444.mp4")), output)

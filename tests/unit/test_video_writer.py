@@ -15,7 +15,7 @@ import pytest
 from pvio import VideoWriter
 from pvio.errors import ConfigError, EncodeError
 from pvio.media.index.cached import load_index
-from pvio.media.pixels.planes import plane_view
+from pvio.media.pixels.planes import plane_as_array
 
 Clip = Callable[[str], Path]
 
@@ -262,10 +262,10 @@ def test_frames_that_tell_no_colours_are_taken_for_the_source_s(
     path = tmp_path / "a.mp4"
     with VideoWriter(path, like=clip("full_range.mp4"), **LOSSLESS) as writer:
         for frame in frames_of(clip("full_range.mp4")):
-            planes = [plane_view(frame, number) for number in range(3)]
+            planes = [plane_as_array(frame, number) for number in range(3)]
             plain = av.VideoFrame(frame.width, frame.height, "yuv420p")
             for number, plane in enumerate(planes):
-                plane_view(plain, number)[...] = plane
+                plane_as_array(plain, number)[...] = plane
             writer.write(plain)
     assert ffmpeg.decode(path, "yuvj420p") == ffmpeg.decode(clip("full_range.mp4"), "yuvj420p")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pvio.media.bitstream.bits import Bits
-from pvio.media.bitstream.packet_kinds import Kind, PacketParser
+from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
 
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
 _KEY, _SWITCH = 0, 3
@@ -51,7 +51,7 @@ class Av1Parser(PacketParser):
         self._sequence = _read_sequence(Bits(bytes(unit)))
         self._known.clear()
 
-    def _read(self, packet: Any) -> Kind:
+    def _read(self, packet: Any) -> PacketKind:
         has_frame, data = False, memoryview(packet)
         at = 2 if data[0] == _DELIMITER else 0
         if data[at] in _FRAME_UNITS:  # as nearly always
@@ -61,7 +61,7 @@ class Av1Parser(PacketParser):
             start = int.from_bytes(data[at + 1 : at + 3], "big")
             if at + 2 < len(data) and start in self._known:
                 self.size = self._known[start]
-                return Kind.FRAME
+                return PacketKind.FRAME
         for kind, unit in _units(data):
             if kind == _SEQUENCE:
                 self._take_sequence(unit)
@@ -72,8 +72,8 @@ class Av1Parser(PacketParser):
                 if self._read_frame(bits):
                     if n_bits - bits.left <= 16 <= n_bits and self._sequence and not unit[0] & 128:
                         self._known[unit[0] << 8 | unit[1]] = self.size
-                    return Kind.FRAME
-        return Kind.HIDDEN if has_frame else Kind.FRAME
+                    return PacketKind.FRAME
+        return PacketKind.HIDDEN if has_frame else PacketKind.FRAME
 
     def _read_frame(self, bits: Bits) -> bool:
         """Take the size of a frame; whether it is shown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pvio.media.bitstream.bits import Bits
-from pvio.media.bitstream.packet_kinds import Kind, PacketParser
+from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
 
 _PICTURE, _SEQUENCE, _EXTENSION = b"\0\0\1\0", b"\0\0\1\xb3", b"\0\0\1\xb5"
 _SEQUENCE_EXTENSION, _CODING_EXTENSION = 1, 8
@@ -28,7 +28,7 @@ class Mpeg2Parser(PacketParser):
     def restart(self) -> None:
         self._first = None
 
-    def _read(self, packet: Any) -> Kind:
+    def _read(self, packet: Any) -> PacketKind:
         is_key = packet.is_keyframe
         data = bytes(memoryview(packet)[: _HEADERS if is_key else _HEADERS_OF_OTHERS])
         if is_key:
@@ -42,8 +42,8 @@ class Mpeg2Parser(PacketParser):
         first, self._first = self._first, field
         if field and first and field[0] == first[0] and field[1] != first[1]:
             self._first = None
-            return Kind.SECOND_FIELD
-        return Kind.FRAME
+            return PacketKind.SECOND_FIELD
+        return PacketKind.FRAME
 
     def _field(self, packet: Any, data: bytes, at: int) -> tuple[int, int] | None:
         """Temporal reference and parity of a single field; None for frames and pairs."""

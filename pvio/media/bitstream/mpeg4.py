@@ -10,7 +10,7 @@ import re
 from typing import Any, NamedTuple
 
 from pvio.media.bitstream.bits import Bits
-from pvio.media.bitstream.packet_kinds import Kind, PacketParser
+from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
 
 PICTURE_START = b"\0\0\1\xb6"
 # Bytes of a start code and of what is read behind it at once.
@@ -120,34 +120,34 @@ class Mpeg4Parser(PacketParser):
     def restart(self) -> None:
         self._held_back = False
 
-    def _read(self, packet: Any) -> Kind:
+    def _read(self, packet: Any) -> PacketKind:
         view = memoryview(packet)
         front = int.from_bytes(view[:_FRONT], "big")
         is_known = front >> 64 == _START and not self._may_be_packed and self._time_bits > 0
         # As nearly all are: type, no second that begins, marker, time, marker, and coded.
         if is_known and not front >> 61 & 1 and front >> 58 - self._time_bits & 1:
             self.is_reordered = front >> 62 & 3 == _B_PICTURE
-            return Kind.FRAME
+            return PacketKind.FRAME
         data = bytes(view[:_HEADERS])
         at = data.find(PICTURE_START)
         if at > 0:
             self._take_layer(data[:at])
         self.is_reordered = None
         if at < 0:
-            return Kind.FRAME
+            return PacketKind.FRAME
         picture = read_picture(data, at, self._time_bits)
         # What the packet shows is the B-picture that waits, if there is one.
         self.is_reordered = picture.is_b or self._held_back
         if self._time_bits == 0:
-            return Kind.FRAME
+            return PacketKind.FRAME
         if picture.is_coded:
             if self._may_be_packed:
                 self._held_back |= bytes(packet).find(PICTURE_START, at + 4) >= 0
-            return Kind.FRAME
+            return PacketKind.FRAME
         if self._held_back:
             self._held_back = False
-            return Kind.FRAME
-        return Kind.AS_BEFORE
+            return PacketKind.FRAME
+        return PacketKind.REPEATED
 
     def _take_layer(self, data: bytes) -> None:
         if data == self._layer:

@@ -6,20 +6,20 @@ import enum
 from typing import Any, NamedTuple
 
 
-class Kind(enum.Enum):
+class PacketKind(enum.Enum):
     """What comes of a packet.
 
     Attributes:
         FRAME: a frame of its own, or the first field of one.
         SECOND_FIELD: it completes the frame of the packet before.
         HIDDEN: nothing is shown; other frames refer to it.
-        AS_BEFORE: the frame before is shown once more, of which decoders give no picture.
+        REPEATED: the frame before is shown once more, of which decoders give no picture.
     """
 
     FRAME = enum.auto()
     SECOND_FIELD = enum.auto()
     HIDDEN = enum.auto()
-    AS_BEFORE = enum.auto()
+    REPEATED = enum.auto()
 
 
 class OrderCount(NamedTuple):
@@ -65,15 +65,15 @@ class PacketParser:
     def __init__(self, extradata: bytes = b""):
         del extradata  # parsers that need it have their own
 
-    def read(self, packet: Any) -> Kind:
+    def read(self, packet: Any) -> PacketKind:
         """What a packet is; a frame where its headers are damaged."""
         try:
             return self._read(packet)
         except (EOFError, IndexError):
-            return Kind.FRAME
+            return PacketKind.FRAME
 
     def restart(self) -> None:
         """The next packet is read after a seek."""
 
-    def _read(self, packet: Any) -> Kind:
+    def _read(self, packet: Any) -> PacketKind:
         raise NotImplementedError

@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 import av.logging
 
-from pvio.media.ffmpeg.log import Message, is_side_information
+from pvio.media.ffmpeg.log import LogMessage, is_side_information
 
 
-def container_damage(path: str, form: str, messages: list[Message], n_incomplete: int) -> str:
+def check_container(path: str, form: str, messages: list[LogMessage], n_incomplete: int) -> str:
     """What is wrong with a file as a container, as words; "" when nothing is.
 
     Args:

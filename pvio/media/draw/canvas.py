@@ -16,12 +16,12 @@ from pvio.media.draw.rasterize import (
     capsule_outlines,
     clamp,
     ellipse_outline,
-    filled,
-    filled_rectangle,
+    polygon_coverage,
+    rectangle_coverage,
     finite,
     segment_outline,
 )
-from pvio.media.draw.text import lettered
+from pvio.media.draw.text import text_coverage
 
 
 class Canvas:
@@ -71,7 +71,7 @@ class Canvas:
     def point(
         self, x: float, y: float, radius: float = 3, color: Color = "red", *, alpha: float = 1.0
     ) -> None:
-        """Draw a filled disc."""
+        """Draw a polygon_coverage disc."""
         self._ring(x, y, radius, radius, 0.0, color, None, alpha)
 
     def circle(
@@ -174,8 +174,8 @@ class Canvas:
                 raise ValueError(
                     f"edge {pair} names a keypoint that is not one of 0..{len(keypoints) - 1}"
                 )
-        pencils = color_each("edge_colors", edge_colors, color, len(pairs))
-        brushes = color_each("point_colors", point_colors, color, len(keypoints))
+        pencils = colors_for("edge_colors", edge_colors, color, len(pairs))
+        brushes = colors_for("point_colors", point_colors, color, len(keypoints))
         if not finite(width, radius):
             return
         shapes: list[tuple[Color, NDArray[Any]]] = []
@@ -210,7 +210,7 @@ class Canvas:
         # Later parts are painted over earlier ones, so that none shines through another.
         levels = [round(255 * (number + 1) / len(whole)) for number in np.flatnonzero(whole)]
         shapes = list(capsule_outlines(starts[whole], ends[whole], width))
-        self._paint(filled(shapes, levels, (self.height, self.width)), color, alpha)
+        self._paint(polygon_coverage(shapes, levels, (self.height, self.width)), color, alpha)
 
     def box(
         self,
@@ -235,7 +235,7 @@ class Canvas:
             (left - half, top + half, left + half, bottom - half),
             (right - half, top + half, right + half, bottom - half),
         ):
-            self._paint(filled_rectangle(*bar, (self.height, self.width)), color, alpha)
+            self._paint(rectangle_coverage(*bar, (self.height, self.width)), color, alpha)
 
     def mask(self, mask: NDArray[Any], color: Color = "red", alpha: float = 0.5) -> None:
         """Tint the pixels where `mask` (height×width, bool) is true.
@@ -265,19 +265,19 @@ class Canvas:
         *,
         alpha: float = 1.0,
     ) -> None:
-        """Write text with its top left corner at (x, y), on a filled box if `background` is given.
+        """Write text with its top left corner at (x, y), on a polygon_coverage box if `background` is given.
 
         `size` is the font's size in pixels.
         """
         if not string or not finite(x, y, size) or size <= 0:
             return
         left, top = math.floor(clamp(x) + 0.5), math.floor(clamp(y) + 0.5)
-        text = lettered(string, float(size))
+        text = text_coverage(string, float(size))
         height, width = text.shape
         if background is not None:
             pad = max(1, round(size / 8))
             corners = (left - pad - 0.5, top - pad - 0.5, left + width + pad, top + height + pad)
-            box = filled_rectangle(*corners, (self.height, self.width))
+            box = rectangle_coverage(*corners, (self.height, self.width))
             self._paint(box, background, alpha)
         rows = slice(max(-top, 0), max(self.height - top, 0))
         part = text[rows, max(-left, 0) : max(self.width - left, 0)]
@@ -296,7 +296,7 @@ class Canvas:
         width: float | None,
         alpha: float,
     ) -> None:
-        """An ellipse: filled (`width` None) or its outline."""
+        """An ellipse: polygon_coverage (`width` None) or its outline."""
         half = 0.0 if width is None else width / 2
         if not finite(x, y, major, minor, angle, half) or major < 0 or minor < 0:
             return
@@ -306,19 +306,19 @@ class Canvas:
         if width is not None and min(major, minor) > half:
             shapes.append(ellipse_outline(x, y, major - half, minor - half, angle))
             levels.append(0)
-        self._paint(filled(shapes, levels, (self.height, self.width)), color, alpha)
+        self._paint(polygon_coverage(shapes, levels, (self.height, self.width)), color, alpha)
 
     def _fill(self, outlines: list[NDArray[Any]], color: Color, alpha: float) -> None:
         """Fill the union of outlines (each corners×2)."""
         levels = [255] * len(outlines)
-        self._paint(filled(outlines, levels, (self.height, self.width)), color, alpha)
+        self._paint(polygon_coverage(outlines, levels, (self.height, self.width)), color, alpha)
 
     def _paint(self, covers: Iterable[Cover], color: Color, alpha: float) -> None:
         for cover in covers:
             self._planes.blend(cover, color, alpha)
 
 
-def color_each(name: str, colors: Sequence[Color] | None, color: Color, n: int) -> list[Color]:
+def colors_for(name: str, colors: Sequence[Color] | None, color: Color, n: int) -> list[Color]:
     """One hashable colour for each of n parts."""
     chosen = [color] * n if colors is None else list(colors)
     if len(chosen) != n:

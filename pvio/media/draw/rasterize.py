@@ -22,7 +22,7 @@ FAR = 1e6
 TILE = 128
 
 
-def filled(
+def polygon_coverage(
     outlines: Sequence[NDArray[Any]], levels: Sequence[int], size: tuple[int, int]
 ) -> Iterator[Cover]:
     """What outlines cover, painted one over the other, edges smoothed; nothing outside the picture.
@@ -54,7 +54,7 @@ def filled(
     if (x1 - x0) * (y1 - y0) <= TILE * TILE:
         yield Cover(share_of(image, scale), x0, y0)
         return
-    for left, top, right, bottom in tiled(x0, y0, x1, y1):
+    for left, top, right, bottom in tiles(x0, y0, x1, y1):
         box = ((left - x0) * scale, (top - y0) * scale, (right - x0) * scale, (bottom - y0) * scale)
         part = image.crop(box)
         if part.getbbox():
@@ -81,17 +81,17 @@ def whole_fine_pixels(fine: NDArray[Any], middles: NDArray[Any]) -> NDArray[Any]
     return np.rint(fine - excess)
 
 
-def tiled(x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int, int]]:
+def tiles(x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int, int]]:
     """The parts (left, top, right, bottom) of a rectangle in each tile of the picture."""
     for top in range(y0 - y0 % TILE, y1, TILE):
         for left in range(x0 - x0 % TILE, x1, TILE):
             yield max(left, x0), max(top, y0), min(left + TILE, x1), min(top + TILE, y1)
 
 
-def filled_rectangle(
+def rectangle_coverage(
     x0: float, y0: float, x1: float, y1: float, size: tuple[int, int]
 ) -> Iterator[Cover]:
-    """As `filled`, for the rectangle [x0, x1] × [y0, y1]; nothing is rasterised."""
+    """As `polygon_coverage`, for the rectangle [x0, x1] × [y0, y1]; nothing is rasterised."""
     height, width = size
     (low_x, high_x), (low_y, high_y) = (
         sorted((clamp(x0), clamp(x1))),

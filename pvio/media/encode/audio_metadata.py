@@ -59,7 +59,7 @@ def copy_metadata(index: FrameIndex, output: Any, later: Fraction = NOT_LATER) -
         _describe(source.streams[index.stream_index], output.streams.video[0])
 
 
-def needs_free_keys(index: FrameIndex) -> bool:
+def needs_mdta_tags(index: FrameIndex) -> bool:
     """Whether the source's metadata have keys that MP4 holds in a table of free keys only.
 
     FFmpeg then writes all of them there, where fewer players look for a title.
@@ -68,7 +68,7 @@ def needs_free_keys(index: FrameIndex) -> bool:
         return any(key.lower() not in _IN_MP4 for key in _kept(source))
 
 
-class Sound:
+class AudioCopier:
     """The audio streams of a source, packet by packet, in the streams that it adds to the output.
 
     A stream that the container cannot hold is left out, and so is what damage makes unreadable.

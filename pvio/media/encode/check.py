@@ -25,7 +25,7 @@ def check_encoder(settings: OutputSettings) -> None:
         ConfigError: when it takes `output.options` for none of them.
     """
     codec = CODECS[settings.codec]
-    if codec.stand_in:
+    if codec.fallback:
         return
     formats = codec.pixel_formats
     if settings.pix_fmt in formats:
@@ -36,7 +36,7 @@ def check_encoder(settings: OutputSettings) -> None:
         pictures = OutputFormat(
             *("a picture", height, width, name),
             color=(LIMITED, BT709, BT709, BT709),
-            aspect=Fraction(1),
+            sample_aspect_ratio=Fraction(1),
             time_base=Fraction(1, 25),
             rate=Fraction(25),
         )

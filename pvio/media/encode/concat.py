@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from pvio.errors import EncodeError
-from pvio.media.encode.audio_metadata import Sound, copy_metadata, needs_free_keys
+from pvio.media.encode.audio_metadata import AudioCopier, copy_metadata, needs_mdta_tags
 from pvio.media.encode.format import output_color
 from pvio.media.ffmpeg.container import absolute_path, open_container
 from pvio.media.index.frame_index import FrameIndex
@@ -29,7 +29,7 @@ _MATROSKA_UNIT = Fraction(1, 1000)
 _FASTEST_TIME_CODE = 255
 
 
-def join_segments(
+def concat_segments(
     segments: Iterable[Segment],
     index: FrameIndex,
     path: str | os.PathLike[str],
@@ -39,7 +39,7 @@ def join_segments(
 ) -> list[str]:
     """Write a video from its encoded segments, with the source's audio packets and metadata.
 
-    Every frame gets its source frame's time stamp, see `container_times`.
+    Every frame gets its source frame's time stamp, see `muxed_timestamps`.
 
     Args:
         segments: (start, stop, what a `SegmentEncoder` wrote) in the order of the frames.
@@ -62,7 +62,7 @@ def join_segments(
     has_source = not index.has_images
     expected = 0
     words = metadata and has_source
-    sound: Sound | None = None
+    sound: AudioCopier | None = None
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(
             av.open(
@@ -85,7 +85,7 @@ def join_segments(
                 if first is None:
                     first = found
                     video = _add_video(target, stream, index, clock.unit, path)
-                    later = time_before_zero(index.pts) * index.time_base
+                    later = negative_start(index.pts) * index.time_base
                     if later:
                         log.warning(
                             "%s: it begins %g s before 0; the new video, sound and chapters "
@@ -95,7 +95,7 @@ def join_segments(
                     if words:
                         copy_metadata(index, target, later)
                     if audio and has_source:
-                        sound = Sound(index, target, later)
+                        sound = AudioCopier(index, target, later)
                         stack.callback(sound.close)
                 if found != first:
                     raise EncodeError(f"{name} {_difference(found, first)}")
@@ -112,7 +112,7 @@ def join_segments(
     return sound.remarks if sound is not None else []
 
 
-def container_times(
+def muxed_timestamps(
     pts: np.ndarray, time_base: Fraction, path: str | os.PathLike[str]
 ) -> tuple[np.ndarray, Fraction]:
     """The times of frames as a container holds them: strictly ascending, exact but in Matroska.
@@ -128,7 +128,7 @@ def container_times(
     Returns:
         int64 time stamps, and the seconds per unit of these.
     """
-    pts = pts + time_before_zero(pts)
+    pts = pts + negative_start(pts)
     if not _is_matroska(path):
         return strictly_ascending(pts), time_base
     scale = time_base / _MATROSKA_UNIT
@@ -137,7 +137,7 @@ def container_times(
     return strictly_ascending(units), _MATROSKA_UNIT
 
 
-def time_before_zero(pts: np.ndarray) -> int:
+def negative_start(pts: np.ndarray) -> int:
     """By how much a video begins before 0, in the units of its time stamps."""
     return max(0, -int(pts[0])) if len(pts) else 0
 
@@ -150,7 +150,7 @@ def strictly_ascending(pts: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(pts - ranks) + ranks
 
 
-def shown_times(path: str | os.PathLike[str]) -> list[Fraction]:
+def presentation_times(path: str | os.PathLike[str]) -> list[Fraction]:
     """When the frames of a video are shown, in seconds, ascending."""
     with open_container(os.fspath(path)) as container:
         stream = container.streams.video[0]
@@ -166,7 +166,7 @@ class _Parameters:
 
     encoder: str
     codec: str
-    pixel_format: str
+    pix_fmt: str
     size: tuple[int, int]
     reorder_depth: int
     extradata: bytes
@@ -177,7 +177,7 @@ def _parameters(stream: Any) -> _Parameters:
     return _Parameters(
         encoder=stream.metadata.get("encoder", ""),
         codec=context.name,
-        pixel_format=context.pix_fmt or "",
+        pix_fmt=context.pix_fmt or "",
         size=(context.width, context.height),
         reorder_depth=context.reorder_depth,
         extradata=context.extradata or b"",
@@ -196,7 +196,7 @@ def _difference(found: _Parameters, first: _Parameters) -> str:
             f"where all machines have the same, {again}"
         )
     kinds = [
-        f"{each.codec} {each.pixel_format} {each.size[0]}×{each.size[1]}" for each in (found, first)
+        f"{each.codec} {each.pix_fmt} {each.size[0]}×{each.size[1]}" for each in (found, first)
     ]
     if kinds[0] != kinds[1]:
         return f"were encoded as {kinds[0]}, those before as {kinds[1]}"
@@ -223,7 +223,7 @@ def _add_video(
         context.codec_tag = "hvc1"  # Safari plays no other
     video.time_base = unit
     # NUT states none: FFmpeg takes the unit of its times for the time of a frame.
-    context.framerate = index.rate
+    context.framerate = index.average_rate
     return video
 
 
@@ -234,10 +234,10 @@ def _muxer_options(index: FrameIndex, path: str | os.PathLike[str], words: bool)
     clock = index.time_base.denominator
     while clock < 10_000:  # as FFmpeg's muxer chooses that of the track (libavformat/movenc.c)
         clock *= 2
-    free = "+use_metadata_tags" if words and needs_free_keys(index) else ""
+    free = "+use_metadata_tags" if words and needs_mdta_tags(index) else ""
     options = {"movflags": f"+faststart{free}", "movie_timescale": str(clock)}
     # A time code track counts frames within a second in a byte.
-    return options | ({"write_tmcd": "0"} if index.rate > _FASTEST_TIME_CODE else {})
+    return options | ({"write_tmcd": "0"} if index.average_rate > _FASTEST_TIME_CODE else {})
 
 
 class _Clock:
@@ -250,7 +250,7 @@ class _Clock:
     """
 
     def __init__(self, index: FrameIndex, path: str | os.PathLike[str]):
-        self.pts, self.unit = container_times(index.pts, index.time_base, path)
+        self.pts, self.unit = muxed_timestamps(index.pts, index.time_base, path)
         last = max(1, round(index.last_seconds / self.unit))
         self.durations = np.append(np.diff(self.pts), last)
         self._step = int(np.median(np.diff(self.pts))) if len(self.pts) > 1 else 1
@@ -293,8 +293,8 @@ def _is_matroska(path: str | os.PathLike[str]) -> bool:
 
 
 def _verify(path: str | os.PathLike[str], index: FrameIndex) -> None:
-    times = shown_times(path)
-    pts, unit = container_times(index.pts, index.time_base, path)
+    times = presentation_times(path)
+    pts, unit = muxed_timestamps(index.pts, index.time_base, path)
     expected = [int(each) * unit for each in pts]
     if times != expected:
         wrong = next(

@@ -25,9 +25,9 @@ class OutputFormat:
     Attributes:
         source: path of the video they are made of, for messages.
         height, width: in pixels.
-        pixel_format: planar, FFmpeg's name, such as "yuv420p10le".
+        pix_fmt: planar, FFmpeg's name, such as "yuv420p10le".
         color: range, matrix, primaries and transfer as ITU-T H.273 numbers, as in `FrameIndex`.
-        aspect: width of a pixel over its height.
+        sample_aspect_ratio: width of a pixel over its height.
         time_base: seconds per unit of the time stamps.
         rate: average frames per second.
     """
@@ -35,15 +35,15 @@ class OutputFormat:
     source: str
     height: int
     width: int
-    pixel_format: str
+    pix_fmt: str
     color: tuple[int, int, int, int]
-    aspect: Fraction
+    sample_aspect_ratio: Fraction
     time_base: Fraction
     rate: Fraction
 
     @property
     def bit_depth(self) -> int:
-        return bit_depth(self.pixel_format)
+        return bit_depth(self.pix_fmt)
 
     @property
     def full_range(self) -> bool:
@@ -55,14 +55,14 @@ class OutputFormat:
         return {1: "bt709", 9: "bt2020", 10: "bt2020"}.get(self.color[1], "bt601")
 
     @property
-    def look(self) -> dict[str, Any]:
+    def canvas_options(self) -> dict[str, Any]:
         """What a `Canvas` needs to know of the planes."""
         return {"bit_depth": self.bit_depth, "full_range": self.full_range, "matrix": self.matrix}
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """Heights and widths of the Y, U and V planes; chroma is rounded up where a side is odd."""
-        form = av.VideoFormat(self.pixel_format, self.width, self.height)
+        form = av.VideoFormat(self.pix_fmt, self.width, self.height)
         chroma = (form.chroma_height(), form.chroma_width())
         return [(self.height, self.width), chroma, chroma]
 
@@ -86,15 +86,15 @@ def output_format(
         source=index.path,
         height=height,
         width=width,
-        pixel_format=choose_pixel_format(index, settings, height, width, depth),
+        pix_fmt=choose_pix_fmt(index, settings, height, width, depth),
         color=output_color(index),
-        aspect=upright_aspect(index),
+        sample_aspect_ratio=display_aspect_ratio(index),
         time_base=index.time_base,
-        rate=index.rate,
+        rate=index.average_rate,
     )
 
 
-def choose_pixel_format(
+def choose_pix_fmt(
     index: FrameIndex, settings: OutputSettings, height: int, width: int, depth: int | None = None
 ) -> str:
     """The format that `output.pix_fmt` asks for, or the nearest that codec and size allow.
@@ -128,7 +128,7 @@ def choose_pixel_format(
     if chosen != wanted and settings.pix_fmt != "auto":
         turned = ", turned" if not index.orientation.is_upright else ""
         why = f"{width}×{height} pixels{turned}" if not fits else settings.codec
-        say_once(f"{index.path}: encoded as {chosen}, since {wanted} does not go with {why}")
+        warn_once(f"{index.path}: encoded as {chosen}, since {wanted} does not go with {why}")
     return chosen
 
 
@@ -152,14 +152,14 @@ def output_color(index: FrameIndex) -> tuple[int, int, int, int]:
     return (FULL if full else index.color[0], *index.color[1:])
 
 
-def upright_aspect(index: FrameIndex) -> Fraction:
+def display_aspect_ratio(index: FrameIndex) -> Fraction:
     """Width of a pixel of the upright picture over its height."""
-    aspect = index.sample_aspect_ratio
+    sample_aspect_ratio = index.sample_aspect_ratio
     return 1 / aspect if index.orientation.quarter_turns % 2 else aspect
 
 
 @functools.cache
-def say_once(message: str) -> None:
+def warn_once(message: str) -> None:
     """Log a warning, once in a process: it would be the same for every segment."""
     log.warning(message)
 

@@ -17,7 +17,7 @@ from pvio.media.encode.segment import SegmentEncoder
 from pvio.media.index.frame_index import FrameIndex
 
 
-class FramesWriter:
+class ModelFrameWriter:
     """Encodes RGB or grey pictures of one segment with the source's matrix and range.
 
     Of a source whose size is not known, and which so has no picture, nothing is written.
@@ -54,7 +54,7 @@ class FramesWriter:
         assert self._last is not None
         planes = self._encoder.lay(self._last)
         if status != "ok":
-            mark(Canvas(planes, **self._encoder.output.look), status)
+            mark(Canvas(planes, **self._encoder.output.canvas_options), status)
         self._encoder.encode(int(self._index.pts[self._next]))
         self._next += 1
 
@@ -80,7 +80,7 @@ class FramesWriter:
         if self._encoder is not None:
             self._encoder.close()
 
-    def __enter__(self) -> FramesWriter:
+    def __enter__(self) -> ModelFrameWriter:
         return self
 
     def __exit__(

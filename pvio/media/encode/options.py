@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from pvio.config.codecs import PRESET_OF_STAND_IN, CodecName
+from pvio.config.codecs import FALLBACK_PRESETS, CodecName
 from pvio.config.settings import OutputSettings
 
 # Options that are lists of options themselves; those of a user are added to ours.
@@ -26,7 +26,7 @@ def encoder_options(name: CodecName, settings: OutputSettings, threads: int) -> 
     lossless = settings.crf == 0
     preset = settings.preset
     if name != settings.codec:
-        preset = PRESET_OF_STAND_IN.get(preset, preset)
+        preset = FALLBACK_PRESETS.get(preset, preset)
     if name == "libx264":
         options = {"preset": preset, "qp" if lossless else "crf": str(settings.crf)}
         inner = _repeatable()

@@ -20,9 +20,9 @@ from pvio.media.pixels.color import (
     is_gray,
     is_rgb,
 )
-from pvio.media.pixels.layout import convertible, luma_samples
+from pvio.media.pixels.layout import to_swscale_format, luma_samples
 from pvio.media.pixels.orientation import Orientation
-from pvio.media.pixels.planes import plane_views
+from pvio.media.pixels.planes import planes_as_arrays
 
 # Planar YUV whose samples a planar format of the same layout and depth takes as they are.
 _PLANAR = re.compile(r"^yuv[aj]?(4\d\dp(?:\d+le)?)$")
@@ -62,7 +62,7 @@ class PlanarConverter:
         """
         if isinstance(frame, list):
             return frame
-        frame = convertible(frame)
+        frame = to_swscale_format(frame)
         name = frame.format.name
         if (frame.height, frame.width) != self._size:
             frame = self._scaled(frame)
@@ -80,9 +80,9 @@ class PlanarConverter:
             and _look_of(frame, self._output) != _look_of(None, self._output)
         ):
             frame = self._recoloured(frame)
-        elif not planar or f"yuv{planar[1]}" != self._output.pixel_format:
+        elif not planar or f"yuv{planar[1]}" != self._output.pix_fmt:
             frame = self._converted(frame)
-        return [self._orientation.apply(view) for view in plane_views(frame, range(3))]
+        return [self._orientation.apply(view) for view in planes_as_arrays(frame, range(3))]
 
     def _scaled(self, frame: av.VideoFrame) -> av.VideoFrame:
         height, width = self._size
@@ -96,7 +96,7 @@ class PlanarConverter:
         as_full = from_rgb or (is_gray(frame.format.name) and _is_full(frame))
         return self._reformatter.reformat(
             frame,
-            format=output.pixel_format,
+            format=output.pix_fmt,
             interpolation=Interpolation.BICUBIC,
             src_color_range=FULL if as_full else full,
             dst_color_range=full,
@@ -110,7 +110,7 @@ class PlanarConverter:
         )
         return self._reformatter.reformat(
             frame,
-            format=self._output.pixel_format,
+            format=self._output.pix_fmt,
             interpolation=Interpolation.BICUBIC,
             src_color_range=FULL if was_full else LIMITED,
             dst_color_range=FULL if full else LIMITED,
@@ -143,14 +143,14 @@ class RgbConverter:
             picture = np.repeat(picture, 3, axis=2)
         frame = self._reformatter.reformat(
             av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"),
-            format=self._output.pixel_format,
+            format=self._output.pix_fmt,
             dst_colorspace=_matrix(self._output),
             src_color_range=FULL,
             dst_color_range=FULL if self._output.full_range else LIMITED,
             interpolation=Interpolation.BICUBIC,
             threads=1,
         )
-        return plane_views(frame, range(3))
+        return planes_as_arrays(frame, range(3))
 
 
 def empty_planes(output: OutputFormat) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from pvio.cache.atomic import replacing
 from pvio.config.codecs import CodecName
 from pvio.config.settings import OutputSettings, parse_settings
 from pvio.errors import ConfigError, EncodeError
-from pvio.media.encode.concat import join_segments
+from pvio.media.encode.concat import concat_segments
 from pvio.media.encode.format import OutputFormat, output_format
 from pvio.media.encode.planes import PlanarConverter, RgbConverter
 from pvio.media.encode.segment import SegmentEncoder
@@ -168,7 +168,7 @@ class VideoWriter:
             index = replace(index, pts=ranks, keyframes=ranks[:1])
         self._encoder.close()
         self._file.seek(0)
-        join_segments(
+        concat_segments(
             [(0, self._n, self._file)],
             index,
             temporary,
@@ -256,6 +256,6 @@ def _check_planes(planes: list[np.ndarray], output: OutputFormat) -> None:
     for name, plane, shape in zip("YUV", planes, output.shapes, strict=True):
         if plane.shape != shape or plane.dtype != dtype:
             raise EncodeError(
-                f"plane {name} is {plane.dtype} {plane.shape}; {output.pixel_format} needs {dtype} "
+                f"plane {name} is {plane.dtype} {plane.shape}; {output.pix_fmt} needs {dtype} "
                 f"{shape}"
             )

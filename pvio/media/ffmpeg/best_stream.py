@@ -9,7 +9,7 @@ from typing import Any
 from av.stream import Disposition
 
 from pvio.errors import UnreadableVideo
-from pvio.media.ffmpeg.log import Message
+from pvio.media.ffmpeg.log import LogMessage
 
 # What FFmpeg says about a stream of which it knows no decoder: number, codec, tag if any.
 _WITHOUT_DECODER = re.compile(r"codec parameters for stream (\d+) \(\w+: (\w+)(?: \((.{4}) / )?")
@@ -17,7 +17,7 @@ _WITHOUT_DECODER = re.compile(r"codec parameters for stream (\d+) \(\w+: (\w+)(?
 _MATROSKA = re.compile(r"Unknown/unsupported AVCodecID (\S+?)\.?\s*$")
 
 
-def video_stream(path: str, container: Any, messages: Iterable[Message]) -> Any:
+def video_stream(path: str, container: Any, messages: Iterable[LogMessage]) -> Any:
     """FFmpeg's best video stream, pictures that are attached to audio or video left out.
 
     Args:
@@ -46,7 +46,7 @@ def _is_attached(stream: Any) -> bool:
     return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
 
-def _codec(stream_index: int, messages: Iterable[Message]) -> str:
+def _codec(stream_index: int, messages: Iterable[LogMessage]) -> str:
     """What is known of the codec of a stream, in parentheses; "" if nothing is."""
     said = ""
     for _, _, text in messages:

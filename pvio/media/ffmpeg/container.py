@@ -10,7 +10,7 @@ from typing import Any
 import av
 
 from pvio.errors import UnreadableVideo
-from pvio.media.ffmpeg.log import listen
+from pvio.media.ffmpeg.log import capture_log
 
 _NAME_THEM = "it is {}, which refers to other files: name those files in `videos` instead"
 # FFmpeg's demuxers that open other files than the one that they are given, or the network, or a
@@ -78,7 +78,7 @@ def absolute_path(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.fsdecode(path))
 
 
-def reason_against(demuxer: str) -> str:
+def refusal_reason(demuxer: str) -> str:
     """Why files that this demuxer of FFmpeg's reads are refused."""
     return _REFUSED[demuxer]
 
@@ -97,7 +97,7 @@ def _refused_format(path: str, limits: dict[str, str]) -> str:
     The message of FFmpeg bears the name of the format (libavformat/demux.c,
     `avformat_open_input`); nothing is read but the first bytes of the file.
     """
-    with listen() as messages, contextlib.suppress(OSError, av.error.FFmpegError):
+    with capture_log() as messages, contextlib.suppress(OSError, av.error.FFmpegError):
         av.open(path, container_options=limits).close()
     names = [name for _, name, text in messages if _NOT_LISTED in text]
     if not names:

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Iterator
 
 import av.logging
 
-Message = tuple[int, str, str]
+LogMessage = tuple[int, str, str]
 
 # How decoders begin what they say, below the level of errors, about damage they hide.
-_SMOOTHED_OVER = ("concealing ", "Skipping invalid ", "Failed to parse ")
+_CONCEALMENT_PREFIXES = ("concealing ", "Skipping invalid ", "Failed to parse ")
 
 # Errors about what stands beside the picture data, by component, as FFmpeg 8 words them. The
 # picture is the same without it. Anything that is not listed counts as damage of the picture.
@@ -56,7 +56,7 @@ _before: tuple[int | None, bool, int] = (None, True, logging.NOTSET)
 
 
 @contextlib.contextmanager
-def listen() -> Iterator[list[Message]]:
+def capture_log() -> Iterator[list[LogMessage]]:
     """A context that collects what FFmpeg says in this thread, as (level, component, text).
 
     All that may matter is let through, also when it is said twice. Nothing of it reaches Python's
@@ -96,7 +96,7 @@ def _end() -> None:
             logging.getLogger("libav").setLevel(of_logger)
 
 
-def tell_of_damage(messages: Iterable[Message], others: Collection[str] = ()) -> bool:
+def indicates_damage(messages: Iterable[LogMessage], others: Collection[str] = ()) -> bool:
     """Whether one is an error, or tells of damage that the decoder smoothed over.
 
     Args:
@@ -104,7 +104,7 @@ def tell_of_damage(messages: Iterable[Message], others: Collection[str] = ()) ->
         others: components whose complaints concern other streams, such as the codecs of sound.
     """
     return any(
-        (level <= av.logging.ERROR or text.startswith(_SMOOTHED_OVER))
+        (level <= av.logging.ERROR or text.startswith(_CONCEALMENT_PREFIXES))
         and component not in others
         and not is_side_information(component, text)
         for level, component, text in messages

@@ -16,7 +16,7 @@ _SEGMENTS = (*range(0xC0, 0xD0), *range(0xDA, 0xE0), *_EXTRAS)
 _KEPT = {0xE0: (b"JFIF\0", 16), 0xE1: (b"Exif\0\0", 16), 0xEE: (b"Adobe", 14)}
 
 
-def without_jpeg_extras(data: bytes) -> bytes:
+def strip_jpeg_extras(data: bytes) -> bytes:
     """The file without its APPn segments and comments, but for sound ones of colors and of EXIF.
 
     Of a segment whose length leads to no other segment, the next one is looked for.
@@ -50,7 +50,7 @@ def without_jpeg_extras(data: bytes) -> bytes:
     return b"".join([*kept, data[at:]])
 
 
-def lacks_end(data: bytes) -> bool:
+def lacks_end_marker(data: bytes) -> bool:
     """Whether a JPEG file has a picture, but no end marker behind the start of its data."""
     at = len(_START)  # segments are walked: thumbnails in them have scans and ends as well
     while data.startswith(_START) and _is_segment(data, at):
@@ -60,7 +60,7 @@ def lacks_end(data: bytes) -> bool:
     return False
 
 
-def with_end(data: bytes) -> bytes:
+def append_end_marker(data: bytes) -> bytes:
     """The file with an end marker behind it, of which the first byte can be there."""
     return data.removesuffix(_END[:1]) + _END
 

@@ -14,9 +14,9 @@ from PIL import Image, ImageFile
 
 from pvio.errors import UnreadableVideo
 from pvio.media.images.jpeg_damage import data_damage
-from pvio.media.images.jpeg_segments import lacks_end, with_end, without_jpeg_extras
-from pvio.media.images.png_chunks import without_png_extras
-from pvio.media.pixels.orientation import Orientation, of_exif
+from pvio.media.images.jpeg_segments import lacks_end_marker, append_end_marker, strip_jpeg_extras
+from pvio.media.images.png_chunks import strip_png_extras
+from pvio.media.pixels.orientation import Orientation, orientation_from_exif
 
 # An image of more pixels is refused: a file of a few kB could take all memory. Pillow's own limit,
 # which is only a warning there.
@@ -137,7 +137,7 @@ class PillowImage:
                             exif.load(chunk)
             else:
                 exif = self._image.getexif()
-            return of_exif(exif.get(0x0112))
+            return orientation_from_exif(exif.get(0x0112))
         except Exception:  # EXIF that is damaged says nothing of the image
             return Orientation()
 
@@ -179,9 +179,9 @@ def _mended(path: str | os.PathLike[str]) -> ImageFile.ImageFile | None:
         if start not in (b"\xff\xd8", b"\x89P"):
             return None
         data = start + file.read()
-    mended = without_jpeg_extras(without_png_extras(data))
-    if lacks_end(mended) and not data_damage(mended):
-        mended = with_end(mended)
+    mended = strip_jpeg_extras(strip_png_extras(data))
+    if lacks_end_marker(mended) and not data_damage(mended):
+        mended = append_end_marker(mended)
     return Image.open(io.BytesIO(mended), formats=_FORMATS) if mended != data else None
 
 

@@ -20,7 +20,7 @@ from pvio.media.images.pillow import (
     unsupported,
     upright,
 )
-from pvio.media.pixels.orientation import Orientation, of_exif
+from pvio.media.pixels.orientation import Orientation, orientation_from_exif
 
 _ORIENTATION = 274
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE = 0, 1, 2, 3
@@ -237,7 +237,7 @@ def _page_head(tags: bytes, layout: _Layout) -> _PageHead:
     return _PageHead(
         height=values.get(257, 0),
         width=values.get(256, 0),
-        orientation=of_exif(values.get(_ORIENTATION)),
+        orientation=orientation_from_exif(values.get(_ORIENTATION)),
         is_copy=bool(values.get(254, 0) & 0b101),
     )
 

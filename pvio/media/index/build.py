@@ -18,16 +18,16 @@ import numpy as np
 from pvio.collection.image_names import image_files, is_image_name
 from pvio.collection.sources import Source
 from pvio.errors import UnreadableVideo
-from pvio.media.containers.file_kind import what_it_is
+from pvio.media.containers.file_kind import describe_other_file
 from pvio.media.containers.limits import check_declared_frames
-from pvio.media.containers.structure import container_damage
+from pvio.media.containers.structure import check_container
 from pvio.media.ffmpeg.best_stream import video_stream
 from pvio.media.ffmpeg.container import open_container
-from pvio.media.ffmpeg.log import listen
+from pvio.media.ffmpeg.log import capture_log
 from pvio.media.images.survey import survey_images
-from pvio.media.index.content import content_digest, reason_of
+from pvio.media.index.content import content_digest, error_reason
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.index.frame_sizes import frame_sizes, words_of_sizes
+from pvio.media.index.frame_sizes import frame_sizes, size_warning
 from pvio.media.index.orientation import display_orientation
 from pvio.media.index.packets import read_packets
 from pvio.media.pixels.orientation import Orientation
@@ -53,15 +53,15 @@ def _index_video(path: str) -> FrameIndex:
     try:
         _check_file(path)
         check_declared_frames(path)
-        with listen() as messages, open_container(path) as container:
+        with capture_log() as messages, open_container(path) as container:
             is_sure = container.streams.video and container.format.name not in _BY_NAME
-            if not is_sure and (other := what_it_is(path)):
+            if not is_sure and (other := describe_other_file(path)):
                 raise UnreadableVideo(path, other)
             stream: Any = video_stream(path, container, messages)
             found = read_packets(path, container, stream)
             packets, timed, lost = found.table, found.timed, found.damage
             n_corrupt = int(packets["corrupt"].sum())
-            damage = container_damage(path, container.format.name, messages, n_corrupt) or lost
+            damage = check_container(path, container.format.name, messages, n_corrupt) or lost
             shown = packets[~packets["discard"]]
             if len(shown) == 0:
                 raise UnreadableVideo(path, "the video stream has no frame")
@@ -81,7 +81,7 @@ def _index_video(path: str) -> FrameIndex:
                     warning = (
                         f"its times are of {float(rate):.8g} frames per second; no camera has that"
                     )
-            warnings = (warning, words_of_sizes(sizes, len(pts)))
+            warnings = (warning, size_warning(sizes, len(pts)))
             return FrameIndex(
                 path=path,
                 digest=content_digest(Source(path, "")),
@@ -116,7 +116,7 @@ def _index_video(path: str) -> FrameIndex:
     except OverflowError as error:
         raise UnreadableVideo(path, "its times are damaged: no clock counts so far") from error
     except (OSError, av.error.FFmpegError) as error:
-        raise UnreadableVideo(path, reason_of(error, path)) from error
+        raise UnreadableVideo(path, error_reason(error, path)) from error
 
 
 def _has_leading_pictures(packets: np.ndarray) -> bool:
@@ -138,7 +138,7 @@ def _index_images(source: Source) -> FrameIndex:
         else:
             _check_file(source.path)
     except OSError as error:
-        raise UnreadableVideo(source.path, reason_of(error)) from error
+        raise UnreadableVideo(source.path, error_reason(error)) from error
     if not files:
         raise UnreadableVideo(source.path, "the folder holds no image")
     found = survey_images(source.path, files)

@@ -18,7 +18,7 @@ from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.sources import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.index.build import build_index
-from pvio.media.index.content import content_digest, reason_of
+from pvio.media.index.content import content_digest, error_reason
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.orientation import Orientation
 
@@ -39,15 +39,15 @@ def load_index(source: Source | str | os.PathLike[str], store: Store | None = No
     if store is None:
         return build_index(source)
     try:
-        key, _ = facts_of_stored(source, store)
-        return unpack_index(*store.read("index", key), source.path)
+        key, _ = cached_index_metadata(source, store)
+        return deserialize_index(*store.read("index", key), source.path)
     except StoreError as error:
         if store.has("index", index_key(source)):
             log.warning("%s; the index of %s is built again", error, source.path)
-        return index_anew(source, store)[0]
+        return rebuild_index(source, store)[0]
 
 
-def index_anew(source: Source, store: Store) -> tuple[FrameIndex, str, dict[str, Any]]:
+def rebuild_index(source: Source, store: Store) -> tuple[FrameIndex, str, dict[str, Any]]:
     """Build the index of a video and store it.
 
     Returns:
@@ -60,13 +60,13 @@ def index_anew(source: Source, store: Store) -> tuple[FrameIndex, str, dict[str,
     index = build_index(source)
     if _identity(source) != before:
         raise UnreadableVideo(source.path, "it changes while it is read: it is being written")
-    payload, facts = pack_index(index)
+    payload, facts = serialize_index(index)
     facts |= {"changed_ns": changed_ns}
     store.write("index", key, payload, facts)
     return index, key, facts
 
 
-def facts_of_stored(
+def cached_index_metadata(
     source: Source, store: Store, *, renew: bool = True, compare: bool = True
 ) -> tuple[str, dict[str, Any]]:
     """Key and facts of a video's index in the store, without the index itself.
@@ -119,7 +119,7 @@ def _identity(source: Source) -> tuple[str, int]:
             facts = [os.stat(source.path)]
             content = [facts[0].st_size, facts[0].st_mtime_ns]
     except OSError as error:
-        raise UnreadableVideo(source.path, reason_of(error)) from error
+        raise UnreadableVideo(source.path, error_reason(error)) from error
     key = hash_key(index=SCHEMA, path=_real_path(source.path), content=content)
     return key, max((each.st_ctime_ns for each in facts), default=0)
 
@@ -144,7 +144,7 @@ def _real_folder(folder: str) -> str:
     return os.path.realpath(folder)
 
 
-def pack_index(index: FrameIndex) -> tuple[bytes, dict[str, Any]]:
+def serialize_index(index: FrameIndex) -> tuple[bytes, dict[str, Any]]:
     """Payload and facts of the index as a store entry."""
     numbers = np.concatenate([index.pts, index.keyframes]).astype("<i8")
     facts = {
@@ -153,12 +153,12 @@ def pack_index(index: FrameIndex) -> tuple[bytes, dict[str, Any]]:
         if field.name not in ("pts", "keyframes", "path", "digest", "copy")
     }
     facts |= {name: str(value) for name, value in facts.items() if isinstance(value, Fraction)}
-    facts |= {"orientation": asdict(index.orientation), "content": index.digest}
+    facts |= {"orientation": asdict(index.orientation), "content": index.content_digest}
     facts |= {"n_frames": index.n_frames, "duration": index.duration}
     return zlib.compress(numbers.tobytes(), 1), facts
 
 
-def unpack_index(payload: bytes, facts: dict[str, Any], path: str) -> FrameIndex:
+def deserialize_index(payload: bytes, facts: dict[str, Any], path: str) -> FrameIndex:
     """The index from a store entry."""
     numbers = np.frombuffer(zlib.decompress(payload), "<i8").astype(np.int64)
     pts, keyframes = np.split(numbers, [facts["n_frames"]])

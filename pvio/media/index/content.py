@@ -14,7 +14,7 @@ from pvio.cache.digest import file_digest
 from pvio.collection.image_names import image_files
 from pvio.collection.sources import Source
 from pvio.errors import UnreadableVideo
-from pvio.media.containers.file_kind import what_it_is
+from pvio.media.containers.file_kind import describe_other_file
 
 
 def content_digest(source: Source) -> str:
@@ -25,7 +25,7 @@ def content_digest(source: Source) -> str:
     try:
         return combined_digest(source, file_digest)
     except OSError as error:
-        raise UnreadableVideo(source.path, reason_of(error)) from error
+        raise UnreadableVideo(source.path, error_reason(error)) from error
 
 
 def combined_digest(source: Source, digest_of: Callable[[str], str]) -> str:
@@ -43,10 +43,10 @@ def combined_digest(source: Source, digest_of: Callable[[str], str]) -> str:
     return digest.hexdigest()
 
 
-def reason_of(error: Exception, path: str | None = None) -> str:
+def error_reason(error: Exception, path: str | None = None) -> str:
     text = getattr(error, "strerror", None) or str(error)
     is_no_video = isinstance(error, (av.error.InvalidDataError, av.error.ArgumentError))
-    if is_no_video and path and (found := what_it_is(path)):
+    if is_no_video and path and (found := describe_other_file(path)):
         return found
     if isinstance(error, av.error.InvalidDataError):
         if "moov atom not found" in str(error.log) and _is_mp4(path):

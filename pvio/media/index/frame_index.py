@@ -114,13 +114,13 @@ class FrameIndex:
         return 1 / self.rate if self.rate else Fraction(0)
 
     @property
-    def starts_are_unclean(self) -> bool:
+    def needs_preroll(self) -> bool:
         """Whether a decoder that starts at a keyframe misses pictures before it, and says so.
 
         HEVC decoders know which pictures cannot be decoded then, and leave them out.
         """
         return self.open_gops and self.codec != "hevc"
 
-    def keyframe_before(self, rank: int) -> int:
+    def keyframe_at_or_before(self, rank: int) -> int:
         """Rank of the last keyframe at or before `rank`."""
         return int(self.keyframes[np.searchsorted(self.keyframes, rank, side="right") - 1])

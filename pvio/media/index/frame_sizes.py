@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import av
 
-from pvio.media.ffmpeg.log import listen
+from pvio.media.ffmpeg.log import capture_log
 from pvio.media.index.packets import Packets
 from pvio.media.pixels.orientation import Orientation
 
@@ -73,7 +73,7 @@ def frame_sizes(packets: Packets, stream: Any) -> FrameSizes:
     return FrameSizes(main, formats[main], others, tuple(decoded[size] for size in others))
 
 
-def words_of_sizes(sizes: FrameSizes, n_frames: int) -> str:
+def size_warning(sizes: FrameSizes, n_frames: int) -> str:
     """What the user should know, where sizes differ; else "".
 
     Args:
@@ -94,7 +94,7 @@ def _decoded_size(packet: av.Packet, context: Any) -> tuple[Size | None, str]:
     decoder: Any = av.CodecContext.create(context.codec.name, "r")
     decoder.extradata = context.extradata
     decoder.thread_count = 1
-    with listen(), contextlib.suppress(av.error.FFmpegError):
+    with capture_log(), contextlib.suppress(av.error.FFmpegError):
         if frames := [*decoder.decode(packet), *decoder.decode(None)]:
             return (frames[0].height, frames[0].width), frames[0].format.name
     return None, ""

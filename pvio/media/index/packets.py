@@ -12,20 +12,20 @@ import av
 import numpy as np
 
 from pvio.concurrency.timeout import Stalled, within
-from pvio.media.bitstream.nal.units import clean_start, length_size
-from pvio.media.bitstream.packet_kinds import Kind
+from pvio.media.bitstream.nal.units import random_access, length_size
+from pvio.media.bitstream.packet_kinds import PacketKind
 from pvio.media.containers.limits import Budget
-from pvio.media.containers.lost_packets import with_lost_packets
+from pvio.media.containers.lost_packets import add_lost_packets
 from pvio.media.ffmpeg.demux import demux
 from pvio.media.index.packet_times import (
     NO_TIME,
-    continued_times,
+    join_clocks,
     distinct_times,
-    fill_times,
+    interpolate_missing_pts,
     find_restarts,
     is_ambiguous,
-    rate_of_frames,
-    rate_of_steps,
+    frame_rate,
+    nominal_rate,
 )
 from pvio.media.index.parsers import parser_for
 from pvio.media.timing.frame_order import Steps, decodes_out_of_order, times_contradict
@@ -99,22 +99,22 @@ def read_packets(path: str, container: Any, stream: Any) -> Packets:
         table = _avi_table(stream, table)
         damage = "packets that its index lists are lost"
     elif len(table) < len(stream.index_entries) and form.startswith("mov,"):
-        table, is_short = with_lost_packets(path, stream, table)
+        table, is_short = add_lost_packets(path, stream, table)
         damage = "it ends before the last frames that it lists" if is_short else ""
     if stream.codec_context.codec.canonical_name in _HIDING and not is_raw(form):
         _believe_times(table, must_rise=is_counting(form) or form == "ivf")
     n_packets, table = len(table), table[table["frame"]]
     if (made_up := _without_times(path, container, stream, table)) is not None:
         return made_up._replace(damage=damage, first=first, sizes=list(sizes.items()))
-    rate = rate_of_frames(rate_of_steps(stream), n_packets, table["pts"], stream.time_base)
+    rate = frame_rate(nominal_rate(stream), n_packets, table["pts"], stream.time_base)
     step = 1 / (rate * stream.time_base)
     timed = not (table["pts"] == NO_TIME).any()
     if not timed:
-        table["pts"] = fill_times(table["pts"], step)
+        table["pts"] = interpolate_missing_pts(table["pts"], step)
     if len(restarts := find_restarts(table["dts"], step)):
         timed = False
         damage = damage or f"its times start again at packet {restarts[0]}; they are continued"
-        table["pts"] = continued_times(table["pts"], restarts, step)
+        table["pts"] = join_clocks(table["pts"], restarts, step)
     timed = timed and not is_ambiguous(table["pts"])
     if _are_of_decoding(path, stream, table):
         timed, table["pts"] = False, distinct_times(table["pts"], table["dts"], step)
@@ -192,7 +192,7 @@ def _demuxed(
     size = length_size(codec, context.extradata)
     budget, parser = Budget(path), parser_for(codec, context.extradata)
     steps = Steps(context, parser)
-    frames = (Kind.FRAME, Kind.AS_BEFORE)
+    frames = (PacketKind.FRAME, PacketKind.REPEATED)
     rows: list[tuple[Any, ...]] = []
     pieces: list[np.ndarray] = []
     seen, number, n_rows = None, -1, 0
@@ -205,7 +205,7 @@ def _demuxed(
             dts, pts, pos, is_key = packet.dts, packet.pts, packet.pos, packet.is_keyframe
             clean = None
             if is_key:
-                clean = size is None or clean_start(bytes(packet), codec, size)
+                clean = size is None or random_access(bytes(packet), codec, size)
             is_frame, step = True, 0
             if parser is not None:
                 is_needed = steps.needs(pts, is_key)
@@ -216,7 +216,7 @@ def _demuxed(
                     if parser.size != seen:
                         seen, number = parser.size, _number_of(parser.size, sizes, packet)
                     is_frame = kind in frames
-                    if kind is Kind.SECOND_FIELD:
+                    if kind is PacketKind.SECOND_FIELD:
                         second_fields.append(n_rows)
             if dts is None:
                 dts = NO_TIME

@@ -21,6 +21,6 @@ def is_gray(pix_fmt: str) -> bool:
     return pix_fmt.startswith(("gray", "ya8", "ya16")) and not pix_fmt.startswith("grayf")
 
 
-def bit_depth(pixel_format: str) -> int:
+def bit_depth(pix_fmt: str) -> int:
     """Bits per sample."""
-    return int(av.VideoFormat(pixel_format).components[0].bits)
+    return int(av.VideoFormat(pix_fmt).components[0].bits)

@@ -133,7 +133,7 @@ def luma_bytes(frame: av.VideoFrame) -> np.ndarray | None:
     return (words >> (layout.shift + layout.depth - 8)).astype(np.uint8)
 
 
-def convertible(frame: av.VideoFrame) -> av.VideoFrame:
+def to_swscale_format(frame: av.VideoFrame) -> av.VideoFrame:
     """A frame of the same picture that swscale can read.
 
     It knows some packed formats in the other byte order only, no gray of 32 bits, and ends the

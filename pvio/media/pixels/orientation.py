@@ -57,7 +57,7 @@ def orientation_of(frame: Any) -> Orientation:
     return Orientation() if data is None else _of_matrix(data)
 
 
-def of_exif(value: Any) -> Orientation:
+def orientation_from_exif(value: Any) -> Orientation:
     """The orientation that the EXIF tag 274 states; upright for a value that it does not have.
 
     The tag says where the first row and column of the stored picture are seen: 1 top left, 2 top

@@ -286,10 +286,10 @@ class SegmentTask:
             try:
                 self._compute(Task(segment, staged, entries, progress, isolated, check_source))
             except UnreadableVideo as error:
-                if not staged.copy:
+                if not staged.staged_path:
                     raise
                 # A disk of the node that fails is no fault of the video's.
-                log.warning("%s: %s; the video is read where it is", staged.copy, error.reason)
+                log.warning("%s: %s; the video is read where it is", staged.staged_path, error.reason)
                 self._compute(Task(segment, index, entries, progress, isolated, check_source))
             return Outcome(task, "done", [store.info(*entry) for entry in entries])
         except UnreadableVideo as error:

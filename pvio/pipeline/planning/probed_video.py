@@ -7,7 +7,7 @@ from typing import Any
 from pvio.cache.store import Store
 from pvio.collection.sources import Source
 from pvio.errors import StoreError, UnreadableVideo
-from pvio.media.index.cached import facts_of_stored, index_key, load_index, unpack_index
+from pvio.media.index.cached import cached_index_metadata, index_key, load_index, deserialize_index
 from pvio.media.index.content import content_digest
 from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.guard import reason_for_video
@@ -22,10 +22,10 @@ def known_video(
     Args:
         source: the video.
         store: with indexes.
-        renew, compare: see `facts_of_stored`.
+        renew, compare: see `cached_index_metadata`.
     """
     try:
-        return probed_row(source, *facts_of_stored(source, store, renew=renew, compare=compare))
+        return probed_row(source, *cached_index_metadata(source, store, renew=renew, compare=compare))
     except StoreError:
         return None
     except UnreadableVideo as error:
@@ -66,10 +66,10 @@ def index_of(video: ProbedVideo, store: Store) -> FrameIndex:
         UnreadableVideo: when its entry is lost and the video is another one by now.
     """
     try:
-        return unpack_index(*store.read("index", video.index_key), video.path)
+        return deserialize_index(*store.read("index", video.index_key), video.path)
     except StoreError:
         index = load_index(Source(video.path, video.name, video.is_image_folder), store)
-        if index.digest != video.digest:
+        if index.content_digest != video.digest:
             raise UnreadableVideo(
                 video.path, "it has changed since it was probed; run the workflow again"
             ) from None
@@ -85,7 +85,7 @@ def check_unchanged(video: ProbedVideo, store: Store) -> None:
     source = Source(video.path, video.name, video.is_image_folder)
     changed = "it changed during the run; run the workflow again"
     try:
-        key, facts = facts_of_stored(source, store)
+        key, facts = cached_index_metadata(source, store)
         content = facts["content"]
     except StoreError:
         key, content = index_key(source), content_digest(source)

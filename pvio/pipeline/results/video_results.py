@@ -12,7 +12,7 @@ from pvio.cache.store import Store
 from pvio.config.settings import Settings
 from pvio.errors import UnreadableVideo
 from pvio.layout import predictions_file, video_file
-from pvio.media.encode.concat import join_segments
+from pvio.media.encode.concat import concat_segments
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.completion import read_entry
 from pvio.pipeline.planning.keys import ResultKeys
@@ -175,7 +175,7 @@ class VideoResults:
         metadata = {
             "source": video.path,
             "time_base": str(index.time_base),
-            "rate": str(index.rate),
+            "rate": str(index.average_rate),
             "height": video.height,
             "width": video.width,
             "model": self._settings.model.model_dump(mode="json", exclude={"device"}),
@@ -194,6 +194,6 @@ class VideoResults:
             for each in segments
         )
         check_unchanged(video, self._store)  # its audio and metadata are copied
-        remarks = join_segments(encoded, index, path)
+        remarks = concat_segments(encoded, index, path)
         check_unchanged(video, self._store)
         return remarks

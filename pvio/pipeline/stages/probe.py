@@ -17,7 +17,7 @@ from pvio.collection.sources import Source
 from pvio.concurrency.timeout import keep_helper
 from pvio.config.settings import Settings
 from pvio.errors import PvioError, UnreadableVideo
-from pvio.media.index.cached import index_anew, index_key
+from pvio.media.index.cached import rebuild_index, index_key
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.planning.manifest import ProbedVideo
@@ -130,7 +130,7 @@ def _index(source: Source, store: Store) -> tuple[ProbedVideo, bool]:
             if (row := known_video(source, store)) is not None:
                 return row, True
             logger.warning("%s: its index in the cache is damaged or of another file", source.path)
-        return probed_row(source, *index_anew(source, store)[1:]), True
+        return probed_row(source, *rebuild_index(source, store)[1:]), True
     except UnreadableVideo as error:
         return unreadable_row(source, error.reason), True
     except Exception as error:

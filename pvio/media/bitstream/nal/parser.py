@@ -13,7 +13,7 @@ from pvio.media.bitstream.nal.h264 import H264Headers
 from pvio.media.bitstream.nal.hevc import HevcHeaders
 from pvio.media.bitstream.nal.parameter_sets import NalHeaders, Slice, units_of
 from pvio.media.bitstream.nal.units import length_size
-from pvio.media.bitstream.packet_kinds import Kind, PacketParser
+from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
 
 
 class NalParser(PacketParser):
@@ -42,12 +42,12 @@ class NalParser(PacketParser):
     def _note_sets(self) -> None:
         self.all_matter, self.has_order = self._headers.has_fields, self._headers.has_order
 
-    def _read(self, packet: Any) -> Kind:
+    def _read(self, packet: Any) -> PacketKind:
         self.order = None
         if packet.is_keyframe and packet.has_sidedata("new_extradata"):
             self._configure(bytes(packet.get_sidedata("new_extradata")))
         if self._length_size is None:
-            return Kind.FRAME
+            return PacketKind.FRAME
         field, is_first = None, True
         for unit in units_of(memoryview(packet), self._length_size):
             header = self._headers.read(unit, self._length_size > 0)
@@ -71,5 +71,5 @@ class NalParser(PacketParser):
             and first.frame_num == field.frame_num
         ):
             self._first = None
-            return Kind.SECOND_FIELD
-        return Kind.FRAME
+            return PacketKind.SECOND_FIELD
+        return PacketKind.FRAME

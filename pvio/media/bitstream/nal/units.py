@@ -44,7 +44,7 @@ def length_size(codec: str, extradata: bytes | None) -> int | None:
     return (extradata[at] & 3) + 1 if len(extradata) > at else None
 
 
-def clean_start(packet: bytes, codec: str, size: int | None) -> bool | None:
+def random_access(packet: bytes, codec: str, size: int | None) -> bool | None:
     """Whether decoding can start at a packet that is called a keyframe.
 
     Args:
@@ -121,7 +121,7 @@ def is_damaged(packet: bytes, size: int, codec: str = "") -> bool:
     return False
 
 
-def has_picture(packet: bytes, size: int, codec: str) -> bool:
+def has_slice(packet: bytes, size: int, codec: str) -> bool:
     """Whether a packet holds a slice of a picture, and not only what stands beside it."""
     # What stands in front of a start code of 4 bytes is a unit of one zero here.
     headers = [unit[0] for unit in _units(packet, size) if len(unit) > 1]
