@@ -26,7 +26,7 @@ from benchmarks.measure import (
     side_by_side,
 )
 from pvio.cache.store import Store
-from pvio.media.encode.concat import join_segments
+from pvio.media.encode.concat import concat_segments
 from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
 from pvio.media.index.cached import load_index
 from pvio.pipeline.planning.manifest import Receipt, read_plan, read_receipt
@@ -117,7 +117,7 @@ class Encoding:
         for video, segments in parts.items():
             index = load_index(plan.videos[video].path)
             began = time.perf_counter()
-            join_segments(sorted(segments), index, self._folder / "joined.mp4")
+            concat_segments(sorted(segments), index, self._folder / "joined.mp4")
             joining += time.perf_counter() - began
         return joining / encoding
 

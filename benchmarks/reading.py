@@ -25,7 +25,7 @@ from pvio.media.decode.reader import open_reader
 from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.convert import FrameConverter
 
 TORCHCODEC = """
 import sys, time
@@ -76,12 +76,12 @@ def torchcodec_rate(path: Path) -> float:
 
 def read_rate(index: FrameIndex, channels: str) -> float:
     """Frames a second, all pictures as uint8 arrays."""
-    converter = Converter(channels, index.height, index.width, index.orientation)
-    out = np.empty(converter.shape, np.uint8)
+    converter = FrameConverter(channels, index.height, index.width, index.orientation)
+    out = np.empty(converter.output_shape, np.uint8)
     reader = open_reader(index)
     began = time.perf_counter()
     for decoded in reader.frames(0, index.n_frames):
         if decoded.picture is not None:
-            converter.into(decoded.picture, out)
+            converter.convert_into(decoded.picture, out)
     reader.close()
     return index.n_frames / (time.perf_counter() - began)

@@ -30,7 +30,7 @@ from pvio.media.decode.reader import open_reader, read_ranks
 from pvio.media.decoders.frame import words_of_suspect
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.convert import FrameConverter
 
 if sys.platform == "linux":
     import fcntl
@@ -94,7 +94,7 @@ def read_frames_from_video(
     for rank in ranks:  # a repeat is an array of its own
         frames.append(pictures[rank].copy() if rank in seen else pictures[rank])
         seen.add(rank)
-    return frames, float(index.rate)
+    return frames, float(index.average_rate)
 
 
 def write_frames_to_video(
@@ -227,7 +227,7 @@ def get_video_metadata(
     metadata = {
         "n_frames": index.n_frames,
         "frame_size": (index.height, index.width),
-        "fps": float(index.rate),
+        "fps": float(index.average_rate),
     }
     if identity is not None:
         try:
@@ -274,7 +274,7 @@ def _index_or_runtime_error(video_path: AnyPath) -> FrameIndex:
 
 
 def _pictures(index: FrameIndex, ranks: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-    converter = Converter("rgb", index.height, index.width, index.orientation)
+    converter = FrameConverter("rgb", index.height, index.width, index.orientation)
     reader = open_reader(index)
     n_suspect = 0
     try:
@@ -286,8 +286,8 @@ def _pictures(index: FrameIndex, ranks: list[int]) -> Iterator[tuple[int, np.nda
                     " the other frames can be read by their numbers, see `frame_indices`",
                 )
             n_suspect += decoded.status == "suspect"
-            out = np.empty(converter.shape, np.uint8)
-            converter.into(decoded.picture, out)
+            out = np.empty(converter.output_shape, np.uint8)
+            converter.convert_into(decoded.picture, out)
             yield decoded.rank, out
     finally:
         reader.close()

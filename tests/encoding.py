@@ -8,7 +8,7 @@ from typing import Any
 
 from pvio.cache.atomic import replacing
 from pvio.config.settings import Settings, parse_settings
-from pvio.media.encode.concat import join_segments
+from pvio.media.encode.concat import concat_segments
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.planning.segments import cut_segments
@@ -59,5 +59,5 @@ def reencode(source: Path, settings: Settings, path: Path, length: int = 10) -> 
     """Encode a video again in several segments, and join them."""
     index = load_index(source)
     with replacing(path) as temporary:
-        join_segments(encoded(index, settings, length), index, temporary)
+        concat_segments(encoded(index, settings, length), index, temporary)
     return path

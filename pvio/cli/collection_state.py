@@ -10,7 +10,7 @@ from pvio.cache.lookup import look_up
 from pvio.cache.store import Store, StoreError
 from pvio.collection.search import find_sources
 from pvio.config.settings import Settings
-from pvio.media.index.cached import unpack_index
+from pvio.media.index.cached import deserialize_index
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import ProbedVideo
@@ -58,7 +58,7 @@ def current_state(settings: Settings) -> State:
         if video.status != "ok":
             return []
         try:
-            index = unpack_index(*store.read("index", video.index_key), video.path)
+            index = deserialize_index(*store.read("index", video.index_key), video.path)
             return cut_segments(index, settings.segment_frames, number)
         except StoreError:  # damaged: the next run builds it again
             return []

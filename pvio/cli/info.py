@@ -27,7 +27,7 @@ def describe_video(path: str) -> str:
     facts = {
         "frames": f"{index.n_frames}",
         "size": f"{index.width}×{index.height} (width×height, upright)",
-        "rate": f"{float(index.rate):.6g} frames/s, {'constant' if steady else 'variable'}",
+        "rate": f"{float(index.average_rate):.6g} frames/s, {'constant' if steady else 'variable'}",
         "times": f"{index.times[0]:.6f} to {index.times[-1]:.6f} s, time base {index.time_base}",
         "codec": f"{index.codec}, {index.pix_fmt}, in {index.container}",
         "stream": f"{index.stream_index} (FFmpeg's best video stream), "

@@ -27,15 +27,15 @@ class Codec:
         presets: values of `output.preset`; empty where it means nothing.
         pixel_formats: planar formats it encodes.
         suffix: ending of the videos, which chooses the container.
-        takes_odd: whether chroma planes of odd pictures may be rounded up.
-        stand_in: encoder of the same format for machines without its hardware; "" for none.
+        rounds_odd_chroma_up: whether chroma planes of odd pictures may be rounded up.
+        fallback: encoder of the same format for machines without its hardware; "" for none.
     """
 
     presets: tuple[str, ...]
     pixel_formats: tuple[str, ...]
     suffix: Literal[".mp4", ".mkv"]
-    takes_odd: bool
-    stand_in: Literal["", "libx264", "libx265"]
+    rounds_odd_chroma_up: bool
+    fallback: Literal["", "libx264", "libx265"]
 
 
 CODECS: dict[CodecName, Codec] = {
@@ -53,7 +53,7 @@ CODECS: dict[CodecName, Codec] = {
 # Endings that videos of results can have.
 VIDEO_SUFFIXES = sorted({codec.suffix for codec in CODECS.values()})
 # What NVENC's own names mean, as `ffmpeg -h encoder=h264_nvenc` puts it.
-PRESET_OF_STAND_IN = {
+FALLBACK_PRESETS = {
     **{"p1": "veryfast", "p2": "faster", "p3": "fast", "p4": "medium"},
     **{"p5": "slow", "p6": "slower", "p7": "veryslow"},
 }

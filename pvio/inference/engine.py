@@ -22,7 +22,7 @@ from pvio.media.decode.sampling import first_picture_from, last_picture_before
 from pvio.media.decode.watchdog import GuardedReader
 from pvio.media.decoders.frame import SHOWN, Decoded, Status
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.convert import FrameConverter
 from pvio.models.contract import BASE_COLUMNS, FRAMES_OUTPUT, HasPrepare, VideoInfo
 from pvio.models.loading import choose_device, load_model, take_cuda_device
 from pvio.predictions.table import SegmentTable
@@ -109,10 +109,10 @@ class SegmentResult:
         }
 
 
-def input_converter(index: FrameIndex, settings: Settings) -> Converter:
+def input_converter(index: FrameIndex, settings: Settings) -> FrameConverter:
     """Makes of decoded frames what the model gets, in uint8."""
     height, width = settings.model.size or (index.height, index.width)
-    return Converter(settings.model.channels, height, width, index.orientation)
+    return FrameConverter(settings.model.channels, height, width, index.orientation)
 
 
 def decoder_beside(device: torch.device, settings: Settings) -> str:
@@ -242,7 +242,7 @@ class Engine:
         Returns:
             The seconds this took, by the clock of costs.
         """
-        if not isinstance(self.model, HasPrepare) or self._prepared == index.digest:
+        if not isinstance(self.model, HasPrepare) or self._prepared == index.content_digest:
             return 0.0
         began = self._clock()
         self._prepared = None
@@ -250,16 +250,16 @@ class Engine:
             self.model.prepare(video_info(index, self.settings))
         except Exception as error:
             raise ModelError(f"the model's prepare() failed: {error!r}") from error
-        self._prepared = index.digest
+        self._prepared = index.content_digest
         return self._clock() - began
 
     def _batches(
-        self, reader: GuardedReader, converter: Converter, start: int, stop: int
+        self, reader: GuardedReader, converter: FrameConverter, start: int, stop: int
     ) -> Generator[Batch]:
         """Batches, made ahead in a thread; a batch's buffer is valid until the next one."""
         size = min(self.settings.model.batch_size, stop - start)
         free: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
-        buffers = self.transfer.buffers(BATCHES_AHEAD + 2, (size, *converter.shape))
+        buffers = self.transfer.buffers(BATCHES_AHEAD + 2, (size, *converter.output_shape))
         for buffer in buffers:
             free.put(buffer)
 
@@ -321,10 +321,10 @@ def video_info(index: FrameIndex, settings: Settings) -> VideoInfo:
         n_frames=index.n_frames,
         height=index.height,
         width=index.width,
-        input_height=converter.shape[0],
-        input_width=converter.shape[1],
-        channels=converter.shape[2],
-        rate=float(index.rate),
+        input_height=converter.output_shape[0],
+        input_width=converter.output_shape[1],
+        channels=converter.output_shape[2],
+        rate=float(index.average_rate),
         time_base=index.time_base,
         sample=sample,
     )
@@ -351,7 +351,7 @@ def _fill(
     frames: Iterator[Decoded],
     stop: int,
     buffer: np.ndarray,
-    converter: Converter,
+    converter: FrameConverter,
     transfer: Transfer,
 ) -> Batch:
     began = time.perf_counter()
@@ -360,7 +360,7 @@ def _fill(
     for decoded in frames:
         status[decoded.rank] = decoded.status
         if decoded.picture is not None and decoded.status in SHOWN:
-            converter.into(decoded.picture, buffer[len(ranks)])
+            converter.convert_into(decoded.picture, buffer[len(ranks)])
             ranks.append(decoded.rank)
         if decoded.rank == stop - 1:
             break

@@ -23,7 +23,7 @@ from pvio.media.images.files import read_pixels
 from pvio.media.index.cached import load_index
 from pvio.media.index.content import content_digest
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.convert import FrameConverter
 from pvio.pipeline.planning.segments import cut_segments, lpt
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class Videos:
         index, stamp = self.indexes.get(path), stamp_of(path)
         if index is None or self.stamps.get(path) == stamp:
             return
-        if content_digest(Source(os.fspath(path), "")) != index.digest:
+        if content_digest(Source(os.fspath(path), "")) != index.content_digest:
             raise UnreadableVideo(
                 path, "the file has changed since its frames were counted; make the dataset again"
             )
@@ -250,7 +250,7 @@ def _pictures(
     run: Run, index: FrameIndex, channels: str, planar: bool, bad: _BadFrames, on_error: OnError
 ) -> Iterator[Frame]:
     facts = (channels, index.height, index.width, index.orientation)
-    converter = Converter(*facts, planar=planar)
+    converter = FrameConverter(*facts, planar=planar)
     dtype = np.dtype(np.uint8)
     reader = open_reader(index)
     try:
@@ -263,8 +263,8 @@ def _pictures(
                 bad.add_lost(decoded.rank)
                 continue
             bad.n_suspect += decoded.status == "suspect"
-            into = partial(converter.into, decoded.picture)
-            yield Frame(run.path, decoded.rank, converter.shape, dtype, into)
+            into = partial(converter.convert_into, decoded.picture)
+            yield Frame(run.path, decoded.rank, converter.output_shape, dtype, into)
     finally:
         reader.close()
 

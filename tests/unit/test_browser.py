@@ -20,7 +20,7 @@ import pytest
 from clips import REPOSITORY
 from encoding import MODELS, reencode, settings_of
 
-from pvio.media.encode.format import upright_aspect
+from pvio.media.encode.format import display_aspect_ratio
 from pvio.media.index.cached import load_index
 
 Clip = Callable[[str], Path]
@@ -206,7 +206,7 @@ def test_chromium_plays_and_seeks(browser: dict[str, Seen], name: str):
     assert seen.found["duration"] == pytest.approx(expected, abs=2 * frame)
     # Chromium makes pixels that are no squares square by stretching one side.
     index = load_index(seen.source)
-    shape = index.width * upright_aspect(index) / index.height
+    shape = index.width * display_aspect_ratio(index) / index.height
     assert seen.found["width"] / seen.found["height"] == pytest.approx(float(shape), rel=0.02)
     assert min(seen.found["width"] - index.width, seen.found["height"] - index.height) == 0
     stream = "0:v:1" if name == "tc_nasa_13013.mp4" else "0:v:0"

@@ -13,7 +13,7 @@ import pytest
 from projects import make_clip
 
 import pvio
-from pvio.media.ffmpeg.log import listen
+from pvio.media.ffmpeg.log import capture_log
 
 State = tuple[int | None, bool, int]
 
@@ -36,12 +36,12 @@ def before(request: pytest.FixtureRequest) -> Iterator[State]:
 
 
 def test_what_is_said_is_collected_and_the_settings_are_put_back(before: State):
-    with listen() as messages:
+    with capture_log() as messages:
         for _ in range(2):
             av.logging.log(av.logging.ERROR, "decoder", "it is damaged")
     assert [text for _, _, text in messages] == ["it is damaged"] * 2
     assert state() == before
-    with pytest.raises(ValueError, match="mine"), listen():
+    with pytest.raises(ValueError, match="mine"), capture_log():
         raise ValueError("mine")
     assert state() == before
 
@@ -50,12 +50,12 @@ def test_the_last_of_several_puts_them_back(before: State):
     inside, leave = threading.Event(), threading.Event()
 
     def other() -> None:
-        with listen():
+        with capture_log():
             inside.set()
             leave.wait(10)
 
     thread = threading.Thread(target=other)
-    with listen():
+    with capture_log():
         thread.start()
         assert inside.wait(10)
     assert state() == (av.logging.INFO, False, logging.CRITICAL)  # for the other one

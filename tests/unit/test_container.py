@@ -17,7 +17,7 @@ import pvio.media.ffmpeg.container
 from pvio.collection.sources import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
-from pvio.media.encode.audio_metadata import needs_free_keys
+from pvio.media.encode.audio_metadata import needs_mdta_tags
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.index.build import build_index
 from pvio.media.index.cached import load_index
@@ -88,7 +88,7 @@ def test_it_is_refused_wherever_a_file_is_opened(
     (here / "list.mp4").write_text("ffconcat version 1.0\nfile target.mp4\n")
     doing: dict[str, Callable[[], object]] = {
         "reader": lambda: list(open_reader(index).frames(0, N_FRAMES)),
-        "audio": lambda: needs_free_keys(index),
+        "audio": lambda: needs_mdta_tags(index),
         "like": lambda: pvio.VideoWriter("out.mp4", like="list.mp4"),
         "info": lambda: build_index(Source("list.mp4", "")),
         "loader": lambda: load_index(Path("list.mp4")),

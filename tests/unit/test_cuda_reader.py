@@ -29,7 +29,7 @@ from pvio.media.decoders.nvdec import CudaReader, device_fault
 from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.convert import FrameConverter
 
 Clip = Callable[[str], Path]
 ON_DEVICES = [
@@ -76,13 +76,13 @@ def device(opened: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def rows(reader: Any, channels: str, start: int = 0, stop: int = 40) -> tuple[str, np.ndarray]:
     """First letters of the statuses, and the pictures, zeros where there is none."""
     index = reader.index
-    convert = Converter(channels, index.height, index.width, index.orientation)
+    convert = FrameConverter(channels, index.height, index.width, index.orientation)
     letters, pictures = "", []
     for decoded in reader.frames(start, stop):
         letters += decoded.status[0]
-        pictures.append(np.zeros(convert.shape, np.uint8))
+        pictures.append(np.zeros(convert.output_shape, np.uint8))
         if decoded.picture is not None:
-            convert.into(decoded.picture, pictures[-1])
+            convert.convert_into(decoded.picture, pictures[-1])
     reader.close()
     return letters, np.stack(pictures)
 
@@ -237,7 +237,7 @@ def test_predictions_without_a_device_are_those_of_pyav(
 @needs_no_device
 def test_a_sub_process_decodes_without_a_device_too(clip: Clip, capfd: pytest.CaptureFixture[str]):
     index = load_index(clip("b_frames.mp4"))
-    convert = Converter("gray", index.height, index.width, index.orientation)
+    convert = FrameConverter("gray", index.height, index.width, index.orientation)
     process = IsolatedFrames(index, "cuda:0", 5, 20, convert)
     found = [convert(decoded.picture) for decoded in process.frames()]
     process.kill()
@@ -258,7 +258,7 @@ def test_a_device_that_hangs_is_left_to_a_sub_process(
 
     monkeypatch.setattr(cuda_reader._DeviceReader, "frames", frames)
     index = load_index(clip("b_frames.mp4"))
-    convert = Converter("gray", index.height, index.width, index.orientation)
+    convert = FrameConverter("gray", index.height, index.width, index.orientation)
     reader = GuardedReader(index, "cuda:0", 3, convert)
     assert rows(reader, "gray")[0] == "o" * 40
     assert reader.given_up == ""

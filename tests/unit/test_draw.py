@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pvio.media.draw.canvas import Canvas
 from pvio.media.draw.compositing import rgb_to_yuv
-from pvio.media.draw.rasterize import filled, filled_rectangle
-from pvio.media.draw.text import lettered
+from pvio.media.draw.rasterize import polygon_coverage, rectangle_coverage
+from pvio.media.draw.text import text_coverage
 
 Planes = list[NDArray[Any]]
 
@@ -307,8 +307,8 @@ def test_a_shape_larger_than_a_tile_has_no_seams() -> None:
 def test_a_rectangle_covers_what_its_outline_covers(corners: tuple[float, ...]) -> None:
     x0, y0, x1, y1 = corners
     outline = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-    (expected,) = filled([outline], [255], (30, 40))
-    (cover,) = filled_rectangle(x0, y0, x1, y1, (30, 40))
+    (expected,) = polygon_coverage([outline], [255], (30, 40))
+    (cover,) = rectangle_coverage(x0, y0, x1, y1, (30, 40))
     assert (cover.left, cover.top) == (expected.left, expected.top)
     assert np.array_equal(cover.share, expected.share)
 
@@ -320,7 +320,7 @@ def test_text_is_that_of_pillow(string: str, size: float) -> None:
     box = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), string, font=font)
     image = Image.new("L", (int(box[2]), int(box[3])))
     ImageDraw.Draw(image).text((0, 0), string, fill=255, font=font)
-    assert np.array_equal(lettered(string, size), np.asarray(image))
+    assert np.array_equal(text_coverage(string, size), np.asarray(image))
 
 
 def test_text_appears_on_its_background() -> None:

@@ -21,12 +21,12 @@ from formats import rows
 
 from pvio.errors import ModelError
 from pvio.media.decode.reader import open_reader
-from pvio.media.encode.concat import join_segments
+from pvio.media.encode.concat import concat_segments
 from pvio.media.encode.format import output_format
-from pvio.media.encode.model_frames import FramesWriter
+from pvio.media.encode.model_frames import ModelFrameWriter
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.pixels.planes import plane_view
+from pvio.media.pixels.planes import plane_as_array
 from pvio.pipeline.planning.segments import cut_segments
 from pvio.pipeline.stages.encode import Painter
 
@@ -163,7 +163,7 @@ def test_luma_is_kept_where_chroma_is_converted(
 def luma_of(path: Path) -> np.ndarray:
     """The Y planes as PyAV decodes them, N×H×W."""
     with av.open(str(path)) as video:
-        return np.stack([plane_view(f, 0).astype(float) for f in video.decode(video=0)])
+        return np.stack([plane_as_array(f, 0).astype(float) for f in video.decode(video=0)])
 
 
 def test_gray_gets_neutral_chroma(clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any):
@@ -223,7 +223,7 @@ def test_the_pixel_format_is_the_one_asked_for_or_the_nearest(
     clip: Clip, name: str, output: dict[str, str], stored: str, settings_for: Any
 ):
     chosen = output_format(load_index(clip(name)), settings_for(**output).output)
-    assert chosen.pixel_format == stored
+    assert chosen.pix_fmt == stored
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
@@ -305,7 +305,7 @@ def test_a_video_has_the_same_pictures_however_it_is_cut(
     videos = set()
     for length in (10, 1000):
         path = tmp_path / f"{length}.mp4"
-        join_segments(encoded(index, settings_for(), length), index, path)
+        concat_segments(encoded(index, settings_for(), length), index, path)
         videos.add(ffmpeg.decode(path, "yuv420p"))
     assert len(videos) == 1
 
@@ -321,7 +321,7 @@ def test_encoding_again_gives_the_same_bytes(clip: Clip, settings_for: Any):
 def test_any_preset_joins(clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any, preset: str):
     index = load_index(clip("variable_rate.mp4"))
     path = tmp_path / "a.mp4"
-    join_segments(encoded(index, settings_for(crf=23, preset=preset)), index, path)
+    concat_segments(encoded(index, settings_for(crf=23, preset=preset)), index, path)
     assert ffmpeg.times(path) == ffmpeg.times(clip("variable_rate.mp4"))
     assert ffmpeg.complaints(path) == ""
 
@@ -333,7 +333,7 @@ def test_frames_of_another_size_are_scaled(settings_for: Any, tmp_path: Path, ff
     luma = ffmpeg.luma(path, *case.size)
     assert luma.mean((1, 2)) == pytest.approx(np.array(case.means), abs=1)
     with av.open(str(source)) as container:
-        whole = [plane_view(frame, 0) for frame in container.decode(video=0)][8:]
+        whole = [plane_as_array(frame, 0) for frame in container.decode(video=0)][8:]
     assert (luma[8:] == np.stack(whole)).all()
 
 
@@ -343,7 +343,7 @@ def test_of_a_video_without_size_nothing_is_written(settings_for: Any, tmp_path:
     index, done, file = load_index(source), [], io.BytesIO()
     made = [{"frame": n, "status": "missing"} for n in range(index.n_frames)]
     assert Painter(settings_for()).encode(file, index, 0, index.n_frames, made, done.append) == ""
-    with FramesWriter(file, index, 0, settings_for().output) as writer:
+    with ModelFrameWriter(file, index, 0, settings_for().output) as writer:
         writer.begin(np.zeros((0, 0, 1), np.uint8))
         writer.write(None, "missing")
     assert (file.getvalue(), sum(done)) == (b"", index.n_frames)
@@ -383,7 +383,7 @@ def test_rows_without_a_picture_repeat_the_last_one(
     half_lost: FrameIndex, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     path = tmp_path / "out.mp4"
-    join_segments(encoded(half_lost, settings_for(), 1000), half_lost, path)
+    concat_segments(encoded(half_lost, settings_for(), 1000), half_lost, path)
     found = ffmpeg.luma(path, 64, 96)
     status = [frame.status for frame in open_reader(half_lost).frames(0, 40)]
     first = status.index("missing")
@@ -396,7 +396,7 @@ def test_rows_without_a_picture_are_marked_in_red(
     half_lost: FrameIndex, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     path = tmp_path / "out.mp4"
-    join_segments(encoded(half_lost, settings_for(), 1000), half_lost, path)
+    concat_segments(encoded(half_lost, settings_for(), 1000), half_lost, path)
     red, green, blue = ffmpeg.rgb(path, 64, 96)[-1, 32, 0].astype(int)
     assert red > 200
     assert max(green, blue) < 60
@@ -406,7 +406,7 @@ def test_rows_without_a_picture_repeat_that_of_an_earlier_segment(
     half_lost: FrameIndex, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     path = tmp_path / "out.mp4"
-    join_segments(encoded(half_lost, settings_for(), 12), half_lost, path)
+    concat_segments(encoded(half_lost, settings_for(), 12), half_lost, path)
     found = ffmpeg.luma(path, 64, 96)
     status = [frame.status for frame in open_reader(half_lost).frames(0, 40)]
     first = status.index("missing")
@@ -436,7 +436,7 @@ def test_a_row_that_is_lost_is_not_drawn_though_encode_can_decode_it(
     rows = [{"frame": rank, "status": "missing" if rank == 20 else "ok"} for rank in range(40)]
     file = io.BytesIO()
     Painter(settings_for("Spot")).encode(file, index, 0, 40, rows, lambda n: None)
-    join_segments([(0, 40, file.getvalue())], index, tmp_path / "out.mp4")
+    concat_segments([(0, 40, file.getvalue())], index, tmp_path / "out.mp4")
     found = ffmpeg.luma(tmp_path / "out.mp4", 64, 96)
     source = ffmpeg.luma(clip("plain.mp4"), 64, 96)
     aside = (slice(40, 58), slice(60, 88))  # neither mark nor spot
@@ -472,7 +472,7 @@ def test_rows_in_front_of_the_first_picture_are_black(
     start_lost: FrameIndex, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     path = tmp_path / "out.mp4"
-    join_segments(encoded(start_lost, settings_for(), 12), start_lost, path)
+    concat_segments(encoded(start_lost, settings_for(), 12), start_lost, path)
     found = ffmpeg.luma(path, 64, 96, "yuv420p10le")
     # 16 is black in the limited range of 8 bits, 64 in that of 10, ITU-R BT.601.
     assert (found[:12, INSIDE[0], INSIDE[1]] == 64).all()
@@ -485,7 +485,7 @@ def test_rows_without_a_picture_are_repeated_in_ten_bits_too(
 ):
     index = halved(clip("hevc_main10.mkv"), tmp_path / "half.mkv")
     path = tmp_path / "out.mp4"
-    join_segments(encoded(index, settings_for(), 1000), index, path)
+    concat_segments(encoded(index, settings_for(), 1000), index, path)
     found = ffmpeg.luma(path, 64, 96, "yuv420p10le")
     assert len(found) == 40
     assert np.array_equal(found[-1][INSIDE], found[-2][INSIDE])

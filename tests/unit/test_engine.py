@@ -374,7 +374,7 @@ def test_an_exception_while_decoding_reaches_the_caller(
         raise OSError("the disk is gone")
         yield
 
-    monkeypatch.setattr(pvio.inference.engine.Converter, "into", broken)
+    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "into", broken)
     monkeypatch.setattr("pvio.media.decode.reader.PyAVReader.frames", broken)
     with pytest.raises(OSError, match="the disk is gone"):
         engine("mean").run(index, 0, 40)
@@ -505,10 +505,10 @@ def test_frames_without_a_picture_are_none_for_the_writer(engine: Any, damaged: 
     taken = Taken()
     result = engine("inverted").run(damaged, 0, 40, frames_sink=taken)
     assert taken.status == list(column_array(result.table.table(), "status"))
-    has_picture = [picture is not None for picture in taken.pictures]
-    assert has_picture == [status in ("ok", "suspect") for status in taken.status]
-    assert has_picture[0]
-    assert not has_picture[39]
+    has_slice = [picture is not None for picture in taken.pictures]
+    assert has_slice == [status in ("ok", "suspect") for status in taken.status]
+    assert has_slice[0]
+    assert not has_slice[39]
 
 
 def test_a_segment_without_a_picture_shows_the_last_one_before(engine: Any, damaged: FrameIndex):
@@ -603,14 +603,14 @@ def test_decoding_stays_a_bounded_number_of_batches_ahead(
     engine: Any, index: FrameIndex, monkeypatch: pytest.MonkeyPatch
 ):
     decoded = 0
-    convert = pvio.inference.engine.Converter.into
+    convert = pvio.inference.engine.FrameConverter.convert_into
 
     def counting(*args: Any) -> None:
         nonlocal decoded
         decoded += 1
         convert(*args)
 
-    monkeypatch.setattr(pvio.inference.engine.Converter, "into", counting)
+    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "into", counting)
     model = engine("mean", batch_size=2)
     ahead: list[int] = []
 
@@ -632,7 +632,7 @@ def test_a_thread_that_is_left_behind_writes_to_no_batch(
     model = engine("pixels")
     model.settings = model.settings.model_copy(update={"decoder_timeout": 8.0})
     convert, stuck, goes_on = (
-        pvio.inference.engine.Converter.into,
+        pvio.inference.engine.FrameConverter.convert_into,
         threading.Event(),
         threading.Event(),
     )
@@ -645,7 +645,7 @@ def test_a_thread_that_is_left_behind_writes_to_no_batch(
             return
         convert(self, picture, out)
 
-    monkeypatch.setattr(pvio.inference.engine.Converter, "into", into)
+    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "into", into)
     assert np.array_equal(columns(model, index)["pixels"], expected)
     (left_behind,) = decoding_threads()
     pixels = model.model

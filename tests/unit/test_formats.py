@@ -16,7 +16,7 @@ from pvio.collection.sources import Source
 from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
 from pvio.media.index.cached import load_index
-from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.convert import FrameConverter
 
 CASES = [pytest.param(case, id=case.name) for _, case in cases()]
 
@@ -53,12 +53,12 @@ def test_a_file_of_this_kind_gives_the_right_rows(case: Case, ffmpeg: Any, tmp_p
     if case.size:
         assert (index.height, index.width) == case.size
     if case.rate:
-        assert float(index.rate) == pytest.approx(case.rate, rel=1e-3)
+        assert float(index.average_rate) == pytest.approx(case.rate, rel=1e-3)
     if case.times:
         assert index.times == pytest.approx(np.array(case.times), abs=6e-4)
     assert re.search(case.damage, index.damage) if case.damage else index.damage == ""
     assert re.search(case.warning, index.warning) if case.warning else index.warning == ""
-    convert = Converter("gray", index.height, index.width, index.orientation)
+    convert = FrameConverter("gray", index.height, index.width, index.orientation)
     reader = open_reader(index)
     frames = list(reader.frames(0, index.n_frames))
     reader.close()

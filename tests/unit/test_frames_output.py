@@ -12,8 +12,8 @@ import pytest
 
 from pvio.config.settings import Settings
 from pvio.errors import EncodeError
-from pvio.media.encode.concat import join_segments
-from pvio.media.encode.model_frames import FramesWriter
+from pvio.media.encode.concat import concat_segments
+from pvio.media.encode.model_frames import ModelFrameWriter
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
 
@@ -23,10 +23,10 @@ Clip = Callable[[str], Path]
 def written(pictures: list[np.ndarray], index: FrameIndex, settings: Settings, path: Path) -> Path:
     """A video of the pictures that a model returned, as one segment."""
     file = io.BytesIO()
-    with FramesWriter(file, index, 0, settings.output) as writer:
+    with ModelFrameWriter(file, index, 0, settings.output) as writer:
         for picture in pictures:
             writer.write(picture, "ok")
-    join_segments([(0, len(pictures), file.getvalue())], index, path)
+    concat_segments([(0, len(pictures), file.getvalue())], index, path)
     return path
 
 
@@ -63,7 +63,7 @@ def test_returned_pictures_may_have_another_size(
 
 def test_returned_pictures_that_change_their_size_are_an_error(clip: Clip, settings_for: Any):
     index = load_index(clip("plain.mp4"))
-    writer = FramesWriter(io.BytesIO(), index, 0, settings_for().output)
+    writer = ModelFrameWriter(io.BytesIO(), index, 0, settings_for().output)
     writer.write(np.zeros((32, 32, 3), np.uint8), "ok")
     with pytest.raises(EncodeError, match="32×48 at frame 1"):
         writer.write(np.zeros((32, 48, 3), np.uint8), "ok")
@@ -74,7 +74,7 @@ def test_absent_pictures_repeat_the_one_before_with_a_mark(
 ):
     index = load_index(clip("plain.mp4"))
     file = io.BytesIO()
-    with FramesWriter(file, index, 0, settings_for().output) as writer:
+    with ModelFrameWriter(file, index, 0, settings_for().output) as writer:
         writer.begin(np.zeros((64, 96, 3), np.uint8))
         writer.write(None, "missing")
         writer.write(np.full((64, 96, 3), 120, np.uint8), "ok")
@@ -83,7 +83,7 @@ def test_absent_pictures_repeat_the_one_before_with_a_mark(
         for _ in range(4, 40):
             writer.write(None, "missing")
     path = tmp_path / "a.mp4"
-    join_segments([(0, 40, file.getvalue())], index, path)
+    concat_segments([(0, 40, file.getvalue())], index, path)
     found = ffmpeg.rgb(path, 64, 96).astype(int)
     inner = found[:, 30:60, 60:90]
     for rank, gray in ((0, 0), (1, 120), (2, 120), (3, 60), (4, 60), (39, 60)):

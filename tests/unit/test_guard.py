@@ -375,7 +375,7 @@ def test_an_installation_that_reads_no_video_is_no_matter_of_the_videos(
     def broken(*_: object) -> None:
         raise AttributeError("module 'av' has no attribute 'open'")
 
-    monkeypatch.setattr(probe_module, "index_anew", broken)
+    monkeypatch.setattr(probe_module, "rebuild_index", broken)
     settings = run.settings.model_copy(update={"cache": str(tmp_path)})
     with pytest.raises(PvioError, match=r"none of 3 videos can be indexed.*'av'"):
         probe(settings)

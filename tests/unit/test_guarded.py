@@ -27,7 +27,7 @@ from pvio.media.encode.format import output_format
 from pvio.media.encode.planes import PlanarConverter
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.convert import FrameConverter
 
 Clip = Callable[[str], Path]
 
@@ -120,8 +120,8 @@ def test_a_wait_that_is_no_longer_wanted_ends(clip: Clip, hang: Any):
     assert time.monotonic() - began < 6
 
 
-def converter(index: FrameIndex, channels: str = "gray") -> Converter:
-    return Converter(channels, index.height, index.width, index.orientation)
+def converter(index: FrameIndex, channels: str = "gray") -> FrameConverter:
+    return FrameConverter(channels, index.height, index.width, index.orientation)
 
 
 @pytest.mark.parametrize("name", ["b_frames.mp4", "odd_444.mp4", "ten_bit.mp4", "rgb.mkv"])

@@ -16,7 +16,7 @@ from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
 from pvio.media.images.files import read_pixels
 from pvio.media.images.jpeg_damage import jpeg_damage
-from pvio.media.images.png_chunks import without_png_extras
+from pvio.media.images.png_chunks import strip_png_extras
 from pvio.media.index.cached import load_index
 
 NOISE = np.random.default_rng(0).normal(0, 12, (96, 128, 3))
@@ -70,13 +70,13 @@ def test_text_with_a_wrong_checksum_does_not_cost_the_picture(tmp_path: Path):
     path = tmp_path / "image.png"
     path.write_bytes(broken)
     assert (read_pixels(path) == PIXELS).all()
-    assert without_png_extras(data) == encoded("PNG")
+    assert strip_png_extras(data) == encoded("PNG")
 
 
 def test_a_broken_picture_stays_broken():
     data = bytearray(encoded("PNG"))
     data[data.index(b"IDAT") + 100] ^= 1
-    assert without_png_extras(bytes(data)) == bytes(data)
+    assert strip_png_extras(bytes(data)) == bytes(data)
 
 
 def png_with(*chunks: tuple[bytes, bytes], behind: bool = False) -> bytes:

@@ -27,7 +27,7 @@ from pvio.media.decode.reader import open_reader
 from pvio.media.images import pillow as pillow_image
 from pvio.media.images.files import open_image, opened_image, read_pixels, to_frame
 from pvio.media.index.cached import load_index
-from pvio.media.pixels.orientation import of_exif, orientation_of
+from pvio.media.pixels.orientation import orientation_from_exif, orientation_of
 
 RANDOM = np.random.default_rng(0)
 GRAY = RANDOM.integers(0, 256, (20, 30), np.uint8)
@@ -128,11 +128,11 @@ class TestOrientation:
             frame = next(container.decode(video=0))
             with pytest.raises(ValueError, match="31 is not a valid Type"):
                 _ = frame.side_data  # once PyAV knows it, `orientation` needs no filter any more
-        assert orientation_of(frame) == of_exif(value)
+        assert orientation_of(frame) == orientation_from_exif(value)
 
     @pytest.mark.parametrize("value", [0, 9, -1, None, "6", (6,), 6.0])
     def test_other_values_mean_nothing(self, value: Any):
-        assert of_exif(value).is_upright
+        assert orientation_from_exif(value).is_upright
 
     def test_exif_behind_the_pixels_of_a_png_counts(self, tmp_path: Path):
         exif = Image.Exif()
@@ -386,7 +386,7 @@ class TestPatterns:
         flat(30).save(place / "a_2.png")
         after = load_index(place / "a_*.png", store)
         assert (before.n_frames, after.n_frames) == (1, 2)
-        assert before.digest != after.digest
+        assert before.content_digest != after.content_digest
 
     def test_names_leave_out_what_stands_for_numbers(self):
         assert sequence_name("/d/run/%05d.png") == "/d/run"
@@ -442,7 +442,7 @@ class TestHostile:
         before = load_index(place, store)
         (place / "2.png").unlink()
         flat(20).save(place / "2.png")
-        assert load_index(place, store).digest != before.digest
+        assert load_index(place, store).content_digest != before.content_digest
 
     def test_a_folder_that_lost_an_image_since_it_was_indexed_is_not_shifted(self, folder):
         place = folder(**{"1": 10, "2": 20, "3": 30})

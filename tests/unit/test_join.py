@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from pvio.cache.atomic import replacing
 from pvio.errors import EncodeError
 from pvio.media.encode import concat as stitch
-from pvio.media.encode.concat import container_times, join_segments, strictly_ascending
-from pvio.media.encode.model_frames import FramesWriter
+from pvio.media.encode.concat import concat_segments, muxed_timestamps, strictly_ascending
+from pvio.media.encode.model_frames import ModelFrameWriter
 from pvio.media.index.cached import load_index
 
 Clip = Callable[[str], Path]
@@ -47,7 +47,7 @@ def test_wrong_segments_are_an_error_and_leave_no_file(
     index = load_index(clip("b_frames.mp4"))
     parts = damage(encoded(index, settings_for()))
     with pytest.raises(EncodeError), replacing(tmp_path / "out.mp4") as temporary:
-        join_segments(parts, index, temporary)
+        concat_segments(parts, index, temporary)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,7 +56,7 @@ def test_segments_of_other_settings_are_an_error(clip: Clip, settings_for: Any, 
     parts = encoded(index, settings_for())
     parts[1] = encoded(index, settings_for(crf=30, preset="medium"))[1]
     with pytest.raises(EncodeError, match="other parameters"):
-        join_segments(parts, index, tmp_path / "out.mp4")
+        concat_segments(parts, index, tmp_path / "out.mp4")
 
 
 @pytest.mark.parametrize("start", ["0.5004", "1.466667"])
@@ -68,7 +68,7 @@ def test_a_start_between_milliseconds_is_kept(tmp_path: Path, settings_for: Any,
     subprocess.run(command, check=True)
     index = load_index(source)
     target = tmp_path / "late.mp4"
-    join_segments(encoded(index, settings_for(), index.n_frames), index, target)
+    concat_segments(encoded(index, settings_for(), index.n_frames), index, target)
     with av.open(str(target)) as video:
         stream = video.streams.video[0]
         times = [p.pts * p.time_base for p in video.demux(stream) if p.size]
@@ -98,7 +98,7 @@ def test_segments_of_different_encoders_are_an_error_that_names_them(
     parts[2] = (start, stop, payload.replace(b"\x07libx264", b"\x07h264_nv"))
     expected = f"frames {start} to {stop - 1} were encoded by h264_nv, those before by libx264"
     with pytest.raises(EncodeError, match=expected):
-        join_segments(parts, index, tmp_path / "out.mp4")
+        concat_segments(parts, index, tmp_path / "out.mp4")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_segments_of_another_format_are_an_error_that_names_them(
     parts = encoded(index, settings_for())
     parts[1] = encoded(index, settings_for(**other))[1]
     with pytest.raises(EncodeError, match=f"frames 12 to 23 were encoded as {shown}"):
-        join_segments(parts, index, tmp_path / "out.mp4")
+        concat_segments(parts, index, tmp_path / "out.mp4")
 
 
 def test_a_segment_of_another_size_is_an_error(clip: Clip, settings_for: Any, tmp_path: Path):
@@ -124,12 +124,12 @@ def test_a_segment_of_another_size_is_an_error(clip: Clip, settings_for: Any, tm
     settings = settings_for()
     parts = encoded(index, settings)
     file = io.BytesIO()
-    with FramesWriter(file, index, 12, settings.output) as writer:
+    with ModelFrameWriter(file, index, 12, settings.output) as writer:
         for _ in range(12, 24):
             writer.write(np.zeros((32, 48, 3), np.uint8), "ok")
     parts[1] = (12, 24, file.getvalue())
     with pytest.raises(EncodeError, match="frames 12 to 23 were encoded as h264 yuv420p 48×32"):
-        join_segments(parts, index, tmp_path / "out.mp4")
+        concat_segments(parts, index, tmp_path / "out.mp4")
 
 
 def test_an_encoder_that_reorders_more_than_it_declares_is_an_error(
@@ -141,7 +141,7 @@ def test_an_encoder_that_reorders_more_than_it_declares_is_an_error(
         stitch, "_parameters", lambda s, true=stitch._parameters: replace(true(s), reorder_depth=0)
     )
     with pytest.raises(EncodeError, match=r"frames 0 to 11: frame \d+ is decoded after"):
-        join_segments(parts, index, tmp_path / "out.mp4")
+        concat_segments(parts, index, tmp_path / "out.mp4")
 
 
 @given(
@@ -149,7 +149,7 @@ def test_an_encoder_that_reorders_more_than_it_declares_is_an_error(
     st.sampled_from([Fraction(1, 90_000), Fraction(1, 15_360), Fraction(1001, 30_000)]),
 )
 def test_matroska_times_are_the_nearest_milliseconds(pts: list[int], time_base: Fraction):
-    found, unit = container_times(np.array(pts), time_base, "a.mkv")
+    found, unit = muxed_timestamps(np.array(pts), time_base, "a.mkv")
     assert unit == Fraction(1, 1000)
     assert (np.diff(found) > 0).all()
     true = [each * time_base for each in pts]
@@ -181,7 +181,7 @@ def test_a_video_that_starts_before_zero_starts_at_zero(
     index = load_index(early)
     assert index.pts[0] < 0
     path = reencode(early, settings_for(codec=codec), tmp_path / f"out{suffix}")
-    assert "before 0" in caplog.text
+    assert "time stamps start at -" in caplog.text
     times = ffmpeg.times(path)
     assert times[0] == 0
     steps = [b - a for a, b in itertools.pairwise(index.pts)]

@@ -15,7 +15,7 @@ from formats import DATA
 
 import pvio.media.containers.limits
 from pvio.errors import UnreadableVideo
-from pvio.media.containers.mp4_tables import n_declared_frames
+from pvio.media.containers.mp4_tables import declared_frame_count
 from pvio.media.decode.reader import open_reader
 from pvio.media.ffmpeg.demux import demux
 from pvio.media.index.cached import load_index
@@ -118,7 +118,7 @@ def test_an_mp4_of_this_making_is_sound(jpeg: bytes, tmp_path: Path):
     path.write_bytes(mp4(jpeg, 4, len(jpeg), chunks=4))
     index = load_index(path)
     assert (index.n_frames, index.damage) == (4, "")
-    assert n_declared_frames(str(path)) == 4
+    assert declared_frame_count(str(path)) == 4
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
-from pvio.media.bitstream.nal.units import has_picture, is_damaged, length_size
+from pvio.media.bitstream.nal.units import has_slice, is_damaged, nal_length_size
 
 Clip = Callable[[str], Path]
 
@@ -17,7 +17,7 @@ def packets(path: Path) -> tuple[int, list[bytes]]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         context = stream.codec_context
-        size = length_size(context.codec.canonical_name, context.extradata)
+        size = nal_length_size(context.codec.canonical_name, context.extradata)
         return size, [bytes(packet) for packet in container.demux(stream) if packet.size]
 
 
@@ -49,18 +49,18 @@ def test_units_that_do_not_fill_the_packet_are_damage(clip: Clip):
 
 
 def test_other_codecs_and_start_codes_have_no_lengths():
-    assert length_size("vp9", b"\x01\x02\x03\x04\x05") is None
-    assert length_size("h264", b"\x00\x00\x00\x01\x67") == 0
-    assert length_size("h264", None) == 0
-    assert length_size("h264", b"\x01\x64\x00\x1f\xfd") == 2
+    assert nal_length_size("vp9", b"\x01\x02\x03\x04\x05") is None
+    assert nal_length_size("h264", b"\x00\x00\x00\x01\x67") == 0
+    assert nal_length_size("h264", None) == 0
+    assert nal_length_size("h264", b"\x01\x64\x00\x1f\xfd") == 2
 
 
 def test_a_packet_of_side_information_alone_has_no_picture():
     sei, slice_ = b"\0\0\0\1\x06\x05\x01A\x80", b"\0\0\0\1\x41\x9a\x80"
-    assert has_picture(sei + slice_, 0, "h264")
-    assert not has_picture(sei, 0, "h264")
-    assert has_picture(b"\0\0\0\1\x02\x01\xd0", 0, "hevc")
-    assert not has_picture(b"\0\0\0\1\x4e\x01\x05\x80", 0, "hevc")
+    assert has_slice(sei + slice_, 0, "h264")
+    assert not has_slice(sei, 0, "h264")
+    assert has_slice(b"\0\0\0\1\x02\x01\xd0", 0, "hevc")
+    assert not has_slice(b"\0\0\0\1\x4e\x01\x05\x80", 0, "hevc")
 
 
 def test_only_units_that_matter_are_looked_into():

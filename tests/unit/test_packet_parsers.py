@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pvio.media.bitstream.packet_kinds import Kind
+from pvio.media.bitstream.packet_kinds import PacketKind
 from pvio.media.index.parsers import _PARSERS, parser_for
 
 Clip = Callable[[str], Path]
@@ -54,7 +54,7 @@ def test_damaged_packets_are_read_without_an_error(clip: Clip, codec: str, data:
         changed = bytearray(each[: data.draw(st.integers(1, len(each)))])
         for at in data.draw(st.lists(st.integers(0, min(len(changed), 80) - 1), max_size=4)):
             changed[at] ^= data.draw(st.integers(1, 255))
-        assert parser.read(packet(bytes(changed), data.draw(st.booleans()))) in Kind
+        assert parser.read(packet(bytes(changed), data.draw(st.booleans()))) in PacketKind
 
 
 @pytest.mark.parametrize("codec", _PARSERS)
@@ -63,7 +63,7 @@ def test_damaged_packets_are_read_without_an_error(clip: Clip, codec: str, data:
 def test_any_bytes_are_read_without_an_error(codec: str, content: bytes, is_key: bool):
     parser = parser_for(codec, content)
     assert parser is not None
-    assert parser.read(packet(content, is_key)) in Kind
+    assert parser.read(packet(content, is_key)) in PacketKind
 
 
 def test_the_second_field_of_mpeg_2_is_no_frame(clip: Clip):
@@ -84,10 +84,10 @@ def test_the_second_field_of_mpeg_2_is_no_frame(clip: Clip):
         for number, data in enumerate(packets[:3])
         for structure in (1, 2)
     ]
-    assert kinds == [Kind.FRAME, Kind.SECOND_FIELD] * 3
+    assert kinds == [PacketKind.FRAME, PacketKind.SECOND_FIELD] * 3
     assert parser.size == (64, 96)
     # Of the same parity; both in one packet; whole frames.
-    assert [parser.read(packet(field(packets[0], 1))) for _ in range(2)] == [Kind.FRAME] * 2
+    assert [parser.read(packet(field(packets[0], 1))) for _ in range(2)] == [PacketKind.FRAME] * 2
     pair = field(packets[0], 1) + field(packets[0], 2)
-    assert [parser.read(packet(pair)) for _ in range(2)] == [Kind.FRAME] * 2
-    assert [parser.read(packet(data)) for data in packets] == [Kind.FRAME] * len(packets)
+    assert [parser.read(packet(pair)) for _ in range(2)] == [PacketKind.FRAME] * 2
+    assert [parser.read(packet(data)) for data in packets] == [PacketKind.FRAME] * len(packets)

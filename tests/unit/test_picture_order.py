@@ -14,7 +14,7 @@ from pvio.media.bitstream.bits import Bits, without_escapes
 from pvio.media.decode.reader import open_reader
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.convert import FrameConverter
 from pvio.media.timing import frame_order as picture_order
 from pvio.media.timing.frame_order import decodes_out_of_order, times_contradict
 
@@ -42,7 +42,7 @@ def without_offsets(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 def rows(index: FrameIndex, start: int, stop: int) -> tuple[list[str], list[float]]:
     """Status and mean of frames."""
-    convert = Converter("gray", index.height, index.width, index.orientation)
+    convert = FrameConverter("gray", index.height, index.width, index.orientation)
     reader = open_reader(index)
     frames = list(reader.frames(start, stop))
     reader.close()
@@ -63,7 +63,7 @@ ORDINARY = [
 
 @pytest.mark.parametrize("name", ORDINARY)
 def test_right_times_are_believed(clip: Clip, name: str):
-    assert load_index(clip(name)).timed
+    assert load_index(clip(name)).pts_identify_frames
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_right_times_of_other_orders_are_believed(
     path = tmp_path / f"a.{ending}"
     ffmpeg.run("-v", "error", *source(), *arguments, path)
     index = load_index(path)
-    assert index.timed
+    assert index.pts_identify_frames
     assert rows(index, 0, N_FRAMES)[0] == ["ok"] * N_FRAMES
 
 
@@ -109,7 +109,7 @@ def test_frames_are_counted_wherever_a_segment_starts(
 ):
     path = without_offsets(name, *arguments)
     index = load_index(path)
-    assert not index.timed
+    assert not index.pts_identify_frames
     truth = ffmpeg.luma(path, 64, 96).mean((1, 2))
     # The recipe's frames at a steady rate; FFmpeg's command decodes the same in its order.
     assert np.allclose(np.diff(index.times), 1 / 25)
@@ -143,7 +143,7 @@ def test_behind_a_loss_ranks_are_certain_again_at_the_next_keyframe(
     broken = tmp_path / "a.mp4"
     broken.write_bytes(data)
     index = load_index(broken)
-    assert (index.n_frames, index.timed) == (N_FRAMES, False)
+    assert (index.n_frames, index.pts_identify_frames) == (N_FRAMES, False)
     statuses, means = rows(index, 0, N_FRAMES)
     assert set(statuses) != {"ok"}
     for status, mean, true in zip(statuses, means, whole, strict=True):
@@ -196,7 +196,7 @@ def test_a_late_part_with_decoding_times_is_noticed_in_a_file(
     path = tmp_path / "a.mkv"
     late = "setts=pts='if(gt(N,20),N/25/TB,PTS)':dts='DTS'"
     ffmpeg.run("-v", "error", "-i", clip("b_frames.mp4"), "-c", "copy", "-bsf:v", late, path)
-    assert not load_index(path).timed
+    assert not load_index(path).pts_identify_frames
 
 
 def test_the_decoder_tells_the_order_of_codecs_whose_headers_are_not_read(
@@ -206,9 +206,9 @@ def test_the_decoder_tells_the_order_of_codecs_whose_headers_are_not_read(
     assert decodes_out_of_order(str(wrong), 0)
     assert not decodes_out_of_order(str(right), 0)
     monkeypatch.setattr(picture_order, "_picture_order", lambda _context: None)
-    assert not load_index(wrong).timed
-    assert load_index(right).timed
-    assert load_index(clip("plain.mp4")).timed
+    assert not load_index(wrong).pts_identify_frames
+    assert load_index(right).pts_identify_frames
+    assert load_index(clip("plain.mp4")).pts_identify_frames
 
 
 def test_codes_of_variable_length_are_read():

@@ -11,10 +11,10 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from pvio.media.encode.format import OutputFormat, _layout_and_depth, _name
 from pvio.media.encode.planes import PlanarConverter
-from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.convert import FrameConverter
 from pvio.media.pixels.layout import luma_layout, luma_samples
 from pvio.media.pixels.orientation import Orientation
-from pvio.media.pixels.planes import plane_view
+from pvio.media.pixels.planes import plane_as_array
 
 HEIGHT, WIDTH = 16, 32
 LUMA = np.random.default_rng(0).integers(64, 941, (HEIGHT, WIDTH)).astype(np.uint16)
@@ -40,7 +40,7 @@ def written_by_swscale(name: str) -> tuple[av.VideoFrame, np.ndarray]:
         samples = LUMA
         source = av.VideoFrame(WIDTH, HEIGHT, "gray10le" if gray else "yuv444p10le")
         for number in range(1 if gray else 3):
-            plane_view(source, number)[...] = samples if number == 0 else 512
+            plane_as_array(source, number)[...] = samples if number == 0 else 512
     source.color_range = LIMITED
     frame = VideoReformatter().reformat(
         source,
@@ -55,9 +55,9 @@ def written_by_swscale(name: str) -> tuple[av.VideoFrame, np.ndarray]:
 
 
 def output_like(name: str) -> OutputFormat:
-    pixel_format = _name(*_layout_and_depth(name))
+    pix_fmt = _name(*_layout_and_depth(name))
     color = (LIMITED, 1, 1, 1)
-    size = (HEIGHT, WIDTH, pixel_format, color)
+    size = (HEIGHT, WIDTH, pix_fmt, color)
     return OutputFormat("clip", *size, Fraction(1), Fraction(1, 25), Fraction(25))
 
 
@@ -79,7 +79,7 @@ def test_the_table_has_all_formats_with_whole_luma_samples():
 def test_gray_is_the_luma_as_coded(name: str):
     frame, samples = written_by_swscale(name)
     depth = 8 if samples.dtype == np.uint8 else 10
-    gray = Converter("gray", HEIGHT, WIDTH, Orientation())(frame)[:, :, 0]
+    gray = FrameConverter("gray", HEIGHT, WIDTH, Orientation())(frame)[:, :, 0]
     assert (gray == samples >> (depth - 8)).all()
     luma = luma_samples(frame)
     assert luma is not None
@@ -93,7 +93,7 @@ def test_gray_is_the_luma_as_coded(name: str):
 def test_the_overlay_has_the_luma_as_coded(name: str):
     frame, samples = written_by_swscale(name)
     planes = PlanarConverter(output_like(name), Orientation())(frame)
-    change = av.VideoFormat(output_like(name).pixel_format).components[0].bits
+    change = av.VideoFormat(output_like(name).pix_fmt).components[0].bits
     change -= 8 if samples.dtype == np.uint8 else 10
     assert (planes[0] >> change == samples).all()
 
@@ -118,9 +118,9 @@ def test_what_swscale_cannot_read_is_read(name: str, dtype: str, words: np.ndarr
     line = np.frombuffer(words.astype(dtype).tobytes(), np.uint8)
     rows[:, : len(line)] = line
     frame.color_range = LIMITED
-    gray = Converter("gray", HEIGHT, WIDTH, Orientation())(frame)[:, :, 0]
+    gray = FrameConverter("gray", HEIGHT, WIDTH, Orientation())(frame)[:, :, 0]
     assert (gray == RAMP >> 2).all()
-    rgb = Converter("rgb", HEIGHT, WIDTH, Orientation())(frame)
+    rgb = FrameConverter("rgb", HEIGHT, WIDTH, Orientation())(frame)
     assert rgb.std(axis=2).max() < 2  # gray
     assert (np.diff(rgb[0, :, 0].astype(int)) >= 0).all()
 
@@ -133,5 +133,5 @@ def test_four_pixels_of_six_bytes():
         groups = np.full((WIDTH // 4, 6), 128, np.uint8)
         groups[:, [1, 2, 4, 5]] = luma.reshape(-1, 4)
         row[: groups.size] = groups.ravel()
-    gray = Converter("gray", HEIGHT, WIDTH, Orientation())(frame)[:, :, 0]
+    gray = FrameConverter("gray", HEIGHT, WIDTH, Orientation())(frame)[:, :, 0]
     assert (gray == samples).all()

@@ -26,9 +26,9 @@ from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.convert import FrameConverter
 from pvio.media.pixels.orientation import Orientation
-from pvio.media.pixels.planes import plane_view
+from pvio.media.pixels.planes import plane_as_array
 
 Clip = Callable[[str], Path]
 
@@ -48,17 +48,19 @@ LUMA_AS_CODED = [
 ]  # fmt: skip
 
 
-def converter(index: FrameIndex, channels: str, size: tuple[int, int] | None = None) -> Converter:
-    return Converter(channels, *(size or (index.height, index.width)), index.orientation)
+def converter(
+    index: FrameIndex, channels: str, size: tuple[int, int] | None = None
+) -> FrameConverter:
+    return FrameConverter(channels, *(size or (index.height, index.width)), index.orientation)
 
 
-def pictures(frames: Any, convert: Converter) -> np.ndarray:
+def pictures(frames: Any, convert: FrameConverter) -> np.ndarray:
     """The pictures of decoded frames, N×H×W×C; zeros where there is none."""
     result = []
     for decoded in frames:
-        result.append(np.zeros(convert.shape, np.uint8))
+        result.append(np.zeros(convert.output_shape, np.uint8))
         if decoded.picture is not None:
-            convert.into(decoded.picture, result[-1])
+            convert.convert_into(decoded.picture, result[-1])
     return np.array(result)
 
 
@@ -424,7 +426,7 @@ def test_frames_are_the_same_wherever_reading_starts(name: str, tmp_path: Path, 
         for frame, same in zip(reader.frames(start, index.n_frames), whole[start:], strict=True):
             assert (frame.rank, frame.status) == (same.rank, same.status)
             if same.picture is not None:
-                assert (plane_view(frame.picture, 0) == plane_view(same.picture, 0)).all()
+                assert (plane_as_array(frame.picture, 0) == plane_as_array(same.picture, 0)).all()
     reader.close()
 
 
@@ -432,12 +434,12 @@ def test_what_is_not_coded_is_the_frame_before(tmp_path: Path, ffmpeg: Any):
     case = next(case for case in rows.CASES if case.name == "not_coded.mp4")
     case.make(ffmpeg, path := tmp_path / case.name)
     with av.open(str(path)) as container:
-        shown = {frame.pts: plane_view(frame, 0) for frame in container.decode(video=0)}
+        shown = {frame.pts: plane_as_array(frame, 0) for frame in container.decode(video=0)}
     index, frames = frames_of(path)
     assert len(shown) < index.n_frames
     for frame, pts in zip(frames, index.pts.tolist(), strict=True):
         expected = shown[max(each for each in shown if each <= pts)]
-        assert (plane_view(frame.picture, 0) == expected).all()
+        assert (plane_as_array(frame.picture, 0) == expected).all()
 
 
 def test_a_single_picture_of_another_size_is_taken_for_damage(size_change: Path):
@@ -500,7 +502,7 @@ import av
 import numpy as np
 from pvio.media.index.cached import load_index
 from pvio.media.pixels.orientation import Orientation
-from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.convert import FrameConverter
 from pvio.media.decode.reader import open_reader
 for path in sys.argv[2:]:
     index = load_index(path)
@@ -508,7 +510,7 @@ for path in sys.argv[2:]:
     assert type(reader).__name__ == "TorchcodecReader", path
     frames = [*reader.frames(0, 40), *reader.frames(17, 23)]
     name = path.rsplit("/", 1)[1]
-    convert = Converter("rgb", index.height, index.width, index.orientation)
+    convert = FrameConverter("rgb", index.height, index.width, index.orientation)
     np.save(f"{sys.argv[1]}/{name}.npy", np.stack([convert(frame.picture) for frame in frames]))
     status = ",".join(frame.status for frame in frames)
     print(name, status)
@@ -627,6 +629,6 @@ def test_planar_pictures_are_the_same_at_every_size(pix_fmt: str, height: int):
         for turns in (0, 1):
             orientation = Orientation(turns)
             size = orientation.upright_size(height, width)
-            pixels = Converter("rgb", *size, orientation)(frame)
-            planes = Converter("rgb", *size, orientation, planar=True)(frame)
+            pixels = FrameConverter("rgb", *size, orientation)(frame)
+            planes = FrameConverter("rgb", *size, orientation, planar=True)(frame)
             assert np.array_equal(planes, pixels.transpose(2, 0, 1)), width

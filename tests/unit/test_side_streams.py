@@ -15,7 +15,7 @@ from clips import source as moving_picture
 from encoding import encoded, reencode
 
 from pvio.media.encode import audio_metadata as side_streams
-from pvio.media.encode.concat import join_segments
+from pvio.media.encode.concat import concat_segments
 from pvio.media.index.cached import load_index
 
 Clip = Callable[[str], Path]
@@ -187,7 +187,7 @@ def test_damaged_sound_costs_what_is_damaged(
     source.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
     made = tmp_path / "made.mp4"
     parts = encoded(index, settings_for())
-    join_segments(parts, index, made)
+    concat_segments(parts, index, made)
     assert len(ffmpeg.times(made)) == 40
     assert 0 < len(ffmpeg.packets(made, "0:a:0")) < 70
 
@@ -216,10 +216,10 @@ def test_sound_that_cannot_be_read_on_ends_there(
     monkeypatch.setattr(Failing, "__enter__", lambda self: self, raising=False)
     monkeypatch.setattr(Failing, "__exit__", lambda self, *e: self.container.close(), raising=False)
     made = tmp_path / "made.mp4"
-    [remark] = join_segments(encoded(index, settings_for()), index, made)
+    [remark] = concat_segments(encoded(index, settings_for()), index, made)
     given = ffmpeg.packets(clip("audio.mp4"), "0:a:0")[:20]
     last = float(given[-1][0])
-    assert remark == f"its sound cannot be read behind {last:.3f} s: Invalid data found"
+    assert remark == f"its audio cannot be read after {last:.3f} s: Invalid data found"
     assert ffmpeg.packets(made, "0:a:0") == given
 
 
@@ -233,7 +233,7 @@ def test_sound_with_times_that_go_back_is_left_out(
     source.write_bytes(part + part)
     index = load_index(source)
     made = tmp_path / "made.mp4"
-    join_segments(encoded(index, settings_for()), index, made)
+    concat_segments(encoded(index, settings_for()), index, made)
     times = [at for at, _ in ffmpeg.packets(made, "0:a:0")]
     assert times == sorted(set(times))
     assert len(ffmpeg.times(made)) == index.n_frames

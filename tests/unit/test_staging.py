@@ -20,7 +20,7 @@ from clips import REPOSITORY
 
 from pvio.cache.store import Store
 from pvio.config.settings import Settings, parse_settings
-from pvio.media.index.cached import load_index, pack_index
+from pvio.media.index.cached import load_index, serialize_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.jobs.shard import Entry, _Work
 from pvio.pipeline.jobs.staging import Staging, stage_folder
@@ -168,7 +168,9 @@ def test_a_copy_that_cannot_be_read_is_no_fault_of_the_video(tmp_path: Path, not
     part = next(plan.parts("infer"))
     store = Store(settings.cache)
     key = predictions_key(part.videos[0], part.segments[0], settings, "a model")
-    lost = SimpleNamespace(staged=lambda index: replace(index, copy=str(tmp_path / "lost.mp4")))
+    lost = SimpleNamespace(
+        staged=lambda index: replace(index, staged_path=str(tmp_path / "lost.mp4"))
+    )
     wanted: dict[int, tuple[Entry, ...]] = {0: (("predictions", key),)}
     work = _Work(part, wanted, store, 9, cast(Any, lost), Inference(settings, store, 1))
     outcome = work(0, False, lambda n: None)
@@ -184,20 +186,20 @@ def test_models_see_the_path_of_the_video_itself(tmp_path: Path, stage: Path, no
 
 def test_the_copy_stays_until_another_video_comes(own: Path, at_work: Staging):
     first, second = (load_index(path) for path in SAMPLES)
-    copy = at_work.staged(first).copy
+    copy = at_work.staged(first).staged_path
     identity = os.stat(copy).st_ino
-    assert at_work.staged(first).copy == copy
+    assert at_work.staged(first).staged_path == copy
     assert os.stat(copy).st_ino == identity
     assert Path(copy).read_bytes() == SAMPLES[0].read_bytes()
-    later = at_work.staged(second).copy
+    later = at_work.staged(second).staged_path
     assert not os.path.exists(copy)
     assert [path.name for path in own.glob("*.mp4")] == [Path(later).name]
 
 
 def test_a_copy_that_vanished_is_made_again(at_work: Staging):
     index = load_index(SAMPLES[0])
-    os.unlink(at_work.staged(index).copy)
-    assert os.path.exists(at_work.staged(index).copy)
+    os.unlink(at_work.staged(index).staged_path)
+    assert os.path.exists(at_work.staged(index).staged_path)
 
 
 def test_an_image_folder_is_copied_with_all_its_images(
@@ -209,7 +211,7 @@ def test_an_image_folder_is_copied_with_all_its_images(
     (folder / "notes.txt").touch()
     index = load_index(str(folder))
     staged = at_work.staged(index)
-    names = sorted(path.name for path in Path(staged.copy).iterdir())
+    names = sorted(path.name for path in Path(staged.staged_path).iterdir())
     assert names == [f"00{i}.png" for i in range(1, 6)]
     from pvio.media.decoders.images import ImageReader
 
@@ -320,9 +322,9 @@ def test_a_lock_that_is_a_link_elsewhere_is_not_followed(
 ):
     index = load_index(SAMPLES[0])
     victim = tmp_path / "victim"
-    for name in (f"{index.digest}.mp4", f"{index.digest}.mp4.lock"):
+    for name in (f"{index.content_digest}.mp4", f"{index.content_digest}.mp4.lock"):
         (own / name).symlink_to(victim)
-    assert at_work.staged(index).copy == ""
+    assert at_work.staged(index).staged_path == ""
     assert not victim.exists()
 
 
@@ -335,7 +337,7 @@ def hold(own: Path, index: FrameIndex, sender: Any) -> None:
     """Another job: takes a copy, tells which, and works until it is told to go on."""
     at_work = Staging(own)
     staged = at_work.staged(index)
-    sender.send((staged.copy, os.stat(staged.copy).st_ino))
+    sender.send((staged.staged_path, os.stat(staged.staged_path).st_ino))
     sender.recv()
     at_work.staged(load_index(SAMPLES[1]))
     sender.send("left")
@@ -364,7 +366,7 @@ def test_jobs_share_a_copy_and_the_last_one_removes_it(at_work: Staging, another
     index = load_index(SAMPLES[0])
     _, other = another(index)
     copy, identity = other.recv()
-    assert at_work.staged(index).copy == copy
+    assert at_work.staged(index).staged_path == copy
     assert os.stat(copy).st_ino == identity
     at_work.staged(load_index(SAMPLES[1]))
     assert os.path.exists(copy)
@@ -423,7 +425,7 @@ def test_what_a_job_was_copying_when_it_was_killed_is_removed(
 
 
 def test_programs_that_a_job_starts_do_not_hold_its_copy(at_work: Staging):
-    copy = at_work.staged(load_index(SAMPLES[0])).copy
+    copy = at_work.staged(load_index(SAMPLES[0])).staged_path
     with subprocess.Popen(["sleep", "60"], close_fds=False) as program:
         at_work.staged(load_index(SAMPLES[1]))
         assert not os.path.exists(copy)
@@ -435,4 +437,4 @@ def test_a_copy_is_not_part_of_the_stored_index(tmp_path: Path, at_work: Staging
     index = load_index(SAMPLES[0], store)
     staged = at_work.staged(index)
     assert staged.path == index.path
-    assert pack_index(staged) == pack_index(index)
+    assert serialize_index(staged) == serialize_index(index)

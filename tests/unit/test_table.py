@@ -23,8 +23,8 @@ import pvio.video_io
 from pvio.loader.dataset import VideoCollectionDataset
 from pvio.media.decode.reader import open_reader
 from pvio.media.index.cached import load_index
-from pvio.media.pixels.convert import Converter
-from pvio.media.pixels.planes import plane_view
+from pvio.media.pixels.convert import FrameConverter
+from pvio.media.pixels.planes import plane_as_array
 
 REAL_CLIPS = REPOSITORY.parent / "shared" / "videos"
 REAL_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi")
@@ -65,7 +65,7 @@ def by_pvio(path: Path, start: int = 0, stop: int | None = None) -> tuple[list[R
     for decoded in reader.frames(start, index.n_frames if stop is None else stop):
         assert decoded.rank == start + len(rows)
         picture: Any = decoded.picture
-        luma = np.ascontiguousarray(index.orientation.apply(plane_view(picture, 0)))
+        luma = np.ascontiguousarray(index.orientation.apply(plane_as_array(picture, 0)))
         rows.append(
             Row(int(index.pts[decoded.rank]) * index.time_base, hashlib.md5(luma).hexdigest())
         )
@@ -101,7 +101,7 @@ def test_count_times_and_luma_are_ffmpegs(kind: Callable[[str], Path], name: str
 @pytest.mark.parametrize("name", QUICK)
 def test_the_functions_of_0_1_3_agree(kind: Callable[[str], Path], name: str):
     index = load_index(kind(name))
-    convert = Converter("rgb", index.height, index.width, index.orientation)
+    convert = FrameConverter("rgb", index.height, index.width, index.orientation)
     reader = open_reader(index)
     expected = [convert(decoded.picture) for decoded in reader.frames(0, index.n_frames)]
     reader.close()
@@ -141,12 +141,12 @@ def test_where_the_clock_starts_again_all_frames_are_kept(
     path.write_bytes(2 * clip(name).read_bytes())
     index = load_index(path)
     assert index.n_frames == 2 * N_FRAMES
-    assert "its times start again at packet 40" in index.damage or "incomplete" in index.damage
+    assert "time stamps restart at packet 40" in index.damage or "incomplete" in index.damage
     assert (np.diff(index.pts) > 0).all()
     reader = open_reader(index)
     for decoded in reader.frames(0, 2 * N_FRAMES):
         if decoded.picture is not None:
-            luma = np.ascontiguousarray(plane_view(decoded.picture, 0))
+            luma = np.ascontiguousarray(plane_as_array(decoded.picture, 0))
             assert hashlib.md5(luma).hexdigest() == once[decoded.rank % N_FRAMES].digest
     reader.close()
 
@@ -158,8 +158,8 @@ def test_the_kinds_are_what_they_are_called(kind: Callable[[str], Path]):
     assert load_index(kind("open_gop.mkv")).open_gops
     assert load_index(kind("intra_refresh.mp4")).keyframes.tolist() == [0]
     assert load_index(kind("open_gop_quiet.mkv")).open_gops
-    assert not load_index(kind("program_h264.mpg")).timed
-    assert not load_index(kind("repeated_times_b.mkv")).timed
+    assert not load_index(kind("program_h264.mpg")).pts_identify_frames
+    assert not load_index(kind("repeated_times_b.mkv")).pts_identify_frames
     assert load_index(kind("dropped.avi")).pts[-1] == N_FRAMES + 4 - 1
     assert load_index(kind("two_streams.mp4")).n_frames == N_FRAMES
     assert 20 <= load_index(kind("edit_list.mp4")).n_frames < 30

@@ -15,7 +15,7 @@ import pytest
 from pvio import VideoWriter
 from pvio.errors import ConfigError, EncodeError
 from pvio.media.index.cached import load_index
-from pvio.media.pixels.planes import plane_view
+from pvio.media.pixels.planes import plane_as_array
 
 Clip = Callable[[str], Path]
 
@@ -148,13 +148,13 @@ def write_black(path: Path, source: Path, n: int, then: Exception | None = None)
 
 @pytest.mark.parametrize("n", [39, 0])
 def test_fewer_pictures_than_frames_are_an_error(clip: Clip, n: int, tmp_path: Path):
-    with pytest.raises(EncodeError, match=f"{n} pictures for the 40 frames of .*plain.mp4"):
+    with pytest.raises(EncodeError, match=f"{n} frames for the 40 frames of .*plain.mp4"):
         write_black(tmp_path / "a.mp4", clip("plain.mp4"), n)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_more_pictures_than_frames_are_an_error(clip: Clip, tmp_path: Path):
-    with pytest.raises(EncodeError, match="picture 41 for the 40 frames"):
+    with pytest.raises(EncodeError, match="frame 41 for the 40 frames"):
         write_black(tmp_path / "a.mp4", clip("plain.mp4"), 41)
     assert list(tmp_path.iterdir()) == []
 
@@ -182,7 +182,7 @@ def test_nothing_has_the_name_before_the_end(clip: Clip, tmp_path: Path):
         (np.zeros((64, 96, 4), np.uint8), r"got uint8 \(64, 96, 4\)"),
         (np.zeros((64, 96, 3), np.float32), r"got float32"),
         (np.zeros(5, np.uint8), r"got uint8 \(5,\)"),
-        (np.zeros((48, 96, 3), np.uint8), "picture 0 is 48×96, the video 64×96"),
+        (np.zeros((48, 96, 3), np.uint8), "frame 0 is 48×96, the video 64×96"),
         ([np.zeros((64, 96), np.uint8)] * 3, r"plane U is uint8 \(64, 96\); yuv420p needs"),
         ([np.zeros((64, 96), np.uint16)] * 3, "plane Y is uint16"),
         ("picture", "got 'picture'"),
@@ -262,10 +262,10 @@ def test_frames_that_tell_no_colours_are_taken_for_the_source_s(
     path = tmp_path / "a.mp4"
     with VideoWriter(path, like=clip("full_range.mp4"), **LOSSLESS) as writer:
         for frame in frames_of(clip("full_range.mp4")):
-            planes = [plane_view(frame, number) for number in range(3)]
+            planes = [plane_as_array(frame, number) for number in range(3)]
             plain = av.VideoFrame(frame.width, frame.height, "yuv420p")
             for number, plane in enumerate(planes):
-                plane_view(plain, number)[...] = plane
+                plane_as_array(plain, number)[...] = plane
             writer.write(plain)
     assert ffmpeg.decode(path, "yuvj420p") == ffmpeg.decode(clip("full_range.mp4"), "yuvj420p")
 

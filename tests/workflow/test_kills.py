@@ -231,11 +231,11 @@ SLOW_JOINING = """
 import time
 import pvio.media.encode.concat
 
-join = pvio.media.encode.concat.join_segments
+join = pvio.media.encode.concat.concat_segments
 
 def slow(*arguments, **options):
     time.sleep(0.5)
     return join(*arguments, **options)
 
-pvio.media.encode.concat.join_segments = slow
+pvio.media.encode.concat.concat_segments = slow
 """

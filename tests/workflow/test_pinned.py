@@ -18,7 +18,7 @@ from projects import Project
 from pvio.cache.store import Store
 from pvio.collection.sources import Source
 from pvio.config.settings import ModelSettings, OutputSettings, Settings
-from pvio.media.index.cached import index_key, unpack_index
+from pvio.media.index.cached import deserialize_index, index_key
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.planning.cost import works
 from pvio.pipeline.planning.keys import predictions_key, video_key
@@ -135,12 +135,12 @@ def test_a_stored_index_is_read():
     plan = read_plan(PINNED / "stored/plan.json")
     payload, metadata = stored.read("index", plan.videos[0].index_key)
 
-    index = unpack_index(payload, metadata, "/data/clip.mp4")
+    index = deserialize_index(payload, metadata, "/data/clip.mp4")
 
     assert list(index.pts) == [512 * i for i in range(12)]
     assert list(index.keyframes) == [0, 5, 10]
     assert (index.height, index.width, index.codec) == (32, 48, "h264")
-    assert index.digest == VIDEO.digest
+    assert index.content_digest == VIDEO.digest
 
 
 def test_stored_tables_are_read():

@@ -10,7 +10,7 @@ from snakemake.utils import min_version
 from pvio import __version__ as PVIO_VERSION
 from pvio.collection.names import NAMES_FILE, read_names
 from pvio.collection.search import find_sources
-from pvio.collection.fingerprint.fingerprint import fingerprint
+from pvio.collection.fingerprint import fingerprint
 from pvio.collection.names import renamed_results
 from pvio.config.settings import parse_settings, save_settings, with_types
 from pvio.errors import PvioError

@@ -7,7 +7,7 @@ import contextlib
 import re
 from pathlib import Path
 
-from pvio.media.ffmpeg.container import reason_against
+from pvio.media.ffmpeg.container import refusal_reason
 
 _N_BYTES = 4096
 _CHUNK = 1 << 20
@@ -34,7 +34,7 @@ _LEAST_TEXT = 5
 _CONTROLS = bytes({*range(32), 127} - {*b"\t\n\r\f\x1b"})
 
 
-def what_it_is(path: str) -> str:
+def describe_other_file(path: str) -> str:
     """What a file is that is no video, as a reason; "" where its bytes do not tell.
 
     Of a file that begins with zeros all is read, up to the first byte that is none.
@@ -58,7 +58,7 @@ def _what_begins_so(first: bytes) -> str:
         return "it is a tar archive"
     text = first.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"#EXTM3U"):
-        return reason_against("hls")
+        return refusal_reason("hls")
     if _HTML.match(text):
         return "it is an HTML page"
     return "it is a text file" if _is_text(first) else ""

@@ -12,7 +12,7 @@ import os
 import time
 
 from pvio.errors import UnreadableVideo
-from pvio.media.containers.mp4_tables import n_declared_frames
+from pvio.media.containers.mp4_tables import declared_frame_count
 
 # A frame has a byte at least; so many more may be declared by a file that was cut off.
 _SPARE_FRAMES = 100_000
@@ -33,7 +33,7 @@ def check_declared_frames(path: str) -> None:
     Raises:
         UnreadableVideo: when it does.
     """
-    declared, size = n_declared_frames(path), os.path.getsize(path)
+    declared, size = declared_frame_count(path), os.path.getsize(path)
     if declared > size + _SPARE_FRAMES:
         what = f"it declares {declared} frames in {size} bytes; its list of frames is damaged"
         raise UnreadableVideo(path, what)

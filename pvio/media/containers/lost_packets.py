@@ -13,7 +13,7 @@ from pvio.media.containers.mp4_tables import composition_offsets
 _MOST_REORDERED = 16
 
 
-def with_lost_packets(path: str, stream: Any, found: np.ndarray) -> tuple[np.ndarray, bool]:
+def add_lost_packets(path: str, stream: Any, found: np.ndarray) -> tuple[np.ndarray, bool]:
     """All packets that the file's own list names, in decoding order; the lost are no keyframes.
 
     The list has decoding times. Presentation times of lost packets come from the file's table of

@@ -61,7 +61,7 @@ class _Track:
         return max(self.n_frames, int(self.n_frames * shown))
 
 
-def n_declared_frames(path: str) -> int:
+def declared_frame_count(path: str) -> int:
     """The most frames that a track declares; 0 for a file that is no MP4 or MOV.
 
     Only tables that can declare frames without a byte for each count.

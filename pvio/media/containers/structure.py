@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 import av.logging
 
-from pvio.media.ffmpeg.log import Message, is_side_information
+from pvio.media.ffmpeg.log import LogMessage, is_side_information
 
 
-def container_damage(path: str, form: str, messages: list[Message], n_incomplete: int) -> str:
+def check_container(path: str, form: str, messages: list[LogMessage], n_incomplete: int) -> str:
     """What is wrong with a file as a container, as words; "" when nothing is.
 
     Args:
@@ -71,7 +71,7 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int, int]]:
             size = end - at
         if len(header) < 8 or size < 8:
             if not any(header) and not any(file.read(1 << 16)):
-                return  # zeros behind the last box
+                return  # zeros after the last box
             kind, size = b"\0\0\0\0", end - at
         yield kind, at, size, min(size, end - at)
         at += size

@@ -12,7 +12,7 @@ from pvio.media.decoders.images import ImageReader
 from pvio.media.decoders.nvdec import open_cuda
 from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.pixels.convert import Converter
+from pvio.media.pixels.convert import FrameConverter
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def read_ranks(reader: Reader, ranks: Iterable[int]) -> Iterator[Decoded]:
         # One run of decoding covers all ranks up to the first one behind a later keyframe.
         run = [pending[0]]
         for rank in pending[1:]:
-            if reader.index.keyframe_before(rank) > run[-1]:
+            if reader.index.keyframe_at_or_before(rank) > run[-1]:
                 break
             run.append(rank)
         pending = pending[len(run) :]
@@ -69,12 +69,12 @@ def sample_ranks(index: FrameIndex, n: int) -> list[int]:
     return [int(rank) for rank in candidates[chosen]]
 
 
-def sample_pictures(reader: Reader, converter: Converter, n: int) -> np.ndarray:
+def sample_pictures(reader: Reader, converter: FrameConverter, n: int) -> np.ndarray:
     """Up to `n` pictures spread over the video: uint8, N×H×W×C; damaged frames are left out."""
     pictures = []
     for decoded in read_ranks(reader, sample_ranks(reader.index, n)):
         if decoded.picture is not None and decoded.status in SHOWN:
-            out = np.empty(converter.shape, np.uint8)
-            converter.into(decoded.picture, out)
+            out = np.empty(converter.output_shape, np.uint8)
+            converter.convert_into(decoded.picture, out)
             pictures.append(out)
-    return np.stack(pictures) if pictures else np.empty((0, *converter.shape), np.uint8)
+    return np.stack(pictures) if pictures else np.empty((0, *converter.output_shape), np.uint8)

@@ -27,7 +27,7 @@ def last_picture_before(
         What `convert` makes of it; None when there is none.
     """
     while rank > 0:
-        keyframe = index.keyframe_before(rank - 1)
+        keyframe = index.keyframe_at_or_before(rank - 1)
         last = None
         with contextlib.closing(GuardedReader(index, decoder, limit, convert)) as reader:
             for decoded in reader.frames(keyframe, rank):

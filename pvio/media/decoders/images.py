@@ -31,10 +31,10 @@ class ImageReader:
 
     def __init__(self, index: FrameIndex):
         self.index = index
-        self._files = [index.location]
+        self._files = [index.decode_path]
         if index.is_image_folder:
             try:
-                self._files = image_files(index.location)
+                self._files = image_files(index.decode_path)
             except OSError as error:
                 reason = f"it could be read before: {error}"
                 raise UnreadableVideo(index.path, reason) from error

@@ -13,7 +13,7 @@ from av.codec.hwaccel import HWAccel
 from pvio.media.decoders.frame import Decoded
 from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.ffmpeg.container import open_container
-from pvio.media.ffmpeg.log import listen
+from pvio.media.ffmpeg.log import capture_log
 from pvio.media.index.frame_index import FrameIndex
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def device_fault(number: int) -> str:
     Args:
         number: of the device, as CUDA counts those that are visible.
     """
-    with listen() as messages:
+    with capture_log() as messages:
         try:
             context = av.CodecContext.create("h264", "r", hwaccel=_on_device(number))
         except av.error.FFmpegError as error:
@@ -122,7 +122,7 @@ class _DeviceReader(PyAVReader):
     def _open(self) -> Any:
         try:
             device = _on_device(self._number_of_device)
-            return open_container(self.index.location, hwaccel=device)
+            return open_container(self.index.decode_path, hwaccel=device)
         except av.error.FFmpegError as error:
             raise _Refused(f"decoding on the CUDA device failed ({error})") from error
 

@@ -1,4 +1,4 @@
-"""Reading with PyAV: decode packet by packet, and listen to what the decoder complains about."""
+"""Reading with PyAV: decode packet by packet, and map its logged errors to frames."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ import av
 import numpy as np
 
 from pvio.errors import UnreadableVideo
-from pvio.media.bitstream.nal.units import clean_start, has_picture, is_damaged, length_size
-from pvio.media.bitstream.packet_kinds import Kind, PacketParser
+from pvio.media.bitstream.nal.units import (
+    RandomAccess,
+    has_slice,
+    is_damaged,
+    nal_length_size,
+    random_access,
+)
+from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
 from pvio.media.decoders.frame import Decoded, Status
 from pvio.media.decoders.strict_av1 import StrictAv1Decoder, keeps_the_rule
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.demux import demux
-from pvio.media.ffmpeg.log import listen, tell_of_damage
+from pvio.media.ffmpeg.log import capture_log, indicates_damage
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.index.packets import avi_positions
 from pvio.media.index.parsers import parser_for
@@ -72,7 +78,7 @@ class PyAVReader:
         last: tuple[int, _Picture] | None = None
         for picture in self._pictures_from(start):
             frame, suspect, rank = picture
-            if self.index.timed:
+            if self.index.pts_identify_frames:
                 rank = self._rank(frame, before)
             if rank is None:
                 continue
@@ -102,7 +108,7 @@ class PyAVReader:
             UnreadableVideo: as `frames`.
         """
         found: set[int] = set()
-        keyframe = self.index.keyframe_before(start)
+        keyframe = self.index.keyframe_at_or_before(start)
         stream = self._seek(keyframe)
         with contextlib.suppress(av.error.FFmpegError):
             for packet in demux(self._container, stream):
@@ -164,17 +170,17 @@ class PyAVReader:
     def _pictures_from(self, start: int) -> Iterator[_Picture]:
         """Pictures from a keyframe at or before `start` on."""
         wanted = self.index.pts[start]
-        keyframe = self.index.keyframe_before(start)
-        if keyframe > 0 and self.index.starts_are_unclean:
+        keyframe = self.index.keyframe_at_or_before(start)
+        if keyframe > 0 and self.index.needs_preroll:
             # Behind such a keyframe the decoder misses pictures of the GOP before, and says so.
-            keyframe = self.index.keyframe_before(keyframe - 1)
+            keyframe = self.index.keyframe_at_or_before(keyframe - 1)
         while True:
             pictures = self._decode_from(keyframe)
             first = next(pictures, None)
             if keyframe == 0 or (first and (first.frame.pts or 0) <= wanted):
                 break
             # The container's seek landed behind the frame: start further ahead of it.
-            keyframe = self.index.keyframe_before(keyframe - 1)
+            keyframe = self.index.keyframe_at_or_before(keyframe - 1)
         if first is not None:
             yield first
             yield from pictures
@@ -188,7 +194,7 @@ class PyAVReader:
         number, n_shown, frame_pts, coded_size = -1, 0, None, None
         is_first, follows_repeat = keyframe > 0, False
         while True:
-            with listen() as messages:
+            with capture_log() as messages:
                 try:
                     packet = next(packets, None)
                 except av.error.FFmpegError:  # reading failed: nothing comes any more
@@ -202,28 +208,28 @@ class PyAVReader:
             if is_first and packet.pts is not None and packet.pts > self.index.pts[keyframe]:
                 return
             is_first = False
-            kind, parser = Kind.FRAME, self._parser
+            kind, parser = PacketKind.FRAME, self._parser
             if parser and packet.size and (packet.is_keyframe or parser.all_matter):
                 kind = parser.read(packet)
-            is_frame = kind in (Kind.FRAME, Kind.AS_BEFORE)
+            is_frame = kind in (PacketKind.FRAME, PacketKind.REPEATED)
             starts = is_frame and packet.is_keyframe and self._can_start(packet)
-            if not self.index.timed:
+            if not self.index.pts_identify_frames:
                 # Decoders hand the time of a packet on to its picture. This one tells which it is.
                 packet.pts = number + (not packet.size) if self._positions else n_shown
                 packet.dts = packet.pts
                 n_shown += is_frame and not packet.is_discard
-            if kind is Kind.SECOND_FIELD:
+            if kind is PacketKind.SECOND_FIELD:
                 packet.pts = frame_pts  # what is wrong with it is wrong with the frame
-            elif kind is Kind.FRAME:
+            elif kind is PacketKind.FRAME:
                 frame_pts = packet.pts
             self._repeats.take(packet, kind, self._parser)
-            if not follows or tell_of_damage(messages, self._other_codecs):
+            if not follows or indicates_damage(messages, self._other_codecs):
                 trust.interrupt()
                 count.doubt(packet)
             count.expect(packet, starts)
             trust.expect(packet, starts)
-            if kind is Kind.AS_BEFORE or parser is None or not parser.is_reordered:
-                follows_repeat = kind is Kind.AS_BEFORE
+            if kind is PacketKind.REPEATED or parser is None or not parser.is_reordered:
+                follows_repeat = kind is PacketKind.REPEATED
             elif follows_repeat:
                 # FFmpeg shows a B-frame here too early, made from the frames before its own two.
                 trust.distrust_pending()
@@ -233,14 +239,14 @@ class PyAVReader:
                     # Decoders of MPEG-2 lose the picture that they hold back where sizes change.
                     frames = self._drained()
                 coded_size = self._parser.size
-            with listen() as messages:
+            with capture_log() as messages:
                 try:
                     frames += self._decode(packet)
                 except av.error.FFmpegError:
                     raised = True
                 else:
                     raised = False
-            complained = raised or self._is_damaged(packet) or tell_of_damage(messages)
+            complained = raised or self._is_damaged(packet) or indicates_damage(messages)
             # A slice whose kind is damaged looks like side information.
             complained = complained or (bool(messages) and not self._has_picture(packet))
             if isinstance(self._decoder, StrictAv1Decoder):
@@ -254,7 +260,7 @@ class PyAVReader:
                 count.doubt(packet)
             for frame in frames:
                 suspect = trust.is_lost(frame)
-                if self.index.timed:
+                if self.index.pts_identify_frames:
                     if frame.pts is not None:
                         yield _Picture(frame, suspect, None)
                 elif (rank := count.rank(frame)) is not None:
@@ -278,12 +284,13 @@ class PyAVReader:
                 return self._number(packet, before)
             return None, False
         self._is_first = False
-        if self.index.timed:
+        if self.index.pts_identify_frames:
             packet.pts = packet.dts = int(self.index.pts[number])
         return number, before in (-1, number - 1)
 
     def _can_start(self, packet: Any) -> bool:
-        return clean_start(bytes(packet), self.index.codec, self._length_size) is not None
+        access = random_access(packet, self.index.codec, self._length_size)
+        return access is not RandomAccess.NONE
 
     def _is_damaged(self, packet: Any) -> bool:
         size, codec = self._length_size, self.index.codec
@@ -291,10 +298,10 @@ class PyAVReader:
 
     def _has_picture(self, packet: Any) -> bool:
         size, codec = self._length_size, self.index.codec
-        return size is None or not packet.size or has_picture(bytes(packet), size, codec)
+        return size is None or not packet.size or has_slice(bytes(packet), size, codec)
 
     def _open(self) -> Any:
-        return open_container(self.index.location)
+        return open_container(self.index.decode_path)
 
     def _decoder_for(self, stream: Any) -> Any:
         name = _DECODERS.get((self.index.codec, self.index.pix_fmt))
@@ -305,7 +312,7 @@ class PyAVReader:
 
     def _drained(self) -> list[av.VideoFrame]:
         """What the decoder holds back; it can go on behind it."""
-        with listen(), contextlib.suppress(av.error.FFmpegError):
+        with capture_log(), contextlib.suppress(av.error.FFmpegError):
             frames = self._decode(None)
             self._decoder.flush_buffers()
             return frames
@@ -323,13 +330,13 @@ class PyAVReader:
                     self._positions = positions if len(positions) == self.index.n_frames else {}
                     self._is_first = True
                 extradata = stream.codec_context.extradata
-                self._length_size = length_size(self.index.codec, extradata)
+                self._length_size = nal_length_size(self.index.codec, extradata)
                 self._parser = parser_for(self.index.codec, extradata)
                 decoder = self._decoder_for(stream)
                 decoder.thread_count = 1
                 decoder.options = _OPTIONS
                 if decoder.name == "libdav1d" and keeps_the_rule(
-                    self.index.location, self.index.stream_index, _OPTIONS
+                    self.index.decode_path, self.index.stream_index, _OPTIONS
                 ):
                     decoder = StrictAv1Decoder(stream, _OPTIONS)
                 self._decoder = decoder
@@ -373,21 +380,21 @@ class _Repeats:
         self._ranks: set[int] = set()
         self._waits = False  # for the packet that tells the rank
 
-    def take(self, packet: Any, kind: Kind, parser: PacketParser | None) -> None:
+    def take(self, packet: Any, kind: PacketKind, parser: PacketParser | None) -> None:
         """The next packet in decoding order, of which `parser` knows more.
 
         Its time is its number where pictures are counted.
         """
         pts = self._index.pts
-        if self._index.timed:
-            if kind is Kind.AS_BEFORE and packet.pts is not None:
+        if self._index.pts_identify_frames:
+            if kind is PacketKind.REPEATED and packet.pts is not None:
                 rank = int(pts.searchsorted(packet.pts))
                 if rank < len(pts) and pts[rank] == packet.pts:
                     self._ranks.add(rank)
         elif parser is not None and not (packet.size and parser.is_reordered):
             if self._waits:
                 self._ranks.add(packet.pts - 1)
-            self._waits = kind is Kind.AS_BEFORE
+            self._waits = kind is PacketKind.REPEATED
 
     def cover(self, first: int, last: int) -> bool:
         """Whether all frames from one to another are such."""

@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from pvio.media.ffmpeg.container import open_container
-from pvio.media.ffmpeg.log import listen
+from pvio.media.ffmpeg.log import capture_log
 
 # Of packets since the keyframe, which are decoded again after an error.
 _MOST_KEPT_BYTES = 64 * 2**20
@@ -75,7 +75,7 @@ class StrictAv1Decoder:
 
     def _checked(self, packet: Any) -> list[av.VideoFrame] | None:
         """Frames of a packet that passes the check; None when it does not."""
-        with listen():  # what the decoder says of a failure is said by `complained`
+        with capture_log():  # what the decoder says of a failure is said by `complained`
             try:
                 return list(self._strict.decode(packet))
             except av.error.FFmpegError:

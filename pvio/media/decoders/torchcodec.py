@@ -11,7 +11,7 @@ from pvio.errors import PvioError
 from pvio.media.decoders.frame import Decoded
 from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.ffmpeg.container import absolute_path
-from pvio.media.ffmpeg.log import listen, tell_of_damage
+from pvio.media.ffmpeg.log import capture_log, indicates_damage
 from pvio.media.index.frame_index import FrameIndex
 
 # Frames asked of torchcodec in one call.
@@ -30,8 +30,8 @@ def open_torchcodec(index: FrameIndex) -> TorchcodecReader | None:
     """
     decoder = _decoder_class()
     if (
-        not index.timed
-        or index.starts_are_unclean
+        not index.pts_identify_frames
+        or index.needs_preroll
         or index.orientation.mirrored
         or index.other_sizes
         or (np.diff(index.pts) <= 0).any()
@@ -72,7 +72,7 @@ class TorchcodecReader:
         self.index = index
         self._fallback = PyAVReader(index)
         self._decoder = decoder(
-            absolute_path(index.location),
+            absolute_path(index.decode_path),
             stream_index=index.stream_index,
             dimension_order="NHWC",
             num_ffmpeg_threads=1,
@@ -95,7 +95,7 @@ class TorchcodecReader:
         damaged = self._fallback.damaged_gops(start, stop)
         at = start
         while at < stop:
-            keyframe = self.index.keyframe_before(at)
+            keyframe = self.index.keyframe_at_or_before(at)
             gop_end = min(self._keyframe_behind(at), stop)
             # Chunks are counted from the keyframe, so that they do not depend on `start`.
             end = min(at + _CHUNK - (at - keyframe) % _CHUNK, gop_end)
@@ -118,13 +118,13 @@ class TorchcodecReader:
 
     def _decode(self, first: int, last: int) -> np.ndarray | None:
         """Pictures N×H×W×3 of the frames `[first, last)`; None when they are not to trust."""
-        with listen() as messages:
+        with capture_log() as messages:
             try:
                 batch = self._decoder.get_frames_in_range(first, last)
             except (RuntimeError, IndexError):
                 return None
         expected = self.index.times[first:last]
         off = np.abs(batch.pts_seconds.numpy() - expected)
-        if tell_of_damage(messages) or (off >= float(self.index.time_base) / 2).any():
+        if indicates_damage(messages) or (off >= float(self.index.time_base) / 2).any():
             return None
         return batch.data.cpu().numpy()

@@ -1,4 +1,4 @@
-"""Draw on decoded YUV or gray planes in place, without converting the picture's colours."""
+"""Draw on decoded YUV or gray planes in place, without converting the frame's colors."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pvio.media.draw.rasterize import (
     capsule_outlines,
     clamp,
     ellipse_outline,
-    filled,
-    filled_rectangle,
     finite,
+    polygon_coverage,
+    rectangle_coverage,
     segment_outline,
 )
-from pvio.media.draw.text import lettered
+from pvio.media.draw.text import text_coverage
 
 
 class Canvas:
-    """Draw points, lines, ellipses, skeletons, trails, masks and text on one decoded picture.
+    """Draw points, lines, ellipses, skeletons, trails, masks and text on one decoded frame.
 
-    Coordinates are float pixels of the picture: x to the right, y down, pixel centres at integers,
-    so that the picture covers [-0.5, width - 0.5] × [-0.5, height - 0.5]. Anything may lie partly
+    Coordinates are float pixels of the frame: x to the right, y down, pixel centers at integers,
+    so that the frame covers [-0.5, width - 0.5] × [-0.5, height - 0.5]. Anything may lie partly
     or fully outside. A shape with a coordinate or a size that is NaN or infinite is not drawn.
     Edges are smoothed; samples a shape does not cover keep their values bit for bit.
 
@@ -46,7 +46,7 @@ class Canvas:
     full_range
         Whether luma uses 0..2^n-1 (True) or 16..235 scaled to the bit depth (False).
     matrix
-        The picture's matrix coefficients.
+        The frame's matrix coefficients.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class Canvas:
     def point(
         self, x: float, y: float, radius: float = 3, color: Color = "red", *, alpha: float = 1.0
     ) -> None:
-        """Draw a filled disc."""
+        """Draw a polygon_coverage disc."""
         self._ring(x, y, radius, radius, 0.0, color, None, alpha)
 
     def circle(
@@ -84,7 +84,7 @@ class Canvas:
         *,
         alpha: float = 1.0,
     ) -> None:
-        """Draw a circle's outline, `width` pixels thick, centred on the radius."""
+        """Draw a circle's outline, `width` pixels thick, centered on the radius."""
         self._ring(x, y, radius, radius, 0.0, color, width, alpha)
 
     def ellipse(
@@ -159,13 +159,13 @@ class Canvas:
         """Draw K keypoints (K×2: x, y) as discs, and the lines between them.
 
         `edges` are E pairs of indices into `points` (E×2). A keypoint with NaN and its edges are
-        left out; `radius` 0 leaves out all discs. `edge_colors` has E colours, `point_colors` K:
+        left out; `radius` 0 leaves out all discs. `edge_colors` has E colors, `point_colors` K:
         they replace `color`.
 
         Raises
         ------
         ValueError
-            If an edge names a keypoint that does not exist, or the number of colours is wrong.
+            If an edge names a keypoint that does not exist, or the number of colors is wrong.
         """
         keypoints = [(float(x), float(y)) for x, y in points]
         pairs = [(int(a), int(b)) for a, b in edges]
@@ -174,8 +174,8 @@ class Canvas:
                 raise ValueError(
                     f"edge {pair} names a keypoint that is not one of 0..{len(keypoints) - 1}"
                 )
-        pencils = color_each("edge_colors", edge_colors, color, len(pairs))
-        brushes = color_each("point_colors", point_colors, color, len(keypoints))
+        pencils = colors_for("edge_colors", edge_colors, color, len(pairs))
+        brushes = colors_for("point_colors", point_colors, color, len(keypoints))
         if not finite(width, radius):
             return
         shapes: list[tuple[Color, NDArray[Any]]] = []
@@ -186,7 +186,7 @@ class Canvas:
         for brush, point in zip(brushes, keypoints, strict=True):
             if radius > 0 and finite(*point):
                 shapes.append((brush, ellipse_outline(*point, radius, radius, 0.0)))
-        # What has one colour is one shape, so that nothing shines through where its parts overlap.
+        # What has one color is one shape, so that nothing shines through where its parts overlap.
         for shade, run in groupby(shapes, key=lambda shape: shape[0]):
             self._fill([outline for _, outline in run], shade, alpha)
 
@@ -210,7 +210,7 @@ class Canvas:
         # Later parts are painted over earlier ones, so that none shines through another.
         levels = [round(255 * (number + 1) / len(whole)) for number in np.flatnonzero(whole)]
         shapes = list(capsule_outlines(starts[whole], ends[whole], width))
-        self._paint(filled(shapes, levels, (self.height, self.width)), color, alpha)
+        self._paint(polygon_coverage(shapes, levels, (self.height, self.width)), color, alpha)
 
     def box(
         self,
@@ -235,7 +235,7 @@ class Canvas:
             (left - half, top + half, left + half, bottom - half),
             (right - half, top + half, right + half, bottom - half),
         ):
-            self._paint(filled_rectangle(*bar, (self.height, self.width)), color, alpha)
+            self._paint(rectangle_coverage(*bar, (self.height, self.width)), color, alpha)
 
     def mask(self, mask: NDArray[Any], color: Color = "red", alpha: float = 0.5) -> None:
         """Tint the pixels where `mask` (height×width, bool) is true.
@@ -243,7 +243,7 @@ class Canvas:
         Raises
         ------
         ValueError
-            If the mask does not have the picture's size.
+            If the mask does not have the frame's size.
         """
         mask = np.asarray(mask, dtype=bool)
         if mask.shape != (self.height, self.width):
@@ -272,12 +272,12 @@ class Canvas:
         if not string or not finite(x, y, size) or size <= 0:
             return
         left, top = math.floor(clamp(x) + 0.5), math.floor(clamp(y) + 0.5)
-        text = lettered(string, float(size))
+        text = text_coverage(string, float(size))
         height, width = text.shape
         if background is not None:
             pad = max(1, round(size / 8))
             corners = (left - pad - 0.5, top - pad - 0.5, left + width + pad, top + height + pad)
-            box = filled_rectangle(*corners, (self.height, self.width))
+            box = rectangle_coverage(*corners, (self.height, self.width))
             self._paint(box, background, alpha)
         rows = slice(max(-top, 0), max(self.height - top, 0))
         part = text[rows, max(-left, 0) : max(self.width - left, 0)]
@@ -296,7 +296,7 @@ class Canvas:
         width: float | None,
         alpha: float,
     ) -> None:
-        """An ellipse: filled (`width` None) or its outline."""
+        """An ellipse: polygon_coverage (`width` None) or its outline."""
         half = 0.0 if width is None else width / 2
         if not finite(x, y, major, minor, angle, half) or major < 0 or minor < 0:
             return
@@ -306,20 +306,20 @@ class Canvas:
         if width is not None and min(major, minor) > half:
             shapes.append(ellipse_outline(x, y, major - half, minor - half, angle))
             levels.append(0)
-        self._paint(filled(shapes, levels, (self.height, self.width)), color, alpha)
+        self._paint(polygon_coverage(shapes, levels, (self.height, self.width)), color, alpha)
 
     def _fill(self, outlines: list[NDArray[Any]], color: Color, alpha: float) -> None:
         """Fill the union of outlines (each corners×2)."""
         levels = [255] * len(outlines)
-        self._paint(filled(outlines, levels, (self.height, self.width)), color, alpha)
+        self._paint(polygon_coverage(outlines, levels, (self.height, self.width)), color, alpha)
 
     def _paint(self, covers: Iterable[Cover], color: Color, alpha: float) -> None:
         for cover in covers:
             self._planes.blend(cover, color, alpha)
 
 
-def color_each(name: str, colors: Sequence[Color] | None, color: Color, n: int) -> list[Color]:
-    """One hashable colour for each of n parts."""
+def colors_for(name: str, colors: Sequence[Color] | None, color: Color, n: int) -> list[Color]:
+    """One hashable color for each of n parts."""
     chosen = [color] * n if colors is None else list(colors)
     if len(chosen) != n:
         raise ValueError(f"{name} has {len(chosen)} colours; expected {n}")
@@ -327,7 +327,7 @@ def color_each(name: str, colors: Sequence[Color] | None, color: Color, n: int) 
 
 
 def mark(canvas: Canvas, status: str) -> None:
-    """Show that a picture is not, or may not be, the frame's own."""
+    """Show that a frame is not, or may not be, the frame's own."""
     size = max(10, canvas.height // 20)
     canvas.box(0, 0, canvas.width - 1, canvas.height - 1, color="red", width=4)
     # In the corner that models use the least.

@@ -15,22 +15,22 @@ from PIL import Image, ImageDraw
 from pvio.media.draw.compositing import Cover
 
 Point = tuple[float, float]
-# Far outside any picture, yet small enough for Pillow's integer arithmetic.
+# Far outside any frame, yet small enough for Pillow's integer arithmetic.
 FAR = 1e6
 # Large shapes are blended tile by tile, since most of a long line's tiles are empty. A multiple of
 # the chroma cells' sides, so that no cell lies in two tiles.
 TILE = 128
 
 
-def filled(
+def polygon_coverage(
     outlines: Sequence[NDArray[Any]], levels: Sequence[int], size: tuple[int, int]
 ) -> Iterator[Cover]:
-    """What outlines cover, painted one over the other, edges smoothed; nothing outside the picture.
+    """What outlines cover, painted one over the other, edges smoothed; nothing outside the frame.
 
     Args:
         outlines: at least one, each corners×2 (x, y).
         levels: one per outline, 0..255 for a share of 0..1.
-        size: (height, width) of the picture.
+        size: (height, width) of the frame.
     """
     height, width = size
     counts = [len(outline) for outline in outlines]
@@ -54,7 +54,7 @@ def filled(
     if (x1 - x0) * (y1 - y0) <= TILE * TILE:
         yield Cover(share_of(image, scale), x0, y0)
         return
-    for left, top, right, bottom in tiled(x0, y0, x1, y1):
+    for left, top, right, bottom in tiles(x0, y0, x1, y1):
         box = ((left - x0) * scale, (top - y0) * scale, (right - x0) * scale, (bottom - y0) * scale)
         part = image.crop(box)
         if part.getbbox():
@@ -81,17 +81,17 @@ def whole_fine_pixels(fine: NDArray[Any], middles: NDArray[Any]) -> NDArray[Any]
     return np.rint(fine - excess)
 
 
-def tiled(x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int, int]]:
-    """The parts (left, top, right, bottom) of a rectangle in each tile of the picture."""
+def tiles(x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int, int]]:
+    """The parts (left, top, right, bottom) of a rectangle in each tile of the frame."""
     for top in range(y0 - y0 % TILE, y1, TILE):
         for left in range(x0 - x0 % TILE, x1, TILE):
             yield max(left, x0), max(top, y0), min(left + TILE, x1), min(top + TILE, y1)
 
 
-def filled_rectangle(
+def rectangle_coverage(
     x0: float, y0: float, x1: float, y1: float, size: tuple[int, int]
 ) -> Iterator[Cover]:
-    """As `filled`, for the rectangle [x0, x1] × [y0, y1]; nothing is rasterised."""
+    """As `polygon_coverage`, for the rectangle [x0, x1] × [y0, y1]; nothing is rasterized."""
     height, width = size
     (low_x, high_x), (low_y, high_y) = (
         sorted((clamp(x0), clamp(x1))),

@@ -1,4 +1,4 @@
-"""Text as coverage, composed of glyphs that are rendered once."""
+"""Text as coverage, composed of glyphs that are render_glyph once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Glyph(NamedTuple):
     advance: int
 
 
-def lettered(string: str, size: float) -> NDArray[np.uint8]:
+def text_coverage(string: str, size: float) -> NDArray[np.uint8]:
     """How much of each pixel a text covers, 0..255, from its top left corner on.
 
     The same as Pillow's `ImageDraw.text` with its default font, whose layout is a plain row of
@@ -47,7 +47,7 @@ def lettered(string: str, size: float) -> NDArray[np.uint8]:
     for number, line in enumerate(string.split("\n")):
         x, y = 0, number * (line_height(size) + LINE_GAP)
         for character in line or [""]:  # an empty line has a height as well
-            glyph = rendered(character, size)
+            glyph = render_glyph(character, size)
             height, width = glyph.levels.shape
             left, top = x + glyph.left, y + glyph.top
             placed.append((glyph.levels, left, top))
@@ -69,12 +69,12 @@ def one_over_the_other(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[An
 
 
 def line_height(size: float) -> int:
-    glyph = rendered("A", size)
+    glyph = render_glyph("A", size)
     return glyph.top + glyph.levels.shape[0]
 
 
 @lru_cache(maxsize=2048)
-def rendered(character: str, size: float) -> Glyph:
+def render_glyph(character: str, size: float) -> Glyph:
     font = load_font(size)
     if not _has(font, character):
         # é as e, µ as u: the font has little but ASCII.

@@ -1,4 +1,4 @@
-"""Encoding a segment alone, so that segments can be joined without encoding again."""
+"""Encode segments one by one, so that they can be concatenated without re-encoding."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import numpy as np
 from pvio.config.codecs import CODECS, CodecName
 from pvio.config.settings import OutputSettings
 from pvio.errors import EncodeError
-from pvio.media.encode.format import OutputFormat, say_once
+from pvio.media.encode.format import OutputFormat, warn_once
 from pvio.media.encode.options import encoder_options
-from pvio.media.ffmpeg.log import listen
-from pvio.media.pixels.planes import plane_views
+from pvio.media.ffmpeg.log import capture_log
+from pvio.media.pixels.planes import planes_as_arrays
 
-# The container of a segment in the store: takes any codec and exact time stamps.
+# Container of segments in the cache: supports any codec and exact time stamps.
 SEGMENT_FORMAT = "nut"
 # Where NVENC wants samples of more than 8 bits: in the high bits.
 _HIGH_BITS = {"yuv420p10le": "p010le", "yuv444p10le": "yuv444p16le"}
-# x265 4.1 writes outside of its memory when it encodes 33×17 or 40×20 pixels.
+# x265 4.1 corrupts memory when it encodes 33×17 or 40×20 pixels.
 _SMALLEST_X265 = 64
-# How FFmpeg's wrappers of x264 and x265 say that they pass over one of their options.
-_PASSED_OVER = ("Error parsing option", "Unknown option", "Invalid value for")
+# Log messages of FFmpeg's wrappers of x264 and x265 about options that they ignore.
+_IGNORED_OPTION_MESSAGES = ("Error parsing option", "Unknown option", "Invalid value for")
 
 
 class SegmentEncoder:
-    """Encodes upright pictures of one segment into an open file.
+    """Encodes upright frames of one segment into an open file.
 
     Args:
         file: binary file, written from its current position.
-        output: what the pictures are like.
+        output: what the frames are like.
         settings: of the encoder: `codec`, `crf`, `preset` and `options`.
         threads: of the encoder, 0 for as many as there are cores. More than one pays for a video
             that is encoded alone.
@@ -56,24 +56,24 @@ class SegmentEncoder:
         try:
             self._open(file, settings, threads)
         except EncodeError as error:
-            other = CODECS[self.name].stand_in
+            other = CODECS[self.name].fallback
             if not other or error.__cause__ is None:  # it opens, but not with these options
                 raise
-            say_once(
-                f"{error}. {other} takes its place in this job, at the same crf and without "
+            warn_once(
+                f"{error}. {other} is used in this job instead, at the same crf and without "
                 "output.options"
             )
             self.name = other
             self._open(file, settings, threads)
 
-    def lay(self, planes: list[np.ndarray]) -> list[np.ndarray]:
+    def load_planes(self, planes: list[np.ndarray]) -> list[np.ndarray]:
         """Copy Y, U, V planes into the next frame.
 
         Returns:
             The planes of the frame itself, writable until it is encoded.
         """
         self._frame.make_writable()  # the encoder may still hold the samples of the frame before
-        own = plane_views(self._frame, range(3))
+        own = planes_as_arrays(self._frame, range(3))
         for target, plane in zip(own, planes, strict=True):
             target[...] = plane
         return own
@@ -94,7 +94,7 @@ class SegmentEncoder:
 
     def write(self, planes: list[np.ndarray], pts: int) -> None:
         """Encode these Y, U, V planes as the next frame."""
-        self.lay(planes)
+        self.load_planes(planes)
         self.encode(pts)
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class SegmentEncoder:
         output = self.output
         if self.name == "libx265" and min(output.height, output.width) < _SMALLEST_X265:
             raise EncodeError(
-                f"{output.source}: libx265 crashes on pictures as small as {output.width}×"
+                f"{output.source}: libx265 crashes on frames as small as {output.width}×"
                 f"{output.height}; use libx264 below {_SMALLEST_X265} pixels"
             )
         self._container = av.open(
@@ -115,30 +115,33 @@ class SegmentEncoder:
         stream: Any = self._container.add_stream(self.name, rate=output.rate)
         stream.width, stream.height = output.width, output.height
         high = _HIGH_BITS if self.name.endswith("_nvenc") else {}
-        stream.pix_fmt = high.get(output.pixel_format, output.pixel_format)
+        stream.pix_fmt = high.get(output.pix_fmt, output.pix_fmt)
         stream.time_base = output.time_base
         # For the message when segments turn out not to fit.
         stream.metadata["encoder"] = self.name
         context = stream.codec_context
         context.time_base = output.time_base
         context.thread_count = threads
-        context.sample_aspect_ratio = output.aspect
-        context.color_range, context.colorspace = output.color[0], output.color[1]
-        context.color_primaries, context.color_trc = output.color[2], output.color[3]
+        context.sample_aspect_ratio = output.sample_aspect_ratio
+        context.color_range, context.colorspace = output.color.color_range, output.color.colorspace
+        context.color_primaries = output.color.color_primaries
+        context.color_trc = output.color.color_trc
         context.options = encoder_options(self.name, settings, threads)
-        with listen() as messages:
+        with capture_log() as messages:
             try:
                 context.open()
             except av.error.FFmpegError as error:
-                said = [text.strip() for level, _, text in messages if level <= av.logging.ERROR]
+                logged = [text.strip() for level, _, text in messages if level <= av.logging.ERROR]
                 raise EncodeError(
                     f"{self.name} does not open for {output.width}×{output.height} "
-                    f"{output.pixel_format}: {'; '.join(said) or error.strerror}"
+                    f"{output.pix_fmt}: {'; '.join(logged) or error.strerror}"
                 ) from error
-        faults = [f"unknown option {name}" for name in context.options]
-        faults += [text.strip() for _, _, text in messages if text.startswith(_PASSED_OVER)]
-        if faults:
-            raise EncodeError(f"output.options: {self.name} says: {'; '.join(faults)}")
+        errors = [f"unknown option {name}" for name in context.options]
+        errors += [
+            text.strip() for _, _, text in messages if text.startswith(_IGNORED_OPTION_MESSAGES)
+        ]
+        if errors:
+            raise EncodeError(f"output.options: {self.name} reports: {'; '.join(errors)}")
         self._stream = stream
 
     def _mux(self, frame: av.VideoFrame | None) -> None:
@@ -162,19 +165,22 @@ class SegmentEncoder:
 
 
 def _blank(output: OutputFormat) -> av.VideoFrame:
-    """A frame for the pictures. FFV1 takes the shape of pixels from frames alone."""
-    frame = av.VideoFrame(output.width, output.height, output.pixel_format)
-    if output.aspect == 1:
+    """A frame for the frames. FFV1 takes the shape of pixels from frames alone."""
+    frame = av.VideoFrame(output.width, output.height, output.pix_fmt)
+    if output.sample_aspect_ratio == 1:
         return frame
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=output.width,
         height=output.height,
-        format=av.VideoFormat(output.pixel_format),
+        format=av.VideoFormat(output.pix_fmt),
         time_base=Fraction(1, 1000),
     )
-    top = max(output.aspect.numerator, output.aspect.denominator)
-    shape = graph.add("setsar", f"{output.aspect.numerator}/{output.aspect.denominator}:max={top}")
+    top = max(output.sample_aspect_ratio.numerator, output.sample_aspect_ratio.denominator)
+    shape = graph.add(
+        "setsar",
+        f"{output.sample_aspect_ratio.numerator}/{output.sample_aspect_ratio.denominator}:max={top}",
+    )
     sink = graph.add("buffersink")
     source.link_to(shape)
     shape.link_to(sink)

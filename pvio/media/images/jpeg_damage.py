@@ -12,8 +12,8 @@ from pathlib import Path
 import av
 import av.error
 
-from pvio.media.ffmpeg.log import listen
-from pvio.media.images.jpeg_segments import lacks_end
+from pvio.media.ffmpeg.log import capture_log
+from pvio.media.images.jpeg_segments import lacks_end_marker
 
 # What FFmpeg's decoder says of the codes in a scan (mjpegdec.c), and of nothing else: a kind of
 # JPEG that it does not know is not damaged.
@@ -23,7 +23,7 @@ _BAD_SCAN = ("error y=", "error count", "mjpeg_decode_dc: bad vlc", "overread", 
 def jpeg_damage(path: str | os.PathLike[str]) -> str:
     """What is wrong with the picture data of a JPEG file, as words; "" when nothing is found.
 
-    Not all damage can be found: what is valid code by chance decodes to another picture. This takes
+    Not all damage can be found: what is valid code by chance decodes to another frame. This takes
     a third of the time of decoding with Pillow.
 
     Args:
@@ -34,7 +34,7 @@ def jpeg_damage(path: str | os.PathLike[str]) -> str:
         if start != b"\xff\xd8":
             return ""
         data = start + file.read()
-    if lacks_end(data):
+    if lacks_end_marker(data):
         return "it breaks off: the marker of its end is missing"
     return data_damage(data)
 
@@ -45,7 +45,7 @@ def data_damage(data: bytes) -> str:
     decoder.thread_count = 1
     # One sample of each block of 8×8: the codes are read all the same.
     decoder.options = {"lowres": "3"}
-    with listen() as messages, contextlib.suppress(av.error.FFmpegError):
+    with capture_log() as messages, contextlib.suppress(av.error.FFmpegError):
         decoder.decode(av.Packet(data))
     found = [text.strip() for _, _, text in messages if text.startswith(_BAD_SCAN)]
     return f"its data are damaged ({found[0]})" if found else ""

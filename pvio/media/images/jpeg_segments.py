@@ -16,14 +16,14 @@ _SEGMENTS = (*range(0xC0, 0xD0), *range(0xDA, 0xE0), *_EXTRAS)
 _KEPT = {0xE0: (b"JFIF\0", 16), 0xE1: (b"Exif\0\0", 16), 0xEE: (b"Adobe", 14)}
 
 
-def without_jpeg_extras(data: bytes) -> bytes:
+def strip_jpeg_extras(data: bytes) -> bytes:
     """The file without its APPn segments and comments, but for sound ones of colors and of EXIF.
 
     Of a segment whose length leads to no other segment, the next one is looked for.
 
     Args:
         data: a whole JPEG file; others come back as they are, and so do those in which a thumbnail
-            could be taken for the picture.
+            could be taken for the frame.
     """
     if not data.startswith(_START):
         return data
@@ -50,8 +50,8 @@ def without_jpeg_extras(data: bytes) -> bytes:
     return b"".join([*kept, data[at:]])
 
 
-def lacks_end(data: bytes) -> bool:
-    """Whether a JPEG file has a picture, but no end marker behind the start of its data."""
+def lacks_end_marker(data: bytes) -> bool:
+    """Whether a JPEG file has a frame, but no end marker after the start of its data."""
     at = len(_START)  # segments are walked: thumbnails in them have scans and ends as well
     while data.startswith(_START) and _is_segment(data, at):
         if data[at + 1] == _SCAN:
@@ -60,8 +60,8 @@ def lacks_end(data: bytes) -> bool:
     return False
 
 
-def with_end(data: bytes) -> bytes:
-    """The file with an end marker behind it, of which the first byte can be there."""
+def append_end_marker(data: bytes) -> bytes:
+    """The file with an end marker after it, of which the first byte can be there."""
     return data.removesuffix(_END[:1]) + _END
 
 

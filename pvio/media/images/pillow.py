@@ -14,9 +14,9 @@ from PIL import Image, ImageFile
 
 from pvio.errors import UnreadableVideo
 from pvio.media.images.jpeg_damage import data_damage
-from pvio.media.images.jpeg_segments import lacks_end, with_end, without_jpeg_extras
-from pvio.media.images.png_chunks import without_png_extras
-from pvio.media.pixels.orientation import Orientation, of_exif
+from pvio.media.images.jpeg_segments import append_end_marker, lacks_end_marker, strip_jpeg_extras
+from pvio.media.images.png_chunks import strip_png_extras
+from pvio.media.pixels.orientation import Orientation, orientation_from_exif
 
 # An image of more pixels is refused: a file of a few kB could take all memory. Pillow's own limit,
 # which is only a warning there.
@@ -74,7 +74,7 @@ class PillowImage:
         self.is_sequential = len(self.durations) > 1
         if not self.is_sequential:
             self.durations = ()
-        # A still picture in front of an animation, for programs that know no APNG.
+        # A still picture before an animation, for programs that know no APNG.
         self._first = int(self.is_sequential and getattr(image, "default_image", False))
         self.is_gray = image.format != "GIF" and image.mode in _GRAY_MODES
         raw_mode = str(image.tile[0][3]) if image.tile else ""
@@ -93,7 +93,7 @@ class PillowImage:
         with self._named_errors():
             try:
                 self._load(page)
-            except Exception:  # what comes behind the pixels can be what is wrong
+            except Exception:  # what comes after the pixels can be what is wrong
                 if self._is_mended or (mended := _mended(self._path)) is None:
                     raise
                 self._image.close()
@@ -130,14 +130,14 @@ class PillowImage:
             return Orientation()  # Pillow turns these itself
         try:
             if self._image.format == "PNG" and "exif" not in self._image.info:
-                exif = Image.Exif()  # Pillow would decode the image to look behind its pixels
+                exif = Image.Exif()  # Pillow would decode the image to look after its pixels
                 with open(self._path, "rb") as file:
                     for kind, chunk in _chunks(file, 8, ">", {b"eXIf"}):
                         if kind == b"eXIf":
                             exif.load(chunk)
             else:
                 exif = self._image.getexif()
-            return of_exif(exif.get(0x0112))
+            return orientation_from_exif(exif.get(0x0112))
         except Exception:  # EXIF that is damaged says nothing of the image
             return Orientation()
 
@@ -155,7 +155,7 @@ class PillowImage:
 
 
 def _opened(path: str | os.PathLike[str]) -> tuple[ImageFile.ImageFile, bool]:
-    """An image, and whether it had to be mended for that."""
+    """An image, and whether it had to be repaired for that."""
     try:
         return Image.open(path, formats=_FORMATS), False
     except Image.DecompressionBombError:
@@ -172,16 +172,16 @@ def _mended(path: str | os.PathLike[str]) -> ImageFile.ImageFile | None:
     A JPEG file that lacks its end marker alone gets one.
 
     Returns:
-        None when there is nothing to be mended.
+        None if there is nothing to be repaired.
     """
     with open(path, "rb") as file:
         start = file.read(2)
         if start not in (b"\xff\xd8", b"\x89P"):
             return None
         data = start + file.read()
-    mended = without_jpeg_extras(without_png_extras(data))
-    if lacks_end(mended) and not data_damage(mended):
-        mended = with_end(mended)
+    mended = strip_jpeg_extras(strip_png_extras(data))
+    if lacks_end_marker(mended) and not data_damage(mended):
+        mended = append_end_marker(mended)
     return Image.open(io.BytesIO(mended), formats=_FORMATS) if mended != data else None
 
 

@@ -10,7 +10,7 @@ _ANCILLARY = 0x20  # of a chunk's first letter: set where a decoder can do witho
 _LEAST_SIZES = {b"tRNS": 1, b"eXIf": 1, b"acTL": 8, b"fcTL": 26, b"fdAT": 4}
 
 
-def without_png_extras(data: bytes) -> bytes:
+def strip_png_extras(data: bytes) -> bytes:
     """The file without its ancillary chunks, but for those of alpha, orientation and animation.
 
     Text, color profiles, gamma, resolution and the like change no pixel here. Of the chunks that

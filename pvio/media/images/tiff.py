@@ -20,7 +20,7 @@ from pvio.media.images.pillow import (
     unsupported,
     upright,
 )
-from pvio.media.pixels.orientation import Orientation, of_exif
+from pvio.media.pixels.orientation import Orientation, orientation_from_exif
 
 _ORIENTATION = 274
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE = 0, 1, 2, 3
@@ -149,7 +149,7 @@ class TiffImage:
             raise UnreadableVideo(self._path, "no readable image: the file is truncated")
 
     def _axes(self) -> str:
-        """A remark on stacks of more than one axis, whose planes all become frames."""
+        """A warning about stacks of more than one axis, whose planes all become frames."""
         if not self._file.is_imagej:
             return ""
         metadata = self._file.imagej_metadata or {}
@@ -179,7 +179,7 @@ def _list_pages(path: str | os.PathLike[str], size: int) -> tuple[list[_PageHead
     tifffile would follow some lists in circles, and those whose pages overlap for too long.
 
     Raises:
-        UnreadableVideo: for such a list, and when there is no page.
+        UnreadableVideo: for such a list, and if there is no page.
     """
     pages: list[_PageHead] = []
     seen: set[int] = set()
@@ -237,7 +237,7 @@ def _page_head(tags: bytes, layout: _Layout) -> _PageHead:
     return _PageHead(
         height=values.get(257, 0),
         width=values.get(256, 0),
-        orientation=of_exif(values.get(_ORIENTATION)),
+        orientation=orientation_from_exif(values.get(_ORIENTATION)),
         is_copy=bool(values.get(254, 0) & 0b101),
     )
 

@@ -16,7 +16,7 @@ from pvio.media.timing.rates import (
 NO_TIME = np.iinfo(np.int64).min
 
 
-def rate_of_steps(stream: Any) -> Fraction:
+def nominal_rate(stream: Any) -> Fraction:
     """Frames per second, for the times that single packets lack."""
     options = (stream.average_rate, stream.guessed_rate, stream.codec_context.framerate)
     return Fraction(next(filter(is_believable, options), None) or DEFAULT_RATE)
@@ -37,7 +37,7 @@ def distinct_times(pts: np.ndarray, dts: np.ndarray, step: float | Fraction) -> 
     return int(pts.min()) + np.array([round(n * step) for n in range(len(pts))], np.int64)
 
 
-def rate_of_frames(
+def frame_rate(
     stated: Fraction | int, n_packets: int, pts: np.ndarray, time_base: Fraction
 ) -> Fraction:
     """A stated rate, or its share where it counts packets that are no frames.
@@ -59,12 +59,12 @@ def rate_of_frames(
     return shared if is_shared else Fraction(stated)
 
 
-def fill_times(pts: np.ndarray, step: float | Fraction) -> np.ndarray:
+def interpolate_missing_pts(pts: np.ndarray, step: float | Fraction) -> np.ndarray:
     """Times for packets that have none.
 
     Program streams give times to some packets only; of others single ones may be lost, and
     Matroska has none before 0. At a steady rate the packets without time take the free places
-    between the others and behind them; in front of them as many as come before the first time.
+    between the others and after them; before them as many as come before the first time.
     At an uneven rate each takes the free place next to that of the packet before.
 
     Args:
@@ -110,8 +110,8 @@ def find_restarts(dts: np.ndarray, step: float | Fraction) -> np.ndarray:
     return numbers[1:][jumps]
 
 
-def continued_times(pts: np.ndarray, restarts: np.ndarray, step: float | Fraction) -> np.ndarray:
-    """Every part starts one step behind the end of the part before."""
+def join_clocks(pts: np.ndarray, restarts: np.ndarray, step: float | Fraction) -> np.ndarray:
+    """Every part starts one step after the end of the part before."""
     parts = np.split(pts, restarts)
     result = [parts[0]]
     for part in parts[1:]:

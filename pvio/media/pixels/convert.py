@@ -1,4 +1,4 @@
-"""From decoded frames to the uint8 pictures that models and writers take."""
+"""From decoded frames to the uint8 frames that models and writers take."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from pvio.media.pixels.layout import convertible, luma_bytes
+from pvio.media.pixels.layout import luma_bytes, to_swscale_format
 from pvio.media.pixels.orientation import Orientation
-from pvio.media.pixels.planes import plane_view, plane_views
+from pvio.media.pixels.planes import plane_as_array, planes_as_arrays
 
 # Formats that swscale converts to planar RGB as fast as, and bit by bit as, to interleaved RGB.
 _PLANAR_RGB_FROM = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p")
 
 
-class Converter:
-    """Writes decoded frames as upright uint8 pictures into arrays of the caller's.
+class FrameConverter:
+    """Writes decoded frames as upright uint8 frames into arrays of the caller's.
 
     RGB conversion follows the frame's tagged matrix and range (bt601 where untagged, FFmpeg's
-    own default). Grey is the luma samples as coded, in the range as coded; of more than 8 bits
-    the high 8 are kept; for sources without luma samples it is FFmpeg's grey of the RGB.
+    own default). Gray is the luma samples as coded, in the range as coded; of more than 8 bits
+    the high 8 are kept; for sources without luma samples it is FFmpeg's gray of the RGB.
 
     Args:
         channels: "rgb" or "gray".
-        height, width: size of the pictures delivered, upright, in pixels.
-        orientation: how coded pictures are turned to be upright.
-        planar: whether pictures are C×H×W instead of H×W×C.
+        height, width: size of the frames delivered, upright, in pixels.
+        orientation: how coded frames are turned to be upright.
+        planar: whether frames are C×H×W instead of H×W×C.
 
     Attributes:
-        shape: of the pictures delivered.
+        shape: of the frames delivered.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Converter:
         planar: bool = False,
     ):
         n = 3 if channels == "rgb" else 1
-        self.shape = (n, height, width) if planar else (height, width, n)
+        self.output_shape = (n, height, width) if planar else (height, width, n)
         self._arguments = (channels, height, width, orientation)
         self._is_rgb, self._planar, self._size = channels == "rgb", planar, (height, width)
         self._orientation = orientation
@@ -54,30 +54,30 @@ class Converter:
         self._to_planes = VideoReformatter()
 
     def __reduce__(self) -> Any:
-        return partial(Converter, planar=self._planar), self._arguments
+        return partial(FrameConverter, planar=self._planar), self._arguments
 
     def __call__(self, picture: av.VideoFrame | np.ndarray) -> np.ndarray:
-        """One picture in an array of its own; `into` takes it as it is."""
-        out = np.empty(self.shape, np.uint8)
-        self.into(picture, out)
+        """One frame in an array of its own; `into` takes it as it is."""
+        out = np.empty(self.output_shape, np.uint8)
+        self.convert_into(picture, out)
         return out
 
-    def into(self, picture: av.VideoFrame | np.ndarray, out: np.ndarray) -> None:
-        """Write one picture.
+    def convert_into(self, picture: av.VideoFrame | np.ndarray, out: np.ndarray) -> None:
+        """Write one frame.
 
         Args:
-            picture: a decoded frame, an upright array H×W×C of uint8, or what this has made.
-            out: uint8, `self.shape`, written in place.
+            frame: a decoded frame, an upright array H×W×C of uint8, or what this has made.
+            out: uint8, `self.output_shape`, written in place.
         """
         if isinstance(picture, np.ndarray):
-            if picture.shape == self.shape:
+            if picture.shape == self.output_shape:
                 out[...] = picture
             else:
                 pixels = self._resized(picture, self._size, "rgb24")
                 out[...] = pixels.transpose(2, 0, 1) if self._planar else pixels
         elif self._is_rgb and self._planar and self._has_fast_planes(picture):
             frame = self._resize_to_rgb(picture, "gbrp")
-            for plane, view in zip(out, plane_views(frame, (2, 0, 1)), strict=True):
+            for plane, view in zip(out, planes_as_arrays(frame, (2, 0, 1)), strict=True):
                 plane[...] = self._orientation.apply(view)
         elif self._is_rgb:
             frame = self._resize_to_rgb(picture, "rgb24")
@@ -100,7 +100,7 @@ class Converter:
         if frame.format.name == "nv12":
             # What GPUs hand over. swscale rounds it otherwise than the same samples in planes.
             frame = self._to_planes.reformat(frame, format="yuv420p", threads=1)
-        frame = convertible(frame)
+        frame = to_swscale_format(frame)
         height, width = self._coded
         shrinks = height * width < frame.height * frame.width
         same = (frame.height, frame.width) == (height, width)
@@ -112,8 +112,8 @@ class Converter:
     def _luma(self, frame: av.VideoFrame) -> np.ndarray:
         luma = luma_bytes(frame)
         if luma is None:
-            gray = self._to_format.reformat(convertible(frame), format="gray", threads=1)
-            luma = plane_view(gray, 0)
+            gray = self._to_format.reformat(to_swscale_format(frame), format="gray", threads=1)
+            luma = plane_as_array(gray, 0)
         return self._resized(luma, self._coded, "gray")
 
     def _resized(self, pixels: np.ndarray, size: tuple[int, int], form: str) -> np.ndarray:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-# Formats with other samples beside luma in their first plane: bytes from one luma sample to the
-# next, bytes in front of the first, bits below the lowest of it.
+# Formats with other samples next to luma in their first plane: bytes from one luma sample to the
+# next, bytes before the first, bits below the lowest of it.
 _PACKED = {
     "yuyv422": (2, 0, 0),
     "yvyu422": (2, 0, 0),
@@ -49,7 +49,7 @@ class LumaLayout(NamedTuple):
     Attributes:
         dtype: of the words that hold one sample each, in the byte order of the file.
         step: bytes from one word to the next.
-        offset: bytes in front of the first word of a line.
+        offset: bytes before the first word of a line.
         shift: bits of a word below the sample.
         depth: bits of a sample.
     """
@@ -133,8 +133,8 @@ def luma_bytes(frame: av.VideoFrame) -> np.ndarray | None:
     return (words >> (layout.shift + layout.depth - 8)).astype(np.uint8)
 
 
-def convertible(frame: av.VideoFrame) -> av.VideoFrame:
-    """A frame of the same picture that swscale can read.
+def to_swscale_format(frame: av.VideoFrame) -> av.VideoFrame:
+    """A frame of the same frame that swscale can read.
 
     It knows some packed formats in the other byte order only, no gray of 32 bits, and ends the
     whole process at gray with alpha in floating point of 32 bits.

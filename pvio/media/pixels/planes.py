@@ -10,13 +10,13 @@ import av
 import numpy as np
 
 
-def plane_view(frame: av.VideoFrame, number: int) -> np.ndarray:
+def plane_as_array(frame: av.VideoFrame, number: int) -> np.ndarray:
     """A plane of a planar frame as a view: H×W, uint8, or uint16 for more than 8 bits."""
-    return plane_views(frame, (number,))[0]
+    return planes_as_arrays(frame, (number,))[0]
 
 
-def plane_views(frame: av.VideoFrame, numbers: Iterable[int]) -> list[np.ndarray]:
-    """Several planes, see `plane_view`; PyAV makes all of them whenever it is asked for one."""
+def planes_as_arrays(frame: av.VideoFrame, numbers: Iterable[int]) -> list[np.ndarray]:
+    """Several planes, see `plane_as_array`; PyAV makes all of them whenever it is asked for one."""
     planes, name = frame.planes, frame.format.name
     return [_view(planes[number], _sample_type(name, number)) for number in numbers]
 
@@ -27,7 +27,7 @@ def _view(plane: Any, dtype: np.dtype) -> np.ndarray:
 
 
 @functools.cache
-def _sample_type(pixel_format: str, number: int) -> np.dtype:
-    components = av.VideoFormat(pixel_format).components
+def _sample_type(pix_fmt: str, number: int) -> np.dtype:
+    components = av.VideoFormat(pix_fmt).components
     depth = components[min(number, len(components) - 1)].bits
     return np.dtype(np.uint8 if depth <= 8 else "<u2")

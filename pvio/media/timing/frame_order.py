@@ -1,10 +1,10 @@
-"""Whether packets are shown in the order of their times, from the headers of their pictures.
+"""Whether packets are shown in the order of their times, from the headers of their frames.
 
-Containers hold packets in decoding order. Where pictures are reordered, presentation times must say
+Containers hold packets in decoding order. Where frames are reordered, presentation times must say
 so; writers that know decoding times only (of raw streams copied into MP4, in some cameras) store
-these as presentation times. The headers tell it: H.264 and HEVC pictures carry an order count
+these as presentation times. The headers tell it: H.264 and HEVC frames carry an order count
 (ITU-T H.264, 8.2.1; H.265, 8.3.1); in MPEG-1, MPEG-2 and MPEG-4 part 2 a B-picture is shown before
-the picture that is decoded before it, and all others after it. Nothing is decoded, but for a piece
+the frame that is decoded before it, and all others after it. Nothing is decoded, but for a piece
 of the rare streams of other codecs that may reorder.
 """
 
@@ -24,7 +24,7 @@ from pvio.media.ffmpeg.demux import demux
 _STRAY_PACKETS, _STRAY_EARLIER = 0.05, 0.1
 # As many packets of a GOP, and no others, are shown before the one before them: no chance.
 _CERTAIN = 2
-# Packets at the start, and behind risen times, of which all headers are read.
+# Packets at the start, and after risen times, of which all headers are read.
 _ALL_READ, _LONG_RISE = 250, 8
 # Packets of a rise that are read up to the next keyframe: B-frames show in them, if there are any.
 _ENOUGH_OF_RISE = 32
@@ -106,14 +106,14 @@ def _picture_order(context: Any) -> PictureOrder | None:
 def times_contradict(
     pts: np.ndarray, steps: np.ndarray, keys: np.ndarray, no_time: int, reorders: bool
 ) -> bool:
-    """Whether presentation times are in another order than the pictures.
+    """Whether presentation times are in another order than the frames.
 
     Args:
         pts: int64, of the packets in decoding order.
         steps: int8, of `PictureOrder.step` for each.
         keys: bool, whether a packet is a keyframe.
         no_time: what stands for no time.
-        reorders: whether the stream says that pictures are reordered.
+        reorders: whether the stream says that frames are reordered.
     """
     if len(pts) < 2:
         return False
@@ -135,7 +135,7 @@ def times_contradict(
 
 
 def decodes_out_of_order(path: str, stream_index: int) -> bool:
-    """Whether the decoder hands out pictures in another order than that of their times.
+    """Whether the decoder hands out frames in another order than that of their times.
 
     Of the first packets only; for codecs whose headers are not read here.
     """
@@ -155,7 +155,7 @@ def decodes_out_of_order(path: str, stream_index: int) -> bool:
 
 
 class _TypeOrder:
-    """By the type of pictures: B-pictures are shown before the picture decoded in front of them."""
+    """By the type of frames: B-pictures are shown before the frame decoded before them."""
 
     def __init__(self) -> None:
         self._was_b: bool | None = None
@@ -171,7 +171,7 @@ class _TypeOrder:
 
 
 class _CountOrder:
-    """By the order counts of pictures."""
+    """By the order counts of frames."""
 
     def __init__(self) -> None:
         self._before: OrderCount | None = None

@@ -28,7 +28,7 @@ from pvio.errors import (
     memory_advice,
     no_space,
 )
-from pvio.media.index.cached import facts_of_stored, index_key
+from pvio.media.index.cached import cached_index_metadata, index_key
 from pvio.media.index.content import content_digest
 from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.guard import concerns_all, describe
@@ -336,10 +336,12 @@ class _Work:
             try:
                 self._compute(Task(segment, staged, wanted, progress, careful, unchanged))
             except UnreadableVideo as error:
-                if not staged.copy:
+                if not staged.staged_path:
                     raise
                 # A disk of the node that fails is no fault of the video's.
-                log.warning("%s: %s; the video is read where it is", staged.copy, error.reason)
+                log.warning(
+                    "%s: %s; the video is read where it is", staged.staged_path, error.reason
+                )
                 self._compute(Task(segment, index, wanted, progress, careful, unchanged))
             return Outcome(task, "done", [self._store.info(*entry) for entry in wanted])
         except UnreadableVideo as error:
@@ -394,7 +396,7 @@ def check_unchanged(video: ProbedVideo, store: Store) -> None:
     source = Source(video.path, video.name, video.is_image_folder)
     changed = "it changed during the run; run the workflow again"
     try:
-        key, facts = facts_of_stored(source, store)
+        key, facts = cached_index_metadata(source, store)
         content = facts["content"]
     except StoreError:
         key, content = index_key(source), content_digest(source)

@@ -79,16 +79,16 @@ class Staging:
         if self._folder is None:
             return index
         is_lost = self._copy is not None and not self._copy.exists()
-        if index.digest != self._digest or is_lost:
+        if index.content_digest != self._digest or is_lost:
             self._turn_to(index, self._folder)
-        return dataclasses.replace(index, copy=str(self._copy)) if self._copy else index
+        return dataclasses.replace(index, staged_path=str(self._copy)) if self._copy else index
 
     def _turn_to(self, index: FrameIndex, folder: Path) -> None:
-        self._digest = index.digest
+        self._digest = index.content_digest
         try:
             self._leave()
             suffix = "" if index.is_image_folder else os.path.splitext(index.path)[1]
-            copy = folder / f"{index.digest}{suffix}"
+            copy = folder / f"{index.content_digest}{suffix}"
             self._lock = _take(index, copy)
             self._copy = copy
         except UnreadableVideo as error:
@@ -207,7 +207,7 @@ def _make(index: FrameIndex, copy: Path) -> None:
             digest = combined_digest(Source(index.path, "", True), copied)
         else:
             digest = _copied(index.path, temporary)
-        if digest != index.digest:
+        if digest != index.content_digest:
             raise UnreadableVideo(index.path, "it is not the one that was probed")
         os.rename(temporary, copy)
     except BaseException:

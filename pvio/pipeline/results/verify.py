@@ -17,7 +17,7 @@ from pvio.collection.folders import PRODUCTS_FILE
 from pvio.collection.sources import Source
 from pvio.config.codecs import VIDEO_SUFFIXES
 from pvio.errors import PvioError
-from pvio.media.encode.concat import container_times, shown_times
+from pvio.media.encode.concat import muxed_timestamps, presentation_times
 from pvio.media.index.build import build_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.models.contract import BASE_COLUMNS
@@ -192,15 +192,15 @@ def _source_index(video: ProbedVideo) -> FrameIndex | None:
         index = build_index(Source(video.path, video.name, video.is_image_folder))
     except PvioError:
         return None
-    return index if index.digest == video.digest else None
+    return index if index.content_digest == video.digest else None
 
 
 def _check_video(path: Path, rows: Predictions) -> Iterator[str]:
     time_base = Fraction(rows.metadata["time_base"])
-    stamps, unit = container_times(rows["pts"], time_base, path)
+    stamps, unit = muxed_timestamps(rows["pts"], time_base, path)
     expected = [int(pts) * unit for pts in stamps]
     try:
-        times = shown_times(path)
+        times = presentation_times(path)
     except (OSError, av.error.FFmpegError) as error:
         yield f"it cannot be read: {error}"
         return

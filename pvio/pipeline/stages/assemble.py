@@ -23,7 +23,7 @@ from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.names import NAMES_FILE, named_videos
 from pvio.config.settings import Settings, dump_settings
 from pvio.errors import FailedSegments, PvioError, UnreadableVideo, no_space, on_disk_of
-from pvio.media.encode.concat import join_segments
+from pvio.media.encode.concat import concat_segments
 from pvio.media.index.frame_index import FrameIndex
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video
@@ -434,7 +434,7 @@ class _Assembler:
         metadata = {
             "source": video.path,
             "time_base": str(index.time_base),
-            "rate": str(index.rate),
+            "rate": str(index.average_rate),
             "height": video.height,
             "width": video.width,
             "model": self.settings.model.model_dump(mode="json", exclude={"device"}),
@@ -453,7 +453,7 @@ class _Assembler:
             for segment, key in zip(segments, keys, strict=True)
         )
         check_unchanged(video, self.store)  # its sound and words are copied
-        remarks = join_segments(encoded, index, path)
+        remarks = concat_segments(encoded, index, path)
         check_unchanged(video, self.store)
         return remarks
 

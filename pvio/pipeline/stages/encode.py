@@ -209,7 +209,7 @@ class Painter:
                         last = converter(decoded.picture)
                     elif last is None:
                         last = last_picture_before(index, start, *how) or empty_planes(output)
-                    canvas = Canvas(encoder.lay(last), **output.look)
+                    canvas = Canvas(encoder.load_planes(last), **output.canvas_options)
                     if good:
                         self._draw_row(canvas, row, seen)
                     seen.append(row)

@@ -75,7 +75,7 @@ class Inference:
         if self._engine is None:
             self._engine = self._started()
         engine, store = self._engine, self._store
-        from pvio.media.encode.model_frames import FramesWriter
+        from pvio.media.encode.model_frames import ModelFrameWriter
         from pvio.predictions.parquet import serialize
 
         how: dict[str, Any] = {"progress": task.progress, "careful": task.careful}
@@ -84,7 +84,7 @@ class Inference:
         with contextlib.ExitStack() as stack:
             if video:
                 file = stack.enter_context(store.writing(*video[0], facts))
-                with FramesWriter(
+                with ModelFrameWriter(
                     file, task.index, task.segment.start, self._settings.output
                 ) as sink:
                     result = engine.run(task.index, *task.span, frames_sink=sink, **how)

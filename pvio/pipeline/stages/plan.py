@@ -11,7 +11,7 @@ from pvio.cache.store import Store, StoreError
 from pvio.collection.sources import Source
 from pvio.config.settings import Settings
 from pvio.errors import UnreadableVideo
-from pvio.media.index.cached import load_index, unpack_index
+from pvio.media.index.cached import deserialize_index, load_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video
@@ -125,10 +125,10 @@ def stored_index(video: ProbedVideo, store: Store) -> FrameIndex:
         UnreadableVideo: when its entry is lost and the video is another one by now.
     """
     try:
-        return unpack_index(*store.read("index", video.index_key), video.path)
+        return deserialize_index(*store.read("index", video.index_key), video.path)
     except StoreError:
         index = load_index(Source(video.path, video.name, video.is_image_folder), store)
-        if index.digest != video.digest:
+        if index.content_digest != video.digest:
             raise UnreadableVideo(
                 video.path, "it has changed since it was probed; run the workflow again"
             ) from None

@@ -18,7 +18,7 @@ from pvio.collection.sources import Source
 from pvio.concurrency.timeout import keep_helper
 from pvio.config.settings import Settings
 from pvio.errors import PvioError, UnreadableVideo
-from pvio.media.index.cached import facts_of_stored, index_anew, index_key
+from pvio.media.index.cached import cached_index_metadata, index_key, rebuild_index
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.planning.manifest import ProbedVideo
@@ -128,10 +128,10 @@ def known_video(
     Args:
         source: the video.
         store: with indexes.
-        renew, compare: see `facts_of_stored`.
+        renew, compare: see `cached_index_metadata`.
     """
     try:
-        return _row(source, *facts_of_stored(source, store, renew=renew, compare=compare))
+        return _row(source, *cached_index_metadata(source, store, renew=renew, compare=compare))
     except StoreError:
         return None
     except UnreadableVideo as error:
@@ -151,7 +151,7 @@ def _index(source: Source, store: Store) -> tuple[ProbedVideo, bool]:
             if (row := known_video(source, store)) is not None:
                 return row, True
             logger.warning("%s: its index in the cache is damaged or of another file", source.path)
-        return _row(source, *index_anew(source, store)[1:]), True
+        return _row(source, *rebuild_index(source, store)[1:]), True
     except UnreadableVideo as error:
         return _unreadable(source, error.reason), True
     except Exception as error:
