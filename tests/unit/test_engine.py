@@ -374,7 +374,7 @@ def test_an_exception_while_decoding_reaches_the_caller(
         raise OSError("the disk is gone")
         yield
 
-    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "into", broken)
+    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "convert_into", broken)
     monkeypatch.setattr("pvio.media.decode.reader.PyAVReader.frames", broken)
     with pytest.raises(OSError, match="the disk is gone"):
         engine("mean").run(index, 0, 40)
@@ -610,7 +610,7 @@ def test_decoding_stays_a_bounded_number_of_batches_ahead(
         decoded += 1
         convert(*args)
 
-    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "into", counting)
+    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "convert_into", counting)
     model = engine("mean", batch_size=2)
     ahead: list[int] = []
 
@@ -645,7 +645,7 @@ def test_a_thread_that_is_left_behind_writes_to_no_batch(
             return
         convert(self, picture, out)
 
-    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "into", into)
+    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "convert_into", into)
     assert np.array_equal(columns(model, index)["pixels"], expected)
     (left_behind,) = decoding_threads()
     pixels = model.model

@@ -56,7 +56,7 @@ def written_by_swscale(name: str) -> tuple[av.VideoFrame, np.ndarray]:
 
 def output_like(name: str) -> OutputFormat:
     pix_fmt = _name(*_layout_and_depth(name))
-    color = (LIMITED, 1, 1, 1)
+    color = ColorTags(LIMITED, 1, 1, 1)
     size = (HEIGHT, WIDTH, pix_fmt, color)
     return OutputFormat("clip", *size, Fraction(1), Fraction(1, 25), Fraction(25))
 

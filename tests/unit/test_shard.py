@@ -14,10 +14,10 @@ from clips import REPOSITORY
 from pvio.cache.store import Store
 from pvio.config.settings import parse_settings
 from pvio.errors import FailedSegments, JobError
+from pvio.pipeline.jobs import shard
 from pvio.pipeline.jobs.shard import work_through
 from pvio.pipeline.jobs.supervisor import Outcome
 from pvio.pipeline.planning.manifest import Part, PlannedSegment, ProbedVideo
-from pvio.pipeline.stages import shard
 from pvio.pipeline.stages.infer import infer
 from pvio.pipeline.stages.plan import make_plan
 from pvio.pipeline.stages.probe import probe

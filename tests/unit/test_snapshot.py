@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pvio.errors import PvioError
+from pvio.pipeline.results import snapshot
 from pvio.pipeline.results.snapshot import Snapshot
-from pvio.pipeline.stages import snapshot
 
 
 @pytest.fixture

@@ -22,11 +22,11 @@ from pvio.cache.store import Store
 from pvio.config.settings import Settings, parse_settings
 from pvio.media.index.cached import load_index, serialize_index
 from pvio.media.index.frame_index import FrameIndex
+from pvio.pipeline.jobs import staging
 from pvio.pipeline.jobs.shard import Entry, _Work
 from pvio.pipeline.jobs.staging import Staging, stage_folder
 from pvio.pipeline.planning.keys import predictions_key
 from pvio.pipeline.planning.manifest import Receipt
-from pvio.pipeline.stages import staging
 from pvio.pipeline.stages.encode import encode
 from pvio.pipeline.stages.infer import Inference, infer
 from pvio.pipeline.stages.plan import make_plan

@@ -250,7 +250,7 @@ def test_a_buffer_is_filled_again_only_after_its_copy(
             cuda.note("filled", n // 5)
         convert(*args)
 
-    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "into", into)
+    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "convert_into", into)
     engine(lambda frames: torch.zeros(len(frames))).run(index, 0, 40)
     ring = BATCHES_AHEAD + 2
     for number in range(8 - ring):

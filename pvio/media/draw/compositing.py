@@ -148,6 +148,11 @@ def _rgb_to_yuv(
 
 
 def check_planes(planes: Sequence[NDArray[Any]], bit_depth: int) -> None:
+    """Check number, types and sizes of planes.
+
+    Raises:
+        ValueError: if they are not those of a frame with this bit depth.
+    """
     if len(planes) not in (1, 3):
         raise ValueError(f"planes has {len(planes)} arrays; expected 1 (gray) or 3 (Y, U, V)")
     if not 8 <= bit_depth <= 16:
@@ -166,6 +171,11 @@ def check_planes(planes: Sequence[NDArray[Any]], bit_depth: int) -> None:
 
 
 def subsampling(luma: int, chroma: int, side: str) -> int:
+    """Luma samples per chroma sample along a side ("height" or "width"): 1, 2 or 4.
+
+    Raises:
+        ValueError: if no such ratio gives these numbers of samples.
+    """
     for step in (1, 2, 4):
         if -(-luma // step) == chroma:
             return step

@@ -116,8 +116,11 @@ def choose_pix_fmt(
     degrees. A warning is logged if the chosen format is not the one asked for.
 
     Args:
-        index, settings, depth: see `output_format`.
-        height, width: in pixels.
+        index: of the source.
+        settings: of the output; `codec` and `pix_fmt` matter.
+        height: in pixels.
+        width: in pixels.
+        depth: bits per sample of RGB frames that replace those of the source; else None.
 
     Returns:
         FFmpeg's name of a planar YUV format.

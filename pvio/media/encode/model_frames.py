@@ -40,7 +40,7 @@ class ModelFrameWriter:
         """Write the next frame; one whose status is not `ok` is marked with it.
 
         Args:
-            frame: uint8 H×W×3 or H×W×1; None repeats the frame before.
+            pixels: uint8 H×W×3 or H×W×1; None repeats the frame before.
             status: of the frame.
 
         Raises:

@@ -135,7 +135,7 @@ class RgbConverter:
         """Y, U, V planes; the caller must not write to them.
 
         Args:
-            frame: uint8, H×W×3 (RGB), H×W×1 or H×W (gray).
+            pixels: uint8, H×W×3 (RGB), H×W×1 or H×W (gray).
         """
         if pixels.ndim == 2:
             pixels = pixels[:, :, np.newaxis]
@@ -199,4 +199,4 @@ def _with_depth(luma: np.ndarray, depth: int, output: OutputFormat) -> np.ndarra
     wide = luma.astype(np.uint32) << change
     if output.full_range:  # white stays white
         wide |= luma >> max(0, depth - change)
-    return wide.astype(dtype)
+    return np.asarray(wide, dtype)

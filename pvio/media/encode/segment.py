@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -177,15 +177,13 @@ def _blank(output: OutputFormat) -> av.VideoFrame:
         time_base=Fraction(1, 1000),
     )
     top = max(output.sample_aspect_ratio.numerator, output.sample_aspect_ratio.denominator)
-    shape = graph.add(
-        "setsar",
-        f"{output.sample_aspect_ratio.numerator}/{output.sample_aspect_ratio.denominator}:max={top}",
-    )
+    aspect = output.sample_aspect_ratio
+    shape = graph.add("setsar", f"{aspect.numerator}/{aspect.denominator}:max={top}")
     sink = graph.add("buffersink")
     source.link_to(shape)
     shape.link_to(sink)
     graph.configure()
     frame.pts = 0
     graph.push(frame)
-    shaped: Any = graph.pull()
+    shaped: av.VideoFrame = cast(Any, graph.pull())
     return shaped

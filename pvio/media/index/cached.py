@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from pvio.cache.digest import make_key
-from pvio.cache.store import Store, StoreError
+from pvio.cache.store import Store
 from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.sources import Source
-from pvio.errors import UnreadableVideo
+from pvio.errors import StoreError, UnreadableVideo
 from pvio.media.index.build import build_index
 from pvio.media.index.content import content_digest, error_reason
 from pvio.media.index.frame_index import FrameIndex

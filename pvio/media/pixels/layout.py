@@ -1,7 +1,7 @@
-"""Where the luma samples of a frame lie, for every pixel format of FFmpeg that has some.
+"""Positions of the luma samples of a frame, for every pixel format of FFmpeg that has some.
 
-The positions are those of libavutil/pixdesc.c (FFmpeg 8), of which PyAV tells depth, plane and byte
-order only.
+They are those of libavutil/pixdesc.c (FFmpeg 8), of which PyAV gives depth, plane and byte order
+only.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LumaLayout(NamedTuple):
     """Luma samples in the first plane of a frame.
 
     Attributes:
-        dtype: of the words that hold one sample each, in the byte order of the file.
+        dtype: of the words with one sample each, in the byte order of the file.
         step: bytes from one word to the next.
         offset: bytes before the first word of a line.
         shift: bits of a word below the sample.

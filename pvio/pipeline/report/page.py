@@ -29,7 +29,7 @@ def render_report(
     costs = {"infer": predicted_and_measured(plan, infer)}
     costs["encode"] = predicted_and_measured(plan, encode)
     environment = Environment(
-        loader=PackageLoader("pvio", "report"),
+        loader=PackageLoader("pvio", "pipeline/report"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,

@@ -84,7 +84,7 @@ def units_of(packet: memoryview, length_size: int) -> Iterator[memoryview]:
 
 
 def sets_with_lengths(data: memoryview, at: int, n: int) -> Iterator[tuple[memoryview, int]]:
-    """n parameter sets prefixed with lengths of 2 bytes, each with the position of the next."""
+    """Parameter sets (n) prefixed with lengths of 2 bytes, each with the position of the next."""
     for _ in range(n):
         start = at + 2
         if start >= len(data):
