@@ -11,6 +11,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from pvio.media.encode.format import OutputFormat, _layout_and_depth, _name
 from pvio.media.encode.planes import PlanarConverter
+from pvio.media.pixels.color import ColorTags
 from pvio.media.pixels.convert import FrameConverter
 from pvio.media.pixels.layout import luma_layout, luma_samples
 from pvio.media.pixels.orientation import Orientation

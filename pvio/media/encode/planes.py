@@ -195,7 +195,7 @@ def _with_depth(luma: np.ndarray, depth: int, output: OutputFormat) -> np.ndarra
     dtype = np.dtype(np.uint8 if output.bit_depth == 8 else "<u2")
     if change < 0:
         half, peak = 1 << (-change - 1), (1 << output.bit_depth) - 1
-        return np.minimum((luma.astype(np.uint32) + half) >> -change, peak).astype(dtype)
+        return np.asarray(np.minimum((luma.astype(np.uint32) + half) >> -change, peak), dtype)
     wide = luma.astype(np.uint32) << change
     if output.full_range:  # white stays white
         wide |= luma >> max(0, depth - change)

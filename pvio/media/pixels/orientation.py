@@ -108,7 +108,7 @@ def _without_unknown(frame: Any) -> Any:
     last = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=base
     )
-    known = {int(each.value) for each in SideDataType}
+    known: set[Any] = {each.value for each in SideDataType}
     for number in range(_MOST_TYPES):
         if number not in known:
             following = graph.add("sidedata", f"mode=delete:type={number}")
