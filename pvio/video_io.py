@@ -423,9 +423,9 @@ def _read_cache(video_path: Path, cache_path: Path, suffix: str) -> dict[str, An
 def _parsed(cache_path: Path, more_keys: tuple[str, ...]) -> dict[str, Any]:
     try:
         stored = json.loads(cache_path.read_text(encoding="utf-8"))
-        metadata = _metadata_in(stored)
-        if metadata["n_frames"] < 0 or not 0 < metadata["fps"] < math.inf:
-            raise ValueError(f"impossible values: {metadata}")
+        known = _metadata_in(stored)
+        if known["n_frames"] < 0 or not 0 < known["fps"] < math.inf:
+            raise ValueError(f"impossible values: {known}")
         for key in more_keys:
             int(stored[key])
     except (ValueError, KeyError, TypeError) as error:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from pvio.cache.lookup import look_up
-from pvio.cache.store import Store, StoreError
+from pvio.cache.store import Store
 from pvio.collection.search import find_sources
 from pvio.config.settings import Settings
+from pvio.errors import StoreError
 from pvio.media.index.cached import deserialize_index
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video

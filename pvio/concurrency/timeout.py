@@ -43,7 +43,8 @@ def within(seconds: float, function: Callable[[], Result]) -> Result:
         helper.end()
     if error is not None:
         raise error
-    return value
+    result: Result = value
+    return result
 
 
 class _Helper:

@@ -27,7 +27,7 @@ class Codec:
         presets: values of `output.preset`; empty where it means nothing.
         pixel_formats: planar formats it encodes.
         suffix: ending of the videos, which chooses the container.
-        rounds_odd_chroma_up: whether chroma planes of frames with odd sides may be rounded up.
+        rounds_odd_chroma_up: whether chroma planes of odd pictures may be rounded up.
         fallback: encoder of the same format for machines without its hardware; "" for none.
     """
 

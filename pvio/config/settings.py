@@ -548,7 +548,7 @@ def _explain(fault: Any) -> str:
         example = next(iter(section.model_fields))
         return f"{key}: expected a section of keys such as {example}, got {value!r}"
     field = section.model_fields.get(str(keys[-1])) if keys else None
-    message = fault["msg"].removeprefix("Value error, ")
+    message: str = fault["msg"].removeprefix("Value error, ")
     if not keys:  # it concerns several keys, and names them
         return message
     told = isinstance(value, dict) and (not field or kind == "value_error")

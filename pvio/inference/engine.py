@@ -436,7 +436,8 @@ def _output(name: Any, value: Any, n: int, where: str) -> np.ndarray:
         raise ModelError(f"the model's output '{name}' is complex; return its real and imag")
     if value.is_floating_point() and value.dtype not in _NUMPY_FLOATS:
         value = value.float()  # bfloat16 and the types of 8 bits: NumPy has none
-    return value.detach().resolve_neg().to("cpu", copy=True).numpy()
+    array: np.ndarray = value.detach().resolve_neg().to("cpu", copy=True).numpy()
+    return array
 
 
 def _kind_of(value: torch.Tensor) -> str:

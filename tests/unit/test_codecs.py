@@ -109,7 +109,7 @@ def test_options_reach_the_encoder(clip: Clip, settings_for: Any, tmp_path: Path
 @pytest.mark.parametrize(
     ("codec", "options", "message"),
     [
-        ("libx264", {"bogus": 1}, "output.options: libx264 says: unknown option bogus"),
+        ("libx264", {"bogus": 1}, "output.options: libx264 reports: unknown option bogus"),
         ("libx264", {"x264-params": "bogus=3"}, "Error parsing option 'bogus = 3'"),
         ("libx265", {"x265-params": "bogus=3"}, "Unknown option: bogus"),
         ("libx264", {"tune": "nonsense"}, "libx264 does not open for 96×64 yuv420p"),
@@ -143,7 +143,9 @@ def test_without_a_gpu_another_encoder_takes_over_and_says_so_once(
     if not caplog.messages:
         pytest.skip("there is a GPU")
     assert found == encoded(index, settings_for(codec=stands_in, crf=23, preset=preset))
-    assert [f"{stands_in} takes its place" in message for message in caplog.messages] == [True]
+    assert [
+        f"{stands_in} is used in this job instead" in message for message in caplog.messages
+    ] == [True]
 
 
 def test_another_format_than_the_one_asked_for_is_logged(
@@ -154,7 +156,7 @@ def test_another_format_than_the_one_asked_for_is_logged(
     for _ in range(2):
         output_format(load_index(clip("odd_444.mp4")), output)
     (message,) = caplog.messages
-    assert "yuv444p, since yuv420p does not go with 97×65 pixels" in message
+    assert "yuv444p, since yuv420p is not possible with 97×65 pixels" in message
 
 
 def test_pictures_too_small_for_x265_are_refused(tmp_path: Path, settings_for: Any, ffmpeg: Any):

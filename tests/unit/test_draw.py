@@ -351,7 +351,7 @@ def test_wrong_arguments_are_named() -> None:
         Canvas([luma]).mask(np.ones((3, 3), bool))
     with pytest.raises(ValueError, match=r"edge \(0, 2\) names a keypoint that is not one of 0..1"):
         Canvas([luma]).skeleton([(1, 1), (2, 2)], [(0, 2)])
-    with pytest.raises(ValueError, match="edge_colors has 2 colours; expected 1"):
+    with pytest.raises(ValueError, match="edge_colors has 2 colors; expected 1"):
         Canvas([luma]).skeleton([(1, 1), (2, 2)], [(0, 1)], edge_colors=["red", "lime"])
     with pytest.raises(ValueError, match="alpha is 2"):
         Canvas([luma]).point(5, 5, alpha=2)

@@ -13,7 +13,6 @@ import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from clips import RECIPES
 
 from pvio.cache.store import Store
 from pvio.errors import UnreadableVideo
@@ -150,7 +149,7 @@ def test_a_lost_chunk_of_an_avi_is_told(clip: Clip, tmp_path: Path):
 
 def test_a_pipe_is_no_video(tmp_path: Path):
     os.mkfifo(tmp_path / "a.mp4")
-    with pytest.raises(UnreadableVideo, match="no file that can be read again"):
+    with pytest.raises(UnreadableVideo, match="not a regular file"):
         load_index(tmp_path / "a.mp4")
 
 
@@ -158,15 +157,12 @@ def test_every_packet_is_a_frame(clip: Clip, any_clip: str, n_frames: int):
     assert load_index(clip(any_clip)).n_frames == n_frames
 
 
-# For the others FFmpeg makes some up.
-@pytest.mark.parametrize("name", [name for name in RECIPES if name not in WITHOUT_TIMES])
-def test_times_are_those_ffmpeg_shows(clip: Clip, name: str, ffmpeg: Any):
-    index = load_index(clip(name))
-    assert [int(pts) * index.time_base for pts in index.pts] == ffmpeg.times(clip(name))
-
-
-def test_the_clips_without_times_are_clips():
-    assert set(WITHOUT_TIMES) < set(RECIPES)
+def test_times_are_those_ffmpeg_shows(clip: Clip, any_clip: str, ffmpeg: Any):
+    if any_clip in WITHOUT_TIMES:
+        # FFmpeg makes some up; see the next test.
+        return
+    index = load_index(clip(any_clip))
+    assert [int(pts) * index.time_base for pts in index.pts] == ffmpeg.times(clip(any_clip))
 
 
 @pytest.mark.parametrize("name", WITHOUT_TIMES)
@@ -304,7 +300,10 @@ def test_a_renamed_file_has_the_same_digest(video: Path):
 
 
 def test_other_pictures_have_another_digest(clip: Clip):
-    assert load_index(clip("plain.mp4")).content_digest != load_index(clip("b_frames.mp4")).content_digest
+    assert (
+        load_index(clip("plain.mp4")).content_digest
+        != load_index(clip("b_frames.mp4")).content_digest
+    )
 
 
 def test_an_empty_file_is_unreadable(tmp_path: Path):

@@ -205,7 +205,7 @@ def test_the_decoder_tells_the_order_of_codecs_whose_headers_are_not_read(
     wrong, right = without_offsets("b.mp4", *B_FRAMES), clip("b_frames.mp4")
     assert decodes_out_of_order(str(wrong), 0)
     assert not decodes_out_of_order(str(right), 0)
-    monkeypatch.setattr(picture_order, "_picture_order", lambda _context: None)
+    monkeypatch.setattr(picture_order, "_frame_order", lambda _context: None)
     assert not load_index(wrong).pts_identify_frames
     assert load_index(right).pts_identify_frames
     assert load_index(clip("plain.mp4")).pts_identify_frames

@@ -11,6 +11,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from pvio.media.encode.format import OutputFormat, _layout_and_depth, _name
 from pvio.media.encode.planes import PlanarConverter
+from pvio.media.pixels.color import ColorTags
 from pvio.media.pixels.convert import FrameConverter
 from pvio.media.pixels.layout import luma_layout, luma_samples
 from pvio.media.pixels.orientation import Orientation
@@ -56,7 +57,7 @@ def written_by_swscale(name: str) -> tuple[av.VideoFrame, np.ndarray]:
 
 def output_like(name: str) -> OutputFormat:
     pix_fmt = _name(*_layout_and_depth(name))
-    color = (LIMITED, 1, 1, 1)
+    color = ColorTags(LIMITED, 1, 1, 1)
     size = (HEIGHT, WIDTH, pix_fmt, color)
     return OutputFormat("clip", *size, Fraction(1), Fraction(1, 25), Fraction(25))
 

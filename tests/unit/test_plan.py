@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pvio.media.index.frame_index import FrameIndex
+from pvio.media.pixels.color import ColorTags
 from pvio.media.pixels.orientation import Orientation
 from pvio.pipeline.planning.segments import cut_segments, lpt, shard_segments
 
@@ -18,10 +19,11 @@ from pvio.pipeline.planning.segments import cut_segments, lpt, shard_segments
 def index_with(n_frames: int, keyframes: list[int]) -> FrameIndex:
     """An index of 25 frames a second with keyframes at the given ranks."""
     return FrameIndex(
-        path="video.mp4", digest="", pts=np.arange(n_frames), keyframes=np.array(keyframes),
-        time_base=Fraction(1, 25), rate=Fraction(25), height=64, width=96,
+        path="video.mp4", content_digest="", pts=np.arange(n_frames), keyframes=np.array(keyframes),
+        time_base=Fraction(1, 25), average_rate=Fraction(25), height=64, width=96,
         orientation=Orientation(), stream_index=0, codec="h264", pix_fmt="yuv420p",
-        container="mp4", sample_aspect_ratio=Fraction(1), color=(0, 2, 2, 2), n_audio_streams=0,
+        container="mp4", sample_aspect_ratio=Fraction(1), color=ColorTags(0, 2, 2, 2),
+        n_audio_streams=0,
     )  # fmt: skip
 
 

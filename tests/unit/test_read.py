@@ -48,7 +48,9 @@ LUMA_AS_CODED = [
 ]  # fmt: skip
 
 
-def converter(index: FrameIndex, channels: str, size: tuple[int, int] | None = None) -> FrameConverter:
+def converter(
+    index: FrameIndex, channels: str, size: tuple[int, int] | None = None
+) -> FrameConverter:
     return FrameConverter(channels, *(size or (index.height, index.width)), index.orientation)
 
 

@@ -219,7 +219,7 @@ def test_sound_that_cannot_be_read_on_ends_there(
     [remark] = concat_segments(encoded(index, settings_for()), index, made)
     given = ffmpeg.packets(clip("audio.mp4"), "0:a:0")[:20]
     last = float(given[-1][0])
-    assert remark == f"its sound cannot be read behind {last:.3f} s: Invalid data found"
+    assert remark == f"its audio cannot be read after {last:.3f} s: Invalid data found"
     assert ffmpeg.packets(made, "0:a:0") == given
 
 

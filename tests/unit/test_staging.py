@@ -175,7 +175,9 @@ def test_a_copy_that_cannot_be_read_is_no_fault_of_the_video(tmp_path: Path, not
     plan, settings = job(tmp_path / "cache", SAMPLES[:1])
     part = next(plan.shard_plans("infer"))
     store = Store(settings.cache)
-    lost = SimpleNamespace(staged=lambda index: replace(index, staged_path=str(tmp_path / "lost.mp4")))
+    lost = SimpleNamespace(
+        staged=lambda index: replace(index, staged_path=str(tmp_path / "lost.mp4"))
+    )
     completion = Completion(ResultKeys(settings, "a model"), store, 9)
     work = SegmentTask(part, completion, cast(Any, lost), Inference(settings, store, 1))
     outcome = work(0, False, lambda n: None)

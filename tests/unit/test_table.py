@@ -141,7 +141,7 @@ def test_where_the_clock_starts_again_all_frames_are_kept(
     path.write_bytes(2 * clip(name).read_bytes())
     index = load_index(path)
     assert index.n_frames == 2 * N_FRAMES
-    assert "its times start again at packet 40" in index.damage or "incomplete" in index.damage
+    assert "time stamps restart at packet 40" in index.damage or "incomplete" in index.damage
     assert (np.diff(index.pts) > 0).all()
     reader = open_reader(index)
     for decoded in reader.frames(0, 2 * N_FRAMES):

@@ -148,13 +148,13 @@ def write_black(path: Path, source: Path, n: int, then: Exception | None = None)
 
 @pytest.mark.parametrize("n", [39, 0])
 def test_fewer_pictures_than_frames_are_an_error(clip: Clip, n: int, tmp_path: Path):
-    with pytest.raises(EncodeError, match=f"{n} pictures for the 40 frames of .*plain.mp4"):
+    with pytest.raises(EncodeError, match=f"{n} frames for the 40 frames of .*plain.mp4"):
         write_black(tmp_path / "a.mp4", clip("plain.mp4"), n)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_more_pictures_than_frames_are_an_error(clip: Clip, tmp_path: Path):
-    with pytest.raises(EncodeError, match="picture 41 for the 40 frames"):
+    with pytest.raises(EncodeError, match="frame 41 for the 40 frames"):
         write_black(tmp_path / "a.mp4", clip("plain.mp4"), 41)
     assert list(tmp_path.iterdir()) == []
 
@@ -182,7 +182,7 @@ def test_nothing_has_the_name_before_the_end(clip: Clip, tmp_path: Path):
         (np.zeros((64, 96, 4), np.uint8), r"got uint8 \(64, 96, 4\)"),
         (np.zeros((64, 96, 3), np.float32), r"got float32"),
         (np.zeros(5, np.uint8), r"got uint8 \(5,\)"),
-        (np.zeros((48, 96, 3), np.uint8), "picture 0 is 48×96, the video 64×96"),
+        (np.zeros((48, 96, 3), np.uint8), "frame 0 is 48×96, the video 64×96"),
         ([np.zeros((64, 96), np.uint8)] * 3, r"plane U is uint8 \(64, 96\); yuv420p needs"),
         ([np.zeros((64, 96), np.uint16)] * 3, "plane Y is uint16"),
         ("picture", "got 'picture'"),

@@ -18,7 +18,7 @@ from projects import Project
 from pvio.cache.store import Store
 from pvio.collection.sources import Source
 from pvio.config.settings import ModelSettings, OutputSettings, Settings
-from pvio.media.index.cached import index_key, deserialize_index
+from pvio.media.index.cached import deserialize_index, index_key
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.planning.cost import stage_workloads
 from pvio.pipeline.planning.keys import ResultKeys

@@ -10,14 +10,14 @@ from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
 
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
 _KEY, _SWITCH = 0, 3
-# First bytes of an empty temporal delimiter, and of units of these kinds with a size (5.3.2).
+# First byte of an empty temporal delimiter, and of frame units with a size field (5.3.2).
 _DELIMITER, _FRAME_UNITS = 0x12, (_FRAME_HEADER << 3 | 2, _FRAME << 3 | 2)
-# Enough for what is read of the headers.
+# Bytes that are read of a header.
 _HEADER = 64
 
 
 class _Sequence(NamedTuple):
-    """What a sequence header says; `screen_content` and `integer_mv` as 0, 1 or 2 (told later)."""
+    """Fields of a sequence header; `screen_content`, `integer_mv`: 0, 1, or 2 (per frame)."""
 
     size: tuple[int, int]
     size_bits: tuple[int, int]
@@ -31,11 +31,11 @@ class _Sequence(NamedTuple):
 
 
 class Av1Parser(PacketParser):
-    """See `PacketParser`. A temporal unit is a frame when it shows one; it may show no more."""
+    """See `PacketParser`. A temporal unit is a frame if it shows one; it shows at most one."""
 
     def __init__(self, extradata: bytes = b""):
         self._sequence: _Sequence | None = None
-        # Sizes of shown frames by the first two bytes of their headers, where these tell it.
+        # Sizes of shown frames by the first two bytes of their headers, if these determine it.
         self._known: dict[int, tuple[int, int] | None] = {}
         if extradata[:1] == b"\x81":  # AV1CodecConfigurationRecord
             self._take_sequences(memoryview(extradata)[4:])
@@ -54,7 +54,7 @@ class Av1Parser(PacketParser):
     def _read(self, packet: Any) -> PacketKind:
         has_frame, data = False, memoryview(packet)
         at = 2 if data[0] == _DELIMITER else 0
-        if data[at] in _FRAME_UNITS:  # as nearly always
+        if data[at] in _FRAME_UNITS:  # the usual case
             at += 1
             while data[at] & 128:  # the unit's size
                 at += 1
@@ -76,14 +76,14 @@ class Av1Parser(PacketParser):
         return PacketKind.HIDDEN if has_frame else PacketKind.FRAME
 
     def _read_frame(self, bits: Bits) -> bool:
-        """Take the size of a frame; whether it is shown."""
+        """Read the size of a frame; returns whether it is shown."""
         sequence = self._sequence
         if sequence is None or sequence.reduced:
             self.size = sequence and sequence.size
             shown = sequence is not None or bits.flag() or bits.read(3) & 1 == 1
             bits.check()
             return shown
-        if bits.flag():  # show_existing_frame; of its size nothing is known here
+        if bits.flag():  # show_existing_frame; its size is not known here
             self.size = self.size or sequence.size
             return True
         kind, shown = bits.read(2), bits.flag()
@@ -94,7 +94,7 @@ class Av1Parser(PacketParser):
 
 
 def _frame_size(bits: Bits, kind: int, shown: bool, sequence: _Sequence) -> tuple[int, int] | None:
-    """Size of a frame; None where it takes more to know it."""
+    """Size of a frame; None if these fields do not determine it."""
     if shown and sequence.time_bits and not sequence.equal_intervals:
         bits.skip(sequence.time_bits)
     if not shown:

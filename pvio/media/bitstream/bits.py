@@ -1,4 +1,4 @@
-"""Reading numbers of a few bits each, as the headers of coded pictures have them."""
+"""Read bit fields, as in the headers of coded frames."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from __future__ import annotations
 class Bits:
     """Reads numbers from the front of some bytes, most significant bit first.
 
-    Behind the end there are zeros, so that a header is read to its end and then checked once.
+    Bits after the end are zeros, so that a header can be read first and then checked once.
 
     Args:
-        data: the bytes, without emulation prevention.
+        data: without emulation prevention bytes.
 
     Attributes:
-        left: bits that are left, below 0 behind the end.
+        left: number of unread bits; negative after the end.
     """
 
     __slots__ = ("_value", "left")
@@ -27,17 +27,19 @@ class Bits:
         return shifted & ((1 << n) - 1)
 
     def flag(self) -> bool:
+        """One bit."""
         self.left = left = self.left - 1
         return left >= 0 and self._value >> left & 1 == 1
 
     def skip(self, n: int) -> None:
+        """Skip n bits."""
         self.left -= n
 
     def ue(self) -> int:
         """An unsigned Exp-Golomb code (ITU-T H.264, 9.1); also uvlc() of AV1, 4.10.3."""
         left = self.left
         rest = self._value & ((1 << left) - 1) if left > 0 else 0
-        n = rest.bit_length()  # of the code and all behind it, without the zeros in front
+        n = rest.bit_length()  # of the code and all after it, without the zeros in front
         self.left = n - 1 - (left - n)
         if rest == 0 or left - n > 32:  # no code
             self.left = -1
@@ -49,15 +51,15 @@ class Bits:
         return (code + 1) // 2 if code % 2 else -(code // 2)
 
     def check(self) -> None:
-        """Raise when more was read than there was.
+        """Check that no bits after the end were read.
 
         Raises:
-            EOFError: then.
+            EOFError: if there were.
         """
         if self.left < 0:
             raise EOFError
 
 
 def without_escapes(unit: bytes) -> bytes:
-    """The payload of a NAL unit, without the bytes that prevent start codes in it."""
+    """The payload of a NAL unit without emulation prevention bytes."""
     return unit.replace(b"\0\0\3", b"\0\0")

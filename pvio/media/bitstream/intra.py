@@ -1,4 +1,4 @@
-"""Packets of codecs whose every frame states its size: MJPEG, ProRes, PNG."""
+"""Packets of codecs in which every frame states its size: MJPEG, ProRes, PNG."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
 
 # Markers of JPEG that start a frame: SOF0 to SOF15 but DHT, JPG and DAC.
 _FRAME_STARTS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Most have their size in front of this.
+# Bytes that contain the size in most files.
 _HEADERS = 2048
 # Bytes of a marker, its length, the precision and the size.
 _FRAME_HEADER = 9
@@ -20,12 +20,12 @@ class JpegParser(PacketParser):
 
     def __init__(self, extradata: bytes = b""):
         del extradata
-        self._start = b""  # frame header of the packet before, up to its size
+        self._start = b""  # frame header of the previous packet, up to its size
 
     def _read(self, packet: Any) -> PacketKind:
         view = memoryview(packet)
         data = bytes(view[:_HEADERS])
-        if self._start and self._start in data:  # as nearly always
+        if self._start and self._start in data:  # the usual case
             return PacketKind.FRAME
         if (at := _frame_header(data)) < 0:
             data = bytes(view)
@@ -36,7 +36,7 @@ class JpegParser(PacketParser):
 
 
 def _frame_header(data: bytes) -> int:
-    """Position of the marker in front of a JPEG's size; -1 where there is none."""
+    """Position of the marker before a JPEG's size; -1 if there is none."""
     at, end = 2, len(data) - 8
     while at < end and data[at] == 0xFF:
         marker = data[at + 1]

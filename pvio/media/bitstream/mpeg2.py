@@ -10,7 +10,7 @@ from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
 _PICTURE, _SEQUENCE, _EXTENSION = b"\0\0\1\0", b"\0\0\1\xb3", b"\0\0\1\xb5"
 _SEQUENCE_EXTENSION, _CODING_EXTENSION = 1, 8
 _TOP, _BOTTOM = 1, 2
-# In front of the coding extension come the sequence and GOP headers, with tables and user data.
+# Sequence and GOP headers, with tables and user data, precede the coding extension.
 _HEADERS, _HEADERS_OF_OTHERS = 1024, 64
 _B_PICTURE = 3
 
@@ -18,7 +18,7 @@ _B_PICTURE = 3
 class Mpeg2Parser(PacketParser):
     """See `PacketParser`; ISO/IEC 13818-2, 6.2.2 and 6.2.3 (MPEG-1 has no extensions).
 
-    The parsers of FFmpeg put both fields of a frame into one packet; files may have them in two.
+    FFmpeg's parsers put both fields of a frame into one packet; files may have them in two.
     """
 
     def __init__(self, extradata: bytes = b""):
@@ -26,6 +26,7 @@ class Mpeg2Parser(PacketParser):
         self._take_size(extradata)
 
     def restart(self) -> None:
+        """See `PacketParser.restart`."""
         self._first = None
 
     def _read(self, packet: Any) -> PacketKind:
@@ -33,7 +34,7 @@ class Mpeg2Parser(PacketParser):
         data = bytes(memoryview(packet)[: _HEADERS if is_key else _HEADERS_OF_OTHERS])
         if is_key:
             self._take_size(data)
-        if (at := data.find(_PICTURE)) < 0:  # behind long headers
+        if (at := data.find(_PICTURE)) < 0:  # after long headers
             data = bytes(packet)
             at = data.find(_PICTURE)
         is_found = 0 <= at < len(data) - 5
@@ -50,7 +51,7 @@ class Mpeg2Parser(PacketParser):
         extension = _extension(data, _CODING_EXTENSION, at)
         if extension < 0:
             return None
-        # Four codes of 4 bits and intra_dc_precision are in front of picture_structure.
+        # Four codes of 4 bits and intra_dc_precision are before picture_structure.
         structure = data[extension + 6] & 3
         if structure not in (_TOP, _BOTTOM) or bytes(packet).find(_PICTURE, at + 4) >= 0:
             return None
@@ -75,7 +76,7 @@ class Mpeg2Parser(PacketParser):
 
 
 def _extension(data: bytes, kind: int, at: int) -> int:
-    """Position of the first extension of a kind behind `at`; -1 where there is none."""
+    """Position of the first extension of a kind after `at`; -1 if there is none."""
     while (at := data.find(_EXTENSION, at + 1)) >= 0:
         if at + 6 < len(data) and data[at + 4] >> 4 == kind:
             return at

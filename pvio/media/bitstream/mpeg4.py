@@ -1,7 +1,7 @@
-"""Packets of MPEG-4 part 2: repeated and packed pictures, B-pictures, times, sizes.
+"""Packets of MPEG-4 part 2: repeated and packed frames, B-pictures, times, sizes.
 
-ISO/IEC 14496-2, 6.2.3 to 6.2.5: a video object layer (VOL) tells the size and the units of time in
-a second; each picture (VOP) its type, its time, and whether it is coded.
+ISO/IEC 14496-2, 6.2.3 to 6.2.5: a video object layer (VOL) states the size and the units of time
+per second; each frame (VOP) its type, its time, and whether it is coded.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import Any, NamedTuple
 from pvio.media.bitstream.bits import Bits
 from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
 
-PICTURE_START = b"\0\0\1\xb6"
-# Bytes of a start code and of what is read behind it at once.
-_START, _FRONT = int.from_bytes(PICTURE_START, "big"), 12
+VOP_START = b"\0\0\1\xb6"
+# Bytes of a start code and of what is read after it at once.
+_START, _FRONT = int.from_bytes(VOP_START, "big"), 12
 _LAYER = re.compile(rb"\x00\x00\x01[\x20-\x2f]")
-# Enough for what is read of a layer, and of a picture.
-_LAYER_BYTES, _PICTURE_BYTES = 64, 20
-# In front of the picture come the headers of a keyframe, with user data.
+# Enough for what is read of a layer, and of a frame.
+_LAYER_BYTES, _VOP_BYTES = 64, 20
+# Before the frame come the headers of a keyframe, with user data.
 _HEADERS = 1024
 _B_PICTURE = 2
 _OWN_ASPECT, _RECTANGLE, _GRAY_SHAPE = 15, 0, 3
 
 
 class Layer(NamedTuple):
-    """What a video object layer says.
+    """Fields of a video object layer.
 
     Attributes:
-        units: of time in a second; 0 only in a damaged header.
-        size: (height, width); None for shapes that are no rectangles.
+        units: of time per second; 0 only in a damaged header.
+        size: (height, width); None for shapes other than rectangles.
     """
 
     units: int
@@ -37,18 +37,18 @@ class Layer(NamedTuple):
 
     @property
     def time_bits(self) -> int:
-        """Bits of the units of time in the header of a picture."""
+        """Bits of the time field in frame headers."""
         return max(1, (self.units - 1).bit_length())
 
 
-class Picture(NamedTuple):
-    """What the header of a picture says.
+class VopHeader(NamedTuple):
+    """Fields of a frame header (VOP).
 
     Attributes:
-        is_b: whether it is shown before the picture that is decoded in front of it.
-        seconds: that have begun since the picture shown before it.
+        is_b: whether it is a B-picture, shown before the frame decoded before it.
+        seconds: whole seconds since the frame shown before it.
         units: of time after the whole second.
-        is_coded: whether it has data of its own.
+        is_coded: whether it has its own data.
     """
 
     is_b: bool
@@ -58,7 +58,7 @@ class Picture(NamedTuple):
 
 
 def read_layer(data: bytes) -> Layer | None:
-    """The first video object layer in the data; None without one, or where it is damaged."""
+    """The first video object layer in the data; None if there is none or it is damaged."""
     found = _LAYER.search(data)
     if found is None:
         return None
@@ -90,59 +90,65 @@ def read_layer(data: bytes) -> Layer | None:
     return layer if bits.left >= 0 else None
 
 
-def read_picture(data: bytes, at: int, time_bits: int) -> Picture:
-    """The header of the picture whose start code is at `at`; one cut short ends with zeros."""
-    bits = Bits(data[at + 4 : at + _PICTURE_BYTES])
+def read_vop_header(data: bytes, at: int, time_bits: int) -> VopHeader:
+    """The header of the frame whose start code is at byte `at`; missing bytes count as zeros.
+
+    Args:
+        data: of a packet.
+        at: position of `VOP_START`.
+        time_bits: see `Layer.time_bits`.
+    """
+    bits = Bits(data[at + 4 : at + _VOP_BYTES])
     is_b, seconds = bits.read(2) == _B_PICTURE, 0
     while bits.flag():
         seconds += 1
     bits.skip(1)
     units = bits.read(time_bits)
     bits.skip(1)
-    return Picture(is_b, seconds, units, bits.flag() or bits.left < 0)
+    return VopHeader(is_b, seconds, units, bits.flag() or bits.left < 0)
 
 
 class Mpeg4Parser(PacketParser):
     """See `PacketParser`.
 
-    A picture that is not coded is the one before again. In the packed streams of DivX it may
-    instead stand where a B-picture is shown that came with the packet before: decoders give a
-    picture for it then.
+    A frame that is not coded repeats the one before. In the packed streams of DivX it may instead
+    mark where a B-picture is shown that was in the packet before; decoders return a frame then.
     """
 
     def __init__(self, extradata: bytes = b""):
         self._time_bits = 0
         self._may_be_packed = False
-        self._layer = b""  # headers that were met last
-        self._held_back = False  # a picture of a packed stream waits for the next packet
+        self._layer = b""  # the last headers
+        self._held_back = False  # a frame of a packed stream that the next packet shows
         self._take_layer(extradata)
 
     def restart(self) -> None:
+        """See `PacketParser.restart`."""
         self._held_back = False
 
     def _read(self, packet: Any) -> PacketKind:
         view = memoryview(packet)
         front = int.from_bytes(view[:_FRONT], "big")
         is_known = front >> 64 == _START and not self._may_be_packed and self._time_bits > 0
-        # As nearly all are: type, no second that begins, marker, time, marker, and coded.
+        # The usual case: type, no new second, marker, time, marker, and coded.
         if is_known and not front >> 61 & 1 and front >> 58 - self._time_bits & 1:
             self.is_reordered = front >> 62 & 3 == _B_PICTURE
             return PacketKind.FRAME
         data = bytes(view[:_HEADERS])
-        at = data.find(PICTURE_START)
+        at = data.find(VOP_START)
         if at > 0:
             self._take_layer(data[:at])
         self.is_reordered = None
         if at < 0:
             return PacketKind.FRAME
-        picture = read_picture(data, at, self._time_bits)
-        # What the packet shows is the B-picture that waits, if there is one.
-        self.is_reordered = picture.is_b or self._held_back
+        vop = read_vop_header(data, at, self._time_bits)
+        # The packet shows the B-picture that was held back, if there is one.
+        self.is_reordered = vop.is_b or self._held_back
         if self._time_bits == 0:
             return PacketKind.FRAME
-        if picture.is_coded:
+        if vop.is_coded:
             if self._may_be_packed:
-                self._held_back |= bytes(packet).find(PICTURE_START, at + 4) >= 0
+                self._held_back |= bytes(packet).find(VOP_START, at + 4) >= 0
             return PacketKind.FRAME
         if self._held_back:
             self._held_back = False

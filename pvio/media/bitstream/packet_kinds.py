@@ -1,4 +1,4 @@
-"""What a packet is for whoever counts frames, and how parsers of packets look."""
+"""Kinds of packets, and the interface of packet parsers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 
 class PacketKind(enum.Enum):
-    """What comes of a packet.
+    """Whether a packet is a frame.
 
     Attributes:
-        FRAME: a frame of its own, or the first field of one.
-        SECOND_FIELD: it completes the frame of the packet before.
-        HIDDEN: nothing is shown; other frames refer to it.
-        REPEATED: the frame before is shown once more, of which decoders give no picture.
+        FRAME: a frame, or the first field of one.
+        SECOND_FIELD: completes the frame of the previous packet.
+        HIDDEN: not shown; other frames refer to it.
+        REPEATED: the previous frame is shown once more; decoders return no frame for it.
     """
 
     FRAME = enum.auto()
@@ -23,13 +23,13 @@ class PacketKind(enum.Enum):
 
 
 class OrderCount(NamedTuple):
-    """The order count of a picture (ITU-T H.264, 8.2.1; H.265, 8.3.1).
+    """Picture order count (ITU-T H.264, 8.2.1; H.265, 8.3.1).
 
     Attributes:
         value: of the count, modulo `modulus`.
         modulus: a power of two.
-        restarts: whether the count begins anew, so that all pictures before are shown before.
-        is_field: whether it is a field, half of a frame.
+        restarts: whether the count restarts; all frames decoded before are shown before.
+        is_field: whether it belongs to a field, half of a frame.
     """
 
     value: int
@@ -41,19 +41,18 @@ class OrderCount(NamedTuple):
 class PacketParser:
     """Reads the headers of a stream's packets, in decoding order; nothing is decoded.
 
-    Each packet is read once. What its headers tell is kept up to the next one, for whoever wants
-    to know more than the kind.
+    Each packet is read once. The attributes describe the last one.
 
     Args:
-        extradata: the stream's decoder configuration, b"" where there is none.
+        extradata: the stream's decoder configuration, b"" if there is none.
 
     Attributes:
-        size: (height, width) that the headers state for the last packet; None where not known.
-        all_matter: whether the kinds and sizes of packets that are no keyframes need to be read.
-        is_reordered: whether the last packet is a B-picture, shown before the one decoded in front
-            of it (MPEG-1, 2 and 4); None where not known.
-        order: order count of the last packet (H.264 and HEVC); None where not known.
-        has_order: whether packets can have one, as far as parameter sets tell.
+        size: (height, width) that the headers state for the last packet; None if not known.
+        all_matter: whether packets other than keyframes need to be read for kinds and sizes.
+        is_reordered: whether the last packet is a B-picture, shown before the one decoded before
+            it (MPEG-1, 2 and 4); None if not known.
+        order: picture order count of the last packet (H.264 and HEVC); None if not known.
+        has_order: whether packets can have one, by the parameter sets so far.
     """
 
     size: tuple[int, int] | None = None
@@ -63,17 +62,17 @@ class PacketParser:
     has_order = True
 
     def __init__(self, extradata: bytes = b""):
-        del extradata  # parsers that need it have their own
+        del extradata  # used by subclasses
 
     def read(self, packet: Any) -> PacketKind:
-        """What a packet is; a frame where its headers are damaged."""
+        """The kind of a packet; a damaged one counts as a frame."""
         try:
             return self._read(packet)
         except (EOFError, IndexError):
             return PacketKind.FRAME
 
     def restart(self) -> None:
-        """The next packet is read after a seek."""
+        """Forget the packets so far: the next one follows a seek."""
 
     def _read(self, packet: Any) -> PacketKind:
         raise NotImplementedError

@@ -8,7 +8,7 @@ from pvio.media.bitstream.bits import Bits
 from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
 
 _VP8_START, _VP9_SYNC = b"\x9d\x01\x2a", 0x498342
-# Enough for what is read of a frame header of VP9.
+# Bytes that are read of a frame header of VP9.
 _VP9_HEADER = 24
 _VP9_RGB = 7
 _SUPERFRAME = 6
@@ -40,6 +40,7 @@ class Vp9Parser(PacketParser):
         self._is_uniform = False
 
     def restart(self) -> None:
+        """See `PacketParser.restart`."""
         self._slots, self._is_uniform = [None] * 8, False
 
     def _read(self, packet: Any) -> PacketKind:
@@ -47,7 +48,7 @@ class Vp9Parser(PacketParser):
         if self._is_uniform and data[0] & _PLAIN_MASK == _PLAIN:
             has_size_of_reference = data[3] & 2
             if has_size_of_reference and data[-1] >> 5 != _SUPERFRAME:
-                return PacketKind.FRAME  # of the one size that all frames have so far
+                return PacketKind.FRAME  # has the same size as all frames so far
         shown, size = False, self.size
         for frame in _vp9_frames(data):
             if self._read_frame(frame):
@@ -56,7 +57,7 @@ class Vp9Parser(PacketParser):
         return PacketKind.FRAME if shown else PacketKind.HIDDEN
 
     def _read_frame(self, data: memoryview) -> bool:
-        """Take the size of a frame; whether it is shown."""
+        """Read the size of a frame; returns whether it is shown."""
         bits = Bits(bytes(data[:_VP9_HEADER]))
         if bits.read(2) != 2:
             return True
@@ -99,7 +100,7 @@ class Vp9Parser(PacketParser):
 
 
 def _vp9_frames(data: memoryview) -> list[memoryview]:
-    """The frames of a superframe, or the one of any other packet."""
+    """The frames of a superframe, or the packet itself."""
     marker = data[-1]
     n_frames, n_bytes = (marker & 7) + 1, (marker >> 3 & 3) + 1
     length = 2 + n_frames * n_bytes

@@ -1,4 +1,4 @@
-"""What a file that is no video is, told by its first bytes."""
+"""Recognize files that are not videos by their first bytes."""
 
 from __future__ import annotations
 
@@ -35,9 +35,12 @@ _CONTROLS = bytes({*range(32), 127} - {*b"\t\n\r\f\x1b"})
 
 
 def describe_other_file(path: str) -> str:
-    """What a file is that is no video, as a reason; "" where its bytes do not tell.
+    """What a file is instead of a video, such as "it is a PDF document"; "" if not known.
 
-    Of a file that begins with zeros all is read, up to the first byte that is none.
+    A file that starts with zeros is read up to its first other byte.
+
+    Args:
+        path: of the file.
     """
     with contextlib.suppress(OSError), Path(path).open("rb") as file:
         first = file.read(_N_BYTES)

@@ -40,7 +40,7 @@ def check_declared_frames(path: str) -> None:
 
 
 class Budget:
-    """What may be spent to read all packets of a file.
+    """Limits of packets, bytes and CPU time for reading a file.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""Packets that the list of an MP4 or MOV file names, and the file lacks, as where it is cut off."""
+"""Packets that an MP4 or MOV file lists but does not contain, as in a truncated file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_lost_packets(path: str, stream: Any, found: np.ndarray) -> tuple[np.ndar
     Args:
         path: the file.
         stream: with index entries.
-        found: rows of the packets that could be read, see `Packets.table`.
+        found: rows of the packets that could be read, see `PacketTable.rows`.
 
     Returns:
         The rows, and whether any that is shown is lost.
@@ -58,7 +58,7 @@ def add_lost_packets(path: str, stream: Any, found: np.ndarray) -> tuple[np.ndar
 
 
 def _all_times(dts: np.ndarray, known: np.ndarray) -> np.ndarray | None:
-    """Presentation times of all packets, ascending, as their decoding times tell them.
+    """Presentation times of all packets, ascending, computed from their decoding times.
 
     A frame is decoded a steady number of frames before it is shown, as muxers write it that know
     presentation times only; else a steady time before.
@@ -79,5 +79,5 @@ def _all_times(dts: np.ndarray, known: np.ndarray) -> np.ndarray | None:
     ]
     for times in [*options, dts + first - dts[0]]:
         if times[0] == first and np.isin(known, times).all() and len(np.unique(times)) == len(dts):
-            return times
+            return np.asarray(times)
     return None

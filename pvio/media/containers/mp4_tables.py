@@ -18,7 +18,7 @@ import numpy as np
 _BEGINNINGS = frozenset(
     (b"ftyp", b"styp", b"mdat", b"moov", b"moof", b"sidx", b"free", b"skip", b"wide", b"pnot")
 )
-# Boxes that hold those which are looked for.
+# Boxes that contain the boxes needed here.
 _HOLDERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf", b"cmov")
 _DEEPEST = 10
 _MOST_UNPACKED = 1 << 26
@@ -32,11 +32,11 @@ Box = tuple[bytes, BinaryIO, int, int]
 
 @dataclass
 class _Track:
-    """What the tables of a track declare.
+    """A track, as its tables declare it.
 
     Attributes:
         n_frames: the most frames that a table declares which has no row for each.
-        is_audio: whether it holds audio.
+        is_audio: whether it is an audio track.
         is_steady: whether each sample lasts one unit of time, as in PCM audio.
         ticks, scale: how long all frames last; units per second.
         edits: lengths in units of `movie_scale`, 0 for all that is left.

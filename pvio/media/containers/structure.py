@@ -1,4 +1,4 @@
-"""Damage that shows in how a container is built: an end before its time, pieces that are gone."""
+"""Damage in the structure of a container: an early end, missing pieces."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ import av.logging
 from pvio.media.ffmpeg.log import LogMessage, is_side_information
 
 
-def check_container(path: str, form: str, messages: list[LogMessage], n_incomplete: int) -> str:
-    """What is wrong with a file as a container, as words; "" when nothing is.
+def check_container(
+    path: str, format_name: str, messages: list[LogMessage], n_incomplete: int
+) -> str:
+    """Description of damage in a container; "" if there is none.
 
     Args:
         path: the file.
-        form: FFmpeg's name of the container.
-        messages: what FFmpeg said while all packets were read.
-        n_incomplete: packets that FFmpeg marked as incomplete.
+        format_name: FFmpeg's name of the container.
+        messages: logged by FFmpeg while all packets were read.
+        n_incomplete: number of packets that FFmpeg marked as incomplete.
     """
     structure = ""
     with Path(path).open("rb") as file:
-        if form.startswith("mov,"):
+        if format_name.startswith("mov,"):
             structure = _mp4_damage(file)
-        elif form == "avi":
+        elif format_name == "avi":
             structure = _avi_damage(file)
     if structure:
         return structure
-    said = [
+    logged = [
         " ".join(text.split())
         for level, component, text in messages
         if level <= av.logging.ERROR
-        and component == form
+        and component == format_name
         and not is_side_information(component, text)
     ]
-    if said:
-        more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
-        return f"its container is damaged: {said[0]}{more}"
+    if logged:
+        more = f" (and {len(logged) - 1} more)" if len(logged) > 1 else ""
+        return f"its container is damaged: {logged[0]}{more}"
     return f"{n_incomplete} packet(s) are incomplete" if n_incomplete else ""
 
 
@@ -58,7 +60,7 @@ def _mp4_damage(file: BinaryIO) -> str:
 
 
 def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int, int]]:
-    """(type, position, size, bytes of it that are there) of the boxes on the top level."""
+    """(type, position, size, number of bytes present) of the boxes on the top level."""
     end = os.fstat(file.fileno()).st_size
     at = 0
     while at < end:
@@ -71,7 +73,7 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int, int]]:
             size = end - at
         if len(header) < 8 or size < 8:
             if not any(header) and not any(file.read(1 << 16)):
-                return  # zeros behind the last box
+                return  # zeros after the last box
             kind, size = b"\0\0\0\0", end - at
         yield kind, at, size, min(size, end - at)
         at += size
@@ -84,7 +86,7 @@ def _fragment_number(file: BinaryIO, at: int) -> int | None:
 
 
 def _avi_damage(file: BinaryIO) -> str:
-    """An AVI file is one or several RIFF chunks, which say how long they are."""
+    """An AVI file is one or several RIFF chunks, each with its length."""
     end = os.fstat(file.fileno()).st_size
     at = 0
     while at + 12 <= end:

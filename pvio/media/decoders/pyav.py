@@ -1,4 +1,4 @@
-"""Reading with PyAV: decode packet by packet, and capture_log to what the decoder complains about."""
+"""Reading with PyAV: decode packet by packet, and map its logged errors to frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import av
 import numpy as np
 
 from pvio.errors import UnreadableVideo
-from pvio.media.bitstream.nal.units import random_access, has_slice, is_damaged, nal_length_size
+from pvio.media.bitstream.nal.units import (
+    RandomAccess,
+    has_slice,
+    is_damaged,
+    nal_length_size,
+    random_access,
+)
 from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
 from pvio.media.decoders.frame import Decoded, Status
 from pvio.media.decoders.strict_av1 import StrictAv1Decoder, keeps_the_rule
@@ -283,7 +289,8 @@ class PyAVReader:
         return number, before in (-1, number - 1)
 
     def _can_start(self, packet: Any) -> bool:
-        return random_access(bytes(packet), self.index.codec, self._length_size) is not None
+        access = random_access(packet, self.index.codec, self._length_size)
+        return access is not RandomAccess.NONE
 
     def _is_damaged(self, packet: Any) -> bool:
         size, codec = self._length_size, self.index.codec

@@ -46,13 +46,13 @@ def open_torchcodec(index: FrameIndex) -> TorchcodecReader | None:
 
 def _decoder_class() -> Any:
     try:
-        from torchcodec.decoders import VideoDecoder
+        import torchcodec.decoders
     except (ImportError, RuntimeError, OSError) as error:
         raise PvioError(
             "torchcodec cannot be loaded, most often because FFmpeg's shared libraries are not "
             "found: use decoder: pyav, install FFmpeg, or see `pvio doctor`"
         ) from error
-    return VideoDecoder
+    return torchcodec.decoders.VideoDecoder
 
 
 class TorchcodecReader:
@@ -88,7 +88,7 @@ class TorchcodecReader:
         if len(self._decoder) != self.index.n_frames:
             return False
         first = self._decoder.get_frame_at(0).pts_seconds
-        return abs(first - self.index.times[0]) < float(self.index.time_base) / 2
+        return bool(abs(first - self.index.times[0]) < float(self.index.time_base) / 2)
 
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
         """See `Reader.frames`."""
@@ -127,4 +127,5 @@ class TorchcodecReader:
         off = np.abs(batch.pts_seconds.numpy() - expected)
         if indicates_damage(messages) or (off >= float(self.index.time_base) / 2).any():
             return None
-        return batch.data.cpu().numpy()
+        pixels: np.ndarray = batch.data.cpu().numpy()
+        return pixels

@@ -1,4 +1,4 @@
-"""Draw on decoded YUV or gray planes in place, without converting the picture's colours."""
+"""Draw on decoded YUV or gray planes in place, without converting colors."""
 
 from __future__ import annotations
 
@@ -16,42 +16,36 @@ from pvio.media.draw.rasterize import (
     capsule_outlines,
     clamp,
     ellipse_outline,
+    finite,
     polygon_coverage,
     rectangle_coverage,
-    finite,
     segment_outline,
 )
 from pvio.media.draw.text import text_coverage
 
 
 class Canvas:
-    """Draw points, lines, ellipses, skeletons, trails, masks and text on one decoded picture.
+    """Draw points, lines, ellipses, skeletons, trails, masks and text on one decoded frame.
 
-    Coordinates are float pixels of the picture: x to the right, y down, pixel centres at integers,
-    so that the picture covers [-0.5, width - 0.5] × [-0.5, height - 0.5]. Anything may lie partly
+    Coordinates are float pixels of the frame: x to the right, y down, pixel centers at integers,
+    so that the frame covers [-0.5, width - 0.5] × [-0.5, height - 0.5]. Shapes may be partly
     or fully outside. A shape with a coordinate or a size that is NaN or infinite is not drawn.
     Edges are smoothed; samples a shape does not cover keep their values bit for bit.
 
     `color` is three integers 0..255 (R, G, B) or a name or hex string that Pillow's `ImageColor`
     knows ("red", "#ff8800"); `alpha` is the opacity, 0..1.
 
-    Parameters
-    ----------
-    planes
-        One array (gray) or three (Y, U, V), each 2-D, writable, uint8, or uint16 with the samples
-        in the low bits. The chroma subsampling follows from the shapes (4:4:4, 4:2:2, 4:2:0,
-        4:1:1, ...; odd sizes rounded up).
-    bit_depth
-        Bits per sample, 8..16.
-    full_range
-        Whether luma uses 0..2^n-1 (True) or 16..235 scaled to the bit depth (False).
-    matrix
-        The picture's matrix coefficients.
+    Args:
+        planes: one array (gray) or three (Y, U, V), each 2-D, writable, uint8, or uint16 with the
+            samples in the low bits. The shapes determine the chroma subsampling (4:4:4, 4:2:2,
+            4:2:0, 4:1:1, ...; odd sizes rounded up).
+        bit_depth: bits per sample, 8..16.
+        full_range: whether luma uses 0..2^n-1 (True) or 16..235 scaled to the bit depth (False).
+        matrix: the frame's matrix coefficients, such as "bt709".
 
-    Raises
-    ------
-    ValueError
-        If the planes do not fit together, or an option has a value that is not allowed.
+    Raises:
+        ValueError: if the planes do not fit together, or an option has a value that is not
+            allowed.
     """
 
     def __init__(
@@ -84,7 +78,7 @@ class Canvas:
         *,
         alpha: float = 1.0,
     ) -> None:
-        """Draw a circle's outline, `width` pixels thick, centred on the radius."""
+        """Draw a circle's outline, `width` pixels thick, centered on the radius."""
         self._ring(x, y, radius, radius, 0.0, color, width, alpha)
 
     def ellipse(
@@ -159,13 +153,12 @@ class Canvas:
         """Draw K keypoints (K×2: x, y) as discs, and the lines between them.
 
         `edges` are E pairs of indices into `points` (E×2). A keypoint with NaN and its edges are
-        left out; `radius` 0 leaves out all discs. `edge_colors` has E colours, `point_colors` K:
+        left out; `radius` 0 leaves out all discs. `edge_colors` has E colors, `point_colors` K:
         they replace `color`.
 
-        Raises
-        ------
-        ValueError
-            If an edge names a keypoint that does not exist, or the number of colours is wrong.
+        Raises:
+            ValueError: if an edge names a keypoint that does not exist,
+                or the number of colors is wrong.
         """
         keypoints = [(float(x), float(y)) for x, y in points]
         pairs = [(int(a), int(b)) for a, b in edges]
@@ -186,7 +179,7 @@ class Canvas:
         for brush, point in zip(brushes, keypoints, strict=True):
             if radius > 0 and finite(*point):
                 shapes.append((brush, ellipse_outline(*point, radius, radius, 0.0)))
-        # What has one colour is one shape, so that nothing shines through where its parts overlap.
+        # Parts of one color are one shape, so that overlaps do not show with alpha.
         for shade, run in groupby(shapes, key=lambda shape: shape[0]):
             self._fill([outline for _, outline in run], shade, alpha)
 
@@ -198,7 +191,7 @@ class Canvas:
         *,
         alpha: float = 1.0,
     ) -> None:
-        """Draw the way through N past positions (N×2: x, y), oldest first.
+        """Draw the path through N past positions (N×2: x, y), oldest first.
 
         The line fades out evenly towards the oldest position. A position with NaN leaves a gap.
         """
@@ -207,7 +200,7 @@ class Canvas:
         whole = np.isfinite(starts).all(axis=1) & np.isfinite(ends).all(axis=1)
         if not whole.any() or not finite(width):
             return
-        # Later parts are painted over earlier ones, so that none shines through another.
+        # Later parts cover earlier ones, so that overlaps do not show with alpha.
         levels = [round(255 * (number + 1) / len(whole)) for number in np.flatnonzero(whole)]
         shapes = list(capsule_outlines(starts[whole], ends[whole], width))
         self._paint(polygon_coverage(shapes, levels, (self.height, self.width)), color, alpha)
@@ -240,14 +233,12 @@ class Canvas:
     def mask(self, mask: NDArray[Any], color: Color = "red", alpha: float = 0.5) -> None:
         """Tint the pixels where `mask` (height×width, bool) is true.
 
-        Raises
-        ------
-        ValueError
-            If the mask does not have the picture's size.
+        Raises:
+            ValueError: if the mask does not have the frame's size.
         """
         mask = np.asarray(mask, dtype=bool)
         if mask.shape != (self.height, self.width):
-            raise ValueError(f"mask is {mask.shape}; the picture is {(self.height, self.width)}")
+            raise ValueError(f"mask is {mask.shape}; the frame is {(self.height, self.width)}")
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if rows.size:
             top, left = int(rows[0]), int(columns[0])
@@ -265,7 +256,7 @@ class Canvas:
         *,
         alpha: float = 1.0,
     ) -> None:
-        """Write text with its top left corner at (x, y), on a polygon_coverage box if `background` is given.
+        """Write text with its top left corner at (x, y), on a filled box if `background` is given.
 
         `size` is the font's size in pixels.
         """
@@ -319,17 +310,26 @@ class Canvas:
 
 
 def colors_for(name: str, colors: Sequence[Color] | None, color: Color, n: int) -> list[Color]:
-    """One hashable colour for each of n parts."""
+    """One hashable color for each of n parts.
+
+    Raises:
+        ValueError: if there are not n colors; `name` is for the message.
+    """
     chosen = [color] * n if colors is None else list(colors)
     if len(chosen) != n:
-        raise ValueError(f"{name} has {len(chosen)} colours; expected {n}")
+        raise ValueError(f"{name} has {len(chosen)} colors; expected {n}")
     return [shade if isinstance(shade, str) else tuple(shade) for shade in chosen]
 
 
 def mark(canvas: Canvas, status: str) -> None:
-    """Show that a picture is not, or may not be, the frame's own."""
+    """Mark a frame whose status is not `ok` with a red box and the status.
+
+    Args:
+        canvas: with the frame.
+        status: text to write.
+    """
     size = max(10, canvas.height // 20)
     canvas.box(0, 0, canvas.width - 1, canvas.height - 1, color="red", width=4)
-    # In the corner that models use the least.
+    # In a corner that models rarely draw in.
     at = canvas.height - 10 - 1.3 * size
     canvas.text(8, at, status, color="white", size=size, background="red")

@@ -1,4 +1,4 @@
-"""Mix a colour into decoded YUV or gray planes, by how much of each pixel a shape covers."""
+"""Mix a color into decoded YUV or gray planes, by how much of each pixel a shape covers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LUMA_WEIGHTS = {
 
 
 class Cover(NamedTuple):
-    """How much of each pixel of a rectangle inside the picture is covered.
+    """How much of each pixel of a rectangle inside the frame is covered.
 
     Attributes:
         share: height×width, float32, 0..1.
@@ -39,7 +39,7 @@ class Cover(NamedTuple):
 
 
 class Planes:
-    """The planes of one picture, to be painted on in place; see `Canvas` for the arguments."""
+    """The planes of one frame, to be painted on in place; see `Canvas` for the arguments."""
 
     def __init__(
         self, planes: Sequence[NDArray[Any]], bit_depth: int, full_range: bool, matrix: str
@@ -56,7 +56,7 @@ class Planes:
             self._step_x = subsampling(self.width, planes[1].shape[1], "width")
 
     def blend(self, cover: Cover, color: Color, alpha: float) -> None:
-        """Mix the colour into all planes; samples that are not covered keep their values.
+        """Mix the color into all planes; samples that are not covered keep their values.
 
         Raises:
             ValueError: if `alpha` is not from 0 to 1, or `color` is none.
@@ -98,7 +98,7 @@ class Planes:
             total += lines[number::step_y]
         if (row + rows) * step_y <= self.height and (column + columns) * step_x <= self.width:
             total /= np.float32(step_y * step_x)
-        else:  # the last cells of the picture have fewer luma samples
+        else:  # the last cells of the frame have fewer luma samples
             inside_y = np.minimum(self.height - (row + np.arange(rows)) * step_y, step_y)
             inside_x = np.minimum(self.width - (column + np.arange(columns)) * step_x, step_x)
             total /= np.outer(inside_y, inside_x).astype(np.float32)
@@ -116,7 +116,7 @@ def mix(samples: NDArray[Any], share: NDArray[np.float32], value: int) -> None:
 
 
 def rgb_to_yuv(color: Color, matrix: str, full_range: bool, bit_depth: int) -> tuple[int, int, int]:
-    """Convert an RGB colour to integer Y, U, V samples.
+    """Convert an RGB color to integer Y, U, V samples.
 
     The formulas are those of ITU-T H.273, 8.3 (equations for `VideoFullRangeFlag` 0 and 1).
 
@@ -148,6 +148,11 @@ def _rgb_to_yuv(
 
 
 def check_planes(planes: Sequence[NDArray[Any]], bit_depth: int) -> None:
+    """Check number, types and sizes of planes.
+
+    Raises:
+        ValueError: if they are not those of a frame with this bit depth.
+    """
     if len(planes) not in (1, 3):
         raise ValueError(f"planes has {len(planes)} arrays; expected 1 (gray) or 3 (Y, U, V)")
     if not 8 <= bit_depth <= 16:
@@ -166,6 +171,11 @@ def check_planes(planes: Sequence[NDArray[Any]], bit_depth: int) -> None:
 
 
 def subsampling(luma: int, chroma: int, side: str) -> int:
+    """Luma samples per chroma sample along a side ("height" or "width"): 1, 2 or 4.
+
+    Raises:
+        ValueError: if no such ratio gives these numbers of samples.
+    """
     for step in (1, 2, 4):
         if -(-luma // step) == chroma:
             return step

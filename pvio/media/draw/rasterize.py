@@ -1,4 +1,4 @@
-"""Outlines of shapes, and how much of each pixel what they enclose covers."""
+"""Outlines of shapes, and the share of each pixel that they cover."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from PIL import Image, ImageDraw
 from pvio.media.draw.compositing import Cover
 
 Point = tuple[float, float]
-# Far outside any picture, yet small enough for Pillow's integer arithmetic.
+# Far outside any frame, yet small enough for Pillow's integer arithmetic.
 FAR = 1e6
 # Large shapes are blended tile by tile, since most of a long line's tiles are empty. A multiple of
-# the chroma cells' sides, so that no cell lies in two tiles.
+# the chroma cells' sides, so that no cell is in two tiles.
 TILE = 128
 
 
 def polygon_coverage(
     outlines: Sequence[NDArray[Any]], levels: Sequence[int], size: tuple[int, int]
 ) -> Iterator[Cover]:
-    """What outlines cover, painted one over the other, edges smoothed; nothing outside the picture.
+    """Coverage of outlines, painted one over the other with smooth edges, inside the frame.
 
     Args:
         outlines: at least one, each corners×2 (x, y).
         levels: one per outline, 0..255 for a share of 0..1.
-        size: (height, width) of the picture.
+        size: (height, width) of the frame.
     """
     height, width = size
     counts = [len(outline) for outline in outlines]
@@ -63,7 +63,7 @@ def polygon_coverage(
 
 def fine_pixels(points: NDArray[Any], x0: int, y0: int, scale: int) -> NDArray[Any]:
     """Points (n×2) in fine pixels, `scale` per pixel, counted from the pixel (x0, y0)."""
-    fine = points - np.array((x0, y0), float)
+    fine: NDArray[Any] = points - np.array((x0, y0), float)
     fine += 0.5
     fine *= scale
     fine -= 0.5
@@ -78,11 +78,11 @@ def whole_fine_pixels(fine: NDArray[Any], middles: NDArray[Any]) -> NDArray[Any]
     """
     excess = fine - middles
     np.minimum(np.maximum(excess, -0.5, out=excess), 0.5, out=excess)
-    return np.rint(fine - excess)
+    return np.asarray(np.rint(fine - excess))
 
 
 def tiles(x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int, int]]:
-    """The parts (left, top, right, bottom) of a rectangle in each tile of the picture."""
+    """The parts (left, top, right, bottom) of a rectangle in each tile of the frame."""
     for top in range(y0 - y0 % TILE, y1, TILE):
         for left in range(x0 - x0 % TILE, x1, TILE):
             yield max(left, x0), max(top, y0), min(left + TILE, x1), min(top + TILE, y1)
@@ -91,7 +91,7 @@ def tiles(x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int, i
 def rectangle_coverage(
     x0: float, y0: float, x1: float, y1: float, size: tuple[int, int]
 ) -> Iterator[Cover]:
-    """As `polygon_coverage`, for the rectangle [x0, x1] × [y0, y1]; nothing is rasterised."""
+    """As `polygon_coverage`, for the rectangle [x0, x1] × [y0, y1]; without rasterizing."""
     height, width = size
     (low_x, high_x), (low_y, high_y) = (
         sorted((clamp(x0), clamp(x1))),
@@ -126,7 +126,8 @@ def oversampling(pixels: int) -> int:
 def share_of(image: Image.Image, scale: int) -> NDArray[np.float32]:
     """The shares (0..1) of an 8-bit image with `scale` fine pixels per pixel and side."""
     levels = np.asarray(image.reduce(scale) if scale > 1 else image)
-    return np.divide(levels, 255, dtype=np.float32)
+    share: NDArray[np.float32] = np.divide(levels, 255, dtype=np.float32)
+    return share
 
 
 def ellipse_outline(x: float, y: float, major: float, minor: float, angle: float) -> NDArray[Any]:
@@ -143,6 +144,7 @@ def ellipse_outline(x: float, y: float, major: float, minor: float, angle: float
 
 @lru_cache(maxsize=256)
 def unit_circle(n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Coordinates (x, y) of n points on a circle of radius 1."""
     turn = np.linspace(0, 2 * math.pi, n, endpoint=False)
     return np.cos(turn), np.sin(turn)
 
@@ -177,8 +179,10 @@ def capsule_outlines(starts: NDArray[Any], ends: NDArray[Any], width: float) -> 
 
 
 def finite(*values: float) -> bool:
+    """Whether no value is NaN or infinite."""
     return all(map(math.isfinite, values))
 
 
 def clamp(value: float) -> float:
+    """The value limited to -FAR..FAR."""
     return min(max(value, -FAR), FAR)

@@ -36,7 +36,7 @@ def text_coverage(string: str, size: float) -> NDArray[np.uint8]:
     """How much of each pixel a text covers, 0..255, from its top left corner on.
 
     The same as Pillow's `ImageDraw.text` with its default font, whose layout is a plain row of
-    characters. What this font lacks is drawn as its plain letter, or as a question mark.
+    characters. Missing characters are drawn as their plain letter, or as a question mark.
 
     Args:
         string: the text; it may have several lines.
@@ -63,18 +63,20 @@ def text_coverage(string: str, size: float) -> NDArray[np.uint8]:
 
 
 def one_over_the_other(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[Any]:
-    """a + b · (1 - a), rounded as Pillow does."""
+    """Levels a over b: a + b · (1 - a), rounded as in Pillow."""
     product = b.astype(np.int32) * (255 - a.astype(np.int32)) + 128
     return a + (((product >> 8) + product) >> 8)
 
 
 def line_height(size: float) -> int:
+    """Height of a line in pixels, without the gap between lines."""
     glyph = render_glyph("A", size)
-    return glyph.top + glyph.levels.shape[0]
+    return glyph.top + int(glyph.levels.shape[0])
 
 
 @lru_cache(maxsize=2048)
 def render_glyph(character: str, size: float) -> Glyph:
+    """Render a character, or its plain letter, or "?", if the font lacks it."""
     font = load_font(size)
     if not _has(font, character):
         # é as e, µ as u: the font has little but ASCII.
@@ -93,6 +95,7 @@ def _has(font: ImageFont.FreeTypeFont, character: str) -> bool:
 
 @lru_cache(maxsize=16)
 def load_font(size: float) -> ImageFont.FreeTypeFont:
+    """Pillow's default font at a size in pixels."""
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)
     return font

@@ -1,4 +1,4 @@
-"""What a re-encoded video takes over from its source beside the pictures."""
+"""Audio packets, metadata and chapters, copied from a source to its re-encoded video."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.demux import demux
 from pvio.media.index.frame_index import FrameIndex
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-# What a container says of itself, not of the recording.
+# Metadata that describe a container, not the recording.
 _OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}
-# For which MP4 has a place of their own (libavformat/movenc.c, mov_write_ilst_tag).
+# Keys that MP4 stores as iTunes tags (libavformat/movenc.c, mov_write_ilst_tag).
 _IN_MP4 = {
     *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
     *(
@@ -33,58 +33,61 @@ _IN_MP4 = {
     *("keywords", "track", "disc", "compilation", "hd_video", "media_type", "creation_time"),
 }
 _OF_A_STREAM = ("language", "title", "handler_name")
-NOT_LATER = Fraction(0)
+NO_OFFSET = Fraction(0)
 
 
-def copy_metadata(index: FrameIndex, output: Any, later: Fraction = NOT_LATER) -> None:
-    """Take over the container's metadata and chapters, and the metadata of the video stream.
+def copy_metadata(index: FrameIndex, output: Any, start_offset: Fraction = NO_OFFSET) -> None:
+    """Copy the container's metadata and chapters, and the metadata of the video stream.
 
-    Nothing is written yet.
+    The output writes them with its header, later.
 
     Args:
         index: of the source.
         output: open container, to which the video stream has been added.
-        later: seconds by which chapters come later than in the source.
+        start_offset: seconds that are added to the times of chapters.
     """
     with open_container(index.path) as source:
         output.metadata.update(_kept(source))
         chapters = source.chapters()
         for chapter in chapters:
-            words = chapter["metadata"]
-            chapter["metadata"] = {key: _readable(value) for key, value in words.items()}
+            tags = chapter["metadata"]
+            chapter["metadata"] = {key: _readable(value) for key, value in tags.items()}
             for end in ("start", "end"):
-                chapter[end] += round(later / (chapter["time_base"] or 1))
+                chapter[end] += round(start_offset / (chapter["time_base"] or 1))
         if chapters:
             output.set_chapters(chapters)
         _describe(source.streams[index.stream_index], output.streams.video[0])
 
 
 def needs_mdta_tags(index: FrameIndex) -> bool:
-    """Whether the source's metadata have keys that MP4 holds in a table of free keys only.
+    """Whether the source's metadata have keys that MP4 can store only in its `mdta` key table.
 
-    FFmpeg then writes all of them there, where fewer players look for a title.
+    FFmpeg then writes all tags there, where fewer players look for a title.
+
+    Args:
+        index: of the source.
     """
     with open_container(index.path) as source:
         return any(key.lower() not in _IN_MP4 for key in _kept(source))
 
 
 class AudioCopier:
-    """The audio streams of a source, packet by packet, in the streams that it adds to the output.
+    """Copies the audio streams of a source packet by packet into new streams of the output.
 
-    A stream that the container cannot hold is left out, and so is what damage makes unreadable.
+    Streams that the container does not support and packets that are damaged are left out.
 
     Args:
         index: of the source.
         output: open container.
-        later: seconds by which packets come later than in the source.
+        start_offset: seconds that are added to the times of packets.
 
     Attributes:
-        remarks: what is left out, as words.
+        warnings: about streams and packets that are left out.
     """
 
-    def __init__(self, index: FrameIndex, output: Any, later: Fraction = NOT_LATER):
-        self.remarks: list[str] = []
-        self._path, self._output, self._later = index.path, output, later
+    def __init__(self, index: FrameIndex, output: Any, start_offset: Fraction = NO_OFFSET):
+        self.warnings: list[str] = []
+        self._path, self._output, self._start_offset = index.path, output, start_offset
         self._streams: dict[int, Any] = {}
         self._last_dts: dict[int, int] = {}
         self._n_lost = 0
@@ -99,7 +102,7 @@ class AudioCopier:
         self._pending = next(self._packets, None)
 
     def write_until(self, seconds: Fraction | None) -> None:
-        """Write the packets that are decoded up to a time, or all that are left."""
+        """Write the packets with decoding times up to `seconds`, or all that are left (None)."""
         while (packet := self._pending) is not None:
             if seconds is not None and packet.dts * packet.time_base > seconds:
                 return
@@ -107,14 +110,14 @@ class AudioCopier:
             self._pending = next(self._packets, None)
 
     def close(self) -> None:
-        """End reading; nothing more is written."""
+        """Close the source; nothing more is written."""
         if self._source is not None:
             self._source.close()
 
     def _add(self, stream: Any) -> None:
         codec = stream.codec_context.name if stream.codec_context else "unknown codec"
         if codec not in self._output.supported_codecs:
-            self._remark(
+            self._warn(
                 f"the audio stream {stream.index} ({codec}) cannot be stored in this container and "
                 "is left out"
             )
@@ -127,14 +130,14 @@ class AudioCopier:
     def _read(self) -> Iterator[Any]:
         wanted = [self._source.streams[number] for number in self._streams]
         at = 0.0
-        # By stream: the last packet that the source's edit list hides, with which decoders begin.
+        # By stream: the last packet that the source's edit list hides; decoders start with it.
         hidden: dict[int, Any] = {}
         try:
             for packet in demux(self._source, *wanted) if wanted else ():
                 if packet.dts is None or not packet.size:
                     continue
                 number = packet.stream.index
-                # Containers hold only ascending times; damage makes others.
+                # Containers allow only ascending times; damaged files have others.
                 if packet.dts <= self._last_dts.get(number, packet.dts - 1):
                     self._n_lost += 1
                     continue
@@ -148,21 +151,21 @@ class AudioCopier:
                     if each is not None:
                         yield self._moved(each)
         except av.error.FFmpegError as error:
-            self._remark(f"its sound cannot be read behind {at:.3f} s: {error.strerror}")
+            self._warn(f"its audio cannot be read after {at:.3f} s: {error.strerror}")
         if self._n_lost:
-            self._remark(f"{self._n_lost} packet(s) of its sound have wrong times and are left out")
+            self._warn(f"{self._n_lost} packet(s) of its audio have wrong times and are left out")
 
     def _moved(self, packet: Any) -> Any:
-        """A packet as it goes into the output."""
-        units = round(self._later / packet.time_base) if self._later else 0
+        """The packet with the stream and the times that it has in the output."""
+        units = round(self._start_offset / packet.time_base) if self._start_offset else 0
         packet.dts += units
         packet.pts = None if packet.pts is None else packet.pts + units
         packet.stream = self._streams[packet.stream.index]
         return packet
 
-    def _remark(self, text: str) -> None:
-        log.warning("%s: %s", self._path, text)
-        self.remarks.append(text)
+    def _warn(self, text: str) -> None:
+        logger.warning("%s: %s", self._path, text)
+        self.warnings.append(text)
 
 
 def _kept(source: Any) -> dict[str, str]:
@@ -174,7 +177,7 @@ def _kept(source: Any) -> dict[str, str]:
 
 
 def _readable(text: str) -> str:
-    """Text that is no UTF-8 is mostly Latin-1, as in AVI files."""
+    """Decode metadata: text that is not UTF-8 is mostly Latin-1, as in AVI files."""
     raw = text.encode("utf-8", "surrogateescape")
     try:
         return raw.decode()

@@ -1,4 +1,4 @@
-"""Whether an encoder takes the settings, found without a video."""
+"""Check the settings of an encoder before any video is read."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from pvio.config.settings import OutputSettings
 from pvio.errors import ConfigError, EncodeError
 from pvio.media.encode.format import OutputFormat
 from pvio.media.encode.segment import SegmentEncoder
-from pvio.media.pixels.color import BT709, LIMITED
+from pvio.media.pixels.color import BT709_LIMITED
 
-# What one format or size does not take, another may: all must refuse the options.
+# Options may be valid for some formats and sizes only: all must fail.
 _SIZES = ((64, 64), (1080, 1920))
 
 
 def check_encoder(settings: OutputSettings) -> None:
-    """Open the encoder of the settings for some kinds of pictures.
+    """Open the encoder of the settings for some frame sizes and pixel formats.
 
-    Encoders of a GPU may be absent where this is called, and are not tried.
+    Encoders of a GPU are not checked: this process may have no GPU.
+
+    Args:
+        settings: of the output; `codec`, `pix_fmt` and the encoder's options matter.
 
     Raises:
-        ConfigError: when it takes `output.options` for none of them.
+        ConfigError: if the encoder accepts `output.options` for none of them.
     """
     codec = CODECS[settings.codec]
     if codec.fallback:
@@ -33,19 +36,19 @@ def check_encoder(settings: OutputSettings) -> None:
     first: EncodeError | None = None
     small, large = _SIZES
     for height, width, name in [*((*small, name) for name in formats), (*large, formats[0])]:
-        pictures = OutputFormat(
-            *("a picture", height, width, name),
-            color=(LIMITED, BT709, BT709, BT709),
+        output = OutputFormat(
+            *("a frame", height, width, name),
+            color=BT709_LIMITED,
             sample_aspect_ratio=Fraction(1),
             time_base=Fraction(1, 25),
             rate=Fraction(25),
         )
         try:
-            SegmentEncoder(io.BytesIO(), pictures, settings)
+            SegmentEncoder(io.BytesIO(), output, settings)
             return
         except EncodeError as error:
             first = first or error
-            if error.__cause__ is None:  # an option that is not known, whatever the pictures
+            if error.__cause__ is None:  # an unknown option fails for every frame size
                 break
     text = str(first).removeprefix("output.options: ")
     raise ConfigError(f"output.options: {text}; they are {settings.options}") from first

@@ -1,4 +1,4 @@
-"""Joining encoded segments into one video by re-muxing packets, with the source's time stamps."""
+"""Concatenate encoded segments into one video, with the time stamps of the source."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from pvio.media.encode.format import output_color
 from pvio.media.ffmpeg.container import absolute_path, open_container
 from pvio.media.index.frame_index import FrameIndex
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-Segment = tuple[int, int, bytes | BinaryIO]
+# Number of the first frame, number after the last one, and what a `SegmentEncoder` wrote.
+EncodedSegment = tuple[int, int, bytes | BinaryIO]
 
 # FFmpeg writes Matroska in milliseconds and has no option for less (libavformat/matroskaenc.c).
 _MATROSKA_UNIT = Fraction(1, 1000)
@@ -30,7 +31,7 @@ _FASTEST_TIME_CODE = 255
 
 
 def concat_segments(
-    segments: Iterable[Segment],
+    segments: Iterable[EncodedSegment],
     index: FrameIndex,
     path: str | os.PathLike[str],
     *,
@@ -39,30 +40,25 @@ def concat_segments(
 ) -> list[str]:
     """Write a video from its encoded segments, with the source's audio packets and metadata.
 
-    Every frame gets its source frame's time stamp, see `muxed_timestamps`.
+    Every frame gets the time stamp of its source frame, see `muxed_timestamps`.
 
     Args:
-        segments: (start, stop, what a `SegmentEncoder` wrote) in the order of the frames.
+        segments: in the order of the frames.
         index: of the source video.
         path: of the video to write; the caller renames it once it is complete.
         audio: whether to copy the audio of the source.
         metadata: whether to copy its metadata and chapters.
 
     Returns:
-        What of the source's sound is left out, as words.
+        Warnings about audio of the source that is left out.
 
     Raises:
-        EncodeError: when a segment has another number of frames or other codec parameters than it
-            must have, or when the video read back has other time stamps than the source. It names
-            the segment.
+        EncodeError: if a segment has a wrong number of frames or other codec parameters than the
+            first, or if the time stamps of the written video are not those of the source. The
+            message names the segment.
     """
-    clock = _Clock(index, path)
-    video: Any = None
-    first: _Parameters | None = None
     has_source = not index.has_images
-    expected = 0
-    words = metadata and has_source
-    sound: AudioCopier | None = None
+    needs_metadata = metadata and has_source
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(
             av.open(
@@ -70,60 +66,101 @@ def concat_segments(
                 "w",
                 # FFmpeg's own choice for .m4v takes no H.265.
                 format="mp4" if os.fspath(path).lower().endswith(".m4v") else None,
-                container_options=_muxer_options(index, path, words),
+                container_options=_muxer_options(index, path, needs_metadata),
             )
         )
+        muxer = _Muxer(target, index, path, audio and has_source, needs_metadata)
+        stack.callback(muxer.close)
+        expected = 0
         for start, stop, payload in segments:
             name = f"{index.path}: frames {start} to {stop - 1}"
             if start != expected:
                 raise EncodeError(f"{name} follow the frames up to {expected - 1}")
             expected = stop
             file = io.BytesIO(payload) if isinstance(payload, bytes) else payload
-            found, ranks = _survey(file, start, stop, name)
-            with open_container(file) as source:
-                stream = source.streams.video[0]
-                if first is None:
-                    first = found
-                    video = _add_video(target, stream, index, clock.unit, path)
-                    later = negative_start(index.pts) * index.time_base
-                    if later:
-                        log.warning(
-                            "%s: it begins %g s before 0; the new video, sound and chapters "
-                            "included, is that much later",
-                            *(index.path, float(later)),
-                        )
-                    if words:
-                        copy_metadata(index, target, later)
-                    if audio and has_source:
-                        sound = AudioCopier(index, target, later)
-                        stack.callback(sound.close)
-                if found != first:
-                    raise EncodeError(f"{name} {_difference(found, first)}")
-                packets = (packet for packet in source.demux(stream) if packet.size)
-                for position, (packet, rank) in enumerate(zip(packets, ranks, strict=True), start):
-                    _retime(packet, position, rank, clock, first.reorder_depth, name)
-                    packet.stream = video
-                    if sound is not None:  # interleaved by time, as players expect
-                        sound.write_until(clock.dts(position, first.reorder_depth) * clock.unit)
-                    target.mux(packet)
-        if sound is not None:
-            sound.write_until(None)
+            muxer.add(file, start, stop, name)
+        warnings = muxer.finish()
     _verify(path, index)
-    return sound.remarks if sound is not None else []
+    return warnings
+
+
+class _Muxer:
+    """Writes the packets of segments and of the source's audio into an open container."""
+
+    def __init__(
+        self,
+        target: Any,
+        index: FrameIndex,
+        path: str | os.PathLike[str],
+        has_audio: bool,
+        has_metadata: bool,
+    ):
+        self._target, self._index, self._path = target, index, path
+        self._has_audio, self._has_metadata = has_audio, has_metadata
+        self._clock = _Clock(index, path)
+        self._first: _Parameters | None = None
+        self._video: Any = None
+        self._audio: AudioCopier | None = None
+
+    def add(self, file: BinaryIO, start: int, stop: int, name: str) -> None:
+        """Mux a segment, interleaved with the audio; `name` is for errors."""
+        found, numbers = _scan_segment(file, start, stop, name)
+        clock = self._clock
+        with open_container(file) as source:
+            stream = source.streams.video[0]
+            if self._first is None:
+                self._first = found
+                self._begin(stream)
+            depth = self._first.reorder_depth
+            if found != self._first:
+                raise EncodeError(f"{name} {_difference(found, self._first)}")
+            packets = (packet for packet in source.demux(stream) if packet.size)
+            for position, (packet, number) in enumerate(zip(packets, numbers, strict=True), start):
+                _retime(packet, position, number, clock, depth, name)
+                packet.stream = self._video
+                if self._audio is not None:  # interleaved by time, as players expect
+                    self._audio.write_until(clock.dts(position, depth) * clock.unit)
+                self._target.mux(packet)
+
+    def finish(self) -> list[str]:
+        """Write the rest of the audio; returns warnings about audio that is left out."""
+        if self._audio is None:
+            return []
+        self._audio.write_until(None)
+        return self._audio.warnings
+
+    def close(self) -> None:
+        if self._audio is not None:
+            self._audio.close()
+
+    def _begin(self, stream: Any) -> None:
+        index, target = self._index, self._target
+        self._video = _add_video(target, stream, index, self._clock.unit, self._path)
+        start_offset = negative_start(index.pts) * index.time_base
+        if start_offset:
+            logger.warning(
+                "%s: time stamps start at -%g s; video, audio and chapters are shifted by that "
+                "much to start at 0",
+                *(index.path, float(start_offset)),
+            )
+        if self._has_metadata:
+            copy_metadata(index, target, start_offset)
+        if self._has_audio:
+            self._audio = AudioCopier(index, target, start_offset)
 
 
 def muxed_timestamps(
     pts: np.ndarray, time_base: Fraction, path: str | os.PathLike[str]
 ) -> tuple[np.ndarray, Fraction]:
-    """The times of frames as a container holds them: strictly ascending, exact but in Matroska.
+    """Time stamps as a container stores them: strictly ascending, and exact except in Matroska.
 
-    Matroska counts milliseconds: times are rounded to the nearest. Repeated ones move up to the
-    next free unit. Where frames begin before 0, which containers cannot show, they begin at 0.
+    In Matroska they are rounded to milliseconds. Repeated time stamps move up to the next free
+    unit. A video that starts before 0 is shifted to start at 0.
 
     Args:
         pts: int64, ascending, in units of `time_base`.
         time_base: seconds per unit.
-        path: of the video; its ending tells the container.
+        path: of the video; its ending determines the container.
 
     Returns:
         int64 time stamps, and the seconds per unit of these.
@@ -138,20 +175,20 @@ def muxed_timestamps(
 
 
 def negative_start(pts: np.ndarray) -> int:
-    """By how much a video begins before 0, in the units of its time stamps."""
+    """Units of its time stamps by which a video starts before 0; else 0."""
     return max(0, -int(pts[0])) if len(pts) else 0
 
 
 def strictly_ascending(pts: np.ndarray) -> np.ndarray:
-    """Time stamps as a container can hold them: repeated ones move up to the next free unit."""
+    """Move repeated time stamps (int64, ascending) up to the next free unit."""
     if len(pts) < 2 or np.all(np.diff(pts) > 0):
         return pts
-    ranks = np.arange(len(pts))
-    return np.maximum.accumulate(pts - ranks) + ranks
+    numbers = np.arange(len(pts))
+    return np.maximum.accumulate(pts - numbers) + numbers
 
 
 def presentation_times(path: str | os.PathLike[str]) -> list[Fraction]:
-    """When the frames of a video are shown, in seconds, ascending."""
+    """Presentation times of a video's frames in seconds, ascending; read from its packets."""
     with open_container(os.fspath(path)) as container:
         stream = container.streams.video[0]
         unit = stream.time_base or Fraction(1)
@@ -162,7 +199,7 @@ def presentation_times(path: str | os.PathLike[str]) -> list[Fraction]:
 
 @dataclass(frozen=True)
 class _Parameters:
-    """What the segments of one video must have in common."""
+    """Codec parameters that all segments of one video share."""
 
     encoder: str
     codec: str
@@ -185,15 +222,16 @@ def _parameters(stream: Any) -> _Parameters:
 
 
 def _difference(found: _Parameters, first: _Parameters) -> str:
-    again = (
+    advice = (
         "remove the folder 'video' in the cache and run again with --forcerun encode (infer with "
         "output.video: frames)"
     )
     if found.encoder != first.encoder:
         return (
-            f"were encoded by {found.encoder}, those before by {first.encoder}, which do not join. "
-            "Set output.codec to an encoder that works on every machine, such as libx264; or, "
-            f"where all machines have the same, {again}"
+            f"were encoded by {found.encoder}, those before by {first.encoder}, which "
+            "cannot be concatenated. Set output.codec to an encoder that works on every machine, "
+            "such as libx264; or, "
+            f"where all machines have the same, {advice}"
         )
     kinds = [
         f"{each.codec} {each.pix_fmt} {each.size[0]}×{each.size[1]}" for each in (found, first)
@@ -202,7 +240,7 @@ def _difference(found: _Parameters, first: _Parameters) -> str:
         return f"were encoded as {kinds[0]}, those before as {kinds[1]}"
     return (
         "were encoded with other parameters than the frames before, maybe by another version of "
-        f"the encoder; {again}"
+        f"the encoder; {advice}"
     )
 
 
@@ -215,33 +253,35 @@ def _add_video(
 ) -> Any:
     video = target.add_stream_from_template(stream)
     context = video.codec_context
-    # Some codecs have no place for these in their own data.
+    # Some codecs cannot store these in their own data.
     color = output_color(index)
-    context.color_range, context.colorspace = color[0], color[1]
-    context.color_primaries, context.color_trc = color[2], color[3]
+    context.color_range, context.colorspace = color.color_range, color.colorspace
+    context.color_primaries, context.color_trc = color.color_primaries, color.color_trc
     if context.name in ("hevc", "libx265") and not _is_matroska(path):
         context.codec_tag = "hvc1"  # Safari plays no other
     video.time_base = unit
-    # NUT states none: FFmpeg takes the unit of its times for the time of a frame.
+    # NUT states no rate: FFmpeg would take one unit of its time stamps for a frame's duration.
     context.framerate = index.average_rate
     return video
 
 
-def _muxer_options(index: FrameIndex, path: str | os.PathLike[str], words: bool) -> dict[str, str]:
+def _muxer_options(
+    index: FrameIndex, path: str | os.PathLike[str], metadata: bool
+) -> dict[str, str]:
     if _is_matroska(path):
         return {"avoid_negative_ts": "disabled"}
-    # The index at the front, and a clock in which the edit list holds the start exactly.
+    # The index at the front, and a movie time scale in which the edit list is exact.
     clock = index.time_base.denominator
     while clock < 10_000:  # as FFmpeg's muxer chooses that of the track (libavformat/movenc.c)
         clock *= 2
-    free = "+use_metadata_tags" if words and needs_mdta_tags(index) else ""
-    options = {"movflags": f"+faststart{free}", "movie_timescale": str(clock)}
+    mdta = "+use_metadata_tags" if metadata and needs_mdta_tags(index) else ""
+    options = {"movflags": f"+faststart{mdta}", "movie_timescale": str(clock)}
     # A time code track counts frames within a second in a byte.
     return options | ({"write_tmcd": "0"} if index.average_rate > _FASTEST_TIME_CODE else {})
 
 
 class _Clock:
-    """Time stamps of the packets.
+    """Time stamps of the packets, in the units of the container.
 
     Attributes:
         unit: seconds per unit.
@@ -256,16 +296,18 @@ class _Clock:
         self._step = int(np.median(np.diff(self.pts))) if len(self.pts) > 1 else 1
 
     def dts(self, position: int, depth: int) -> int:
-        """When the packet at a position in the file is decoded: `depth` frames are held back."""
+        """Decoding time of the packet at a position in the file; `depth` frames are reordered."""
         if position >= depth:
             return int(self.pts[position - depth])
         return int(self.pts[0]) - self._step * (depth - position)
 
 
-def _survey(file: BinaryIO, start: int, stop: int, name: str) -> tuple[_Parameters, list[int]]:
-    """Parameters of a segment, and the ranks of its frames in the order of its packets.
+def _scan_segment(
+    file: BinaryIO, start: int, stop: int, name: str
+) -> tuple[_Parameters, list[int]]:
+    """Parameters of a segment, and the frame number of each of its packets.
 
-    Packets are not kept: a video that was encoded in one piece may be larger than the memory.
+    Packets are not kept: a video that was encoded in one piece may exceed the memory.
     """
     with open_container(file) as source:
         stream = source.streams.video[0]
@@ -277,13 +319,13 @@ def _survey(file: BinaryIO, start: int, stop: int, name: str) -> tuple[_Paramete
     return found, (np.argsort(np.argsort(pts)) + start).tolist()
 
 
-def _retime(packet: Any, position: int, rank: int, clock: _Clock, depth: int, name: str) -> None:
-    packet.pts, packet.dts = int(clock.pts[rank]), clock.dts(position, depth)
-    packet.duration = int(clock.durations[rank])
+def _retime(packet: Any, position: int, number: int, clock: _Clock, depth: int, name: str) -> None:
+    packet.pts, packet.dts = int(clock.pts[number]), clock.dts(position, depth)
+    packet.duration = int(clock.durations[number])
     packet.time_base = clock.unit
     if packet.dts > packet.pts:
         raise EncodeError(
-            f"{name}: frame {rank} is decoded after it is shown; the encoder reorders more than "
+            f"{name}: frame {number} is decoded after it is shown; the encoder reorders more than "
             f"the {depth} frame(s) it declares"
         )
 
@@ -308,5 +350,5 @@ def _verify(path: str | os.PathLike[str], index: FrameIndex) -> None:
         )
 
 
-def _shown(times: Sequence[Fraction], rank: int) -> str:
-    return f"{float(times[rank]):.6f} s" if rank < len(times) else "no time"
+def _shown(times: Sequence[Fraction], number: int) -> str:
+    return f"{float(times[number]):.6f} s" if number < len(times) else "no time"

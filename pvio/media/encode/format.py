@@ -1,4 +1,4 @@
-"""What the pictures of a re-encoded video are like: size, samples, colours and units of time."""
+"""Format of a re-encoded video: size, pixel format, color tags and units of time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,30 @@ import av
 from pvio.config.codecs import CODECS
 from pvio.config.settings import OutputSettings
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.pixels.color import BT709, FULL, LIMITED, UNTAGGED, bit_depth, is_gray, is_rgb
+from pvio.media.pixels.color import (
+    BT709,
+    BT709_LIMITED,
+    FULL,
+    LIMITED,
+    UNTAGGED,
+    ColorTags,
+    bit_depth,
+    is_gray,
+    is_rgb,
+)
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """The pictures of an encoded video.
+    """The frames of an encoded video.
 
     Attributes:
         source: path of the video they are made of, for messages.
         height, width: in pixels.
         pix_fmt: planar, FFmpeg's name, such as "yuv420p10le".
-        color: range, matrix, primaries and transfer as ITU-T H.273 numbers, as in `FrameIndex`.
+        color: its tags.
         sample_aspect_ratio: width of a pixel over its height.
         time_base: seconds per unit of the time stamps.
         rate: average frames per second.
@@ -36,27 +46,29 @@ class OutputFormat:
     height: int
     width: int
     pix_fmt: str
-    color: tuple[int, int, int, int]
+    color: ColorTags
     sample_aspect_ratio: Fraction
     time_base: Fraction
     rate: Fraction
 
     @property
     def bit_depth(self) -> int:
+        """Bits per sample."""
         return bit_depth(self.pix_fmt)
 
     @property
     def full_range(self) -> bool:
-        return self.color[0] == FULL
+        """Whether luma uses all values, not 16 to 235 (scaled to the bit depth)."""
+        return self.color.color_range == FULL
 
     @property
     def matrix(self) -> str:
-        """Name of the colour matrix; bt601 for untagged sources, which is FFmpeg's own default."""
-        return {1: "bt709", 9: "bt2020", 10: "bt2020"}.get(self.color[1], "bt601")
+        """Name of the color matrix; bt601 for untagged sources, which is FFmpeg's own default."""
+        return {1: "bt709", 9: "bt2020", 10: "bt2020"}.get(self.color.colorspace, "bt601")
 
     @property
     def canvas_options(self) -> dict[str, Any]:
-        """What a `Canvas` needs to know of the planes."""
+        """Keyword arguments of a `Canvas` for the planes of this format."""
         return {"bit_depth": self.bit_depth, "full_range": self.full_range, "matrix": self.matrix}
 
     @property
@@ -77,9 +89,9 @@ def output_format(
 
     Args:
         index: of the source.
-        settings: `codec` and `pix_fmt` matter.
-        size: (height, width) when the pictures are not of the source's size.
-        depth: bits of RGB pictures that take the place of the source's own.
+        settings: of the output; `codec` and `pix_fmt` matter.
+        size: (height, width) of the frames; None for that of the source.
+        depth: bits per sample of RGB frames that replace those of the source; else None.
     """
     height, width = size or (index.height, index.width)
     return OutputFormat(
@@ -99,9 +111,19 @@ def choose_pix_fmt(
 ) -> str:
     """The format that `output.pix_fmt` asks for, or the nearest that codec and size allow.
 
-    `auto` is 4:2:0 in the source's bit depth, 8 or 10, and the source's own format with ffv1. With
-    an odd side it is 4:4:4, except in ffv1, and so is 4:2:2 of a video on its side. What differs
-    from a format asked for is logged.
+    `auto` is 4:2:0 with the source's bit depth, 8 or 10; with ffv1 it is the source's own format.
+    Odd heights or widths become 4:4:4, except in ffv1, and so does 4:2:2 that is rotated by 90
+    degrees. A warning is logged if the chosen format is not the one asked for.
+
+    Args:
+        index: of the source.
+        settings: of the output; `codec` and `pix_fmt` matter.
+        height: in pixels.
+        width: in pixels.
+        depth: bits per sample of RGB frames that replace those of the source; else None.
+
+    Returns:
+        FFmpeg's name of a planar YUV format.
     """
     codec = CODECS[settings.codec]
     lossless = settings.codec == "ffv1"
@@ -115,7 +137,7 @@ def choose_pix_fmt(
     else:
         layout, bits = _layout_and_depth(settings.pix_fmt)
     wanted = _name(layout, bits)
-    # Chroma planes that are rounded up, or halved in one direction only, cannot be turned.
+    # Chroma planes that are rounded up, or halved in one direction only, cannot be rotated.
     rounds_up = codec.rounds_odd_chroma_up and index.orientation.is_upright
     is_on_side = index.orientation.quarter_turns % 2 == 1
     fits = rounds_up or fits_subsampling(layout, height, width)
@@ -126,9 +148,9 @@ def choose_pix_fmt(
     bits = next((each for each in depths if each >= bits), depths[-1])
     chosen = _name(layout, bits)
     if chosen != wanted and settings.pix_fmt != "auto":
-        turned = ", turned" if not index.orientation.is_upright else ""
+        turned = ", rotated" if not index.orientation.is_upright else ""
         why = f"{width}×{height} pixels{turned}" if not fits else settings.codec
-        warn_once(f"{index.path}: encoded as {chosen}, since {wanted} does not go with {why}")
+        warn_once(f"{index.path}: encoded as {chosen}, since {wanted} is not possible with {why}")
     return chosen
 
 
@@ -137,35 +159,37 @@ def fits_subsampling(layout: str, height: int, width: int) -> bool:
     return not ((layout != "444" and width % 2) or (layout == "420" and height % 2))
 
 
-def output_color(index: FrameIndex) -> tuple[int, int, int, int]:
+def output_color(index: FrameIndex) -> ColorTags:
     """Range, matrix, primaries, transfer of the output: the source's.
 
     RGB has neither range nor matrix, and images no tags: BT.709, limited range, for these.
     """
     if index.has_images:
-        return (LIMITED, BT709, BT709, BT709)
+        return BT709_LIMITED
     if is_rgb(index.pix_fmt):
         primaries, transfer = (BT709 if tag in (0, UNTAGGED) else tag for tag in index.color[2:])
-        return (LIMITED, BT709, primaries, transfer)
-    # FFmpeg takes gray that does not say otherwise for full range, as JPEG does.
-    full = index.pix_fmt.startswith("yuvj") or (is_gray(index.pix_fmt) and index.color[0] == 0)
-    return (FULL if full else index.color[0], *index.color[1:])
+        return ColorTags(LIMITED, BT709, primaries, transfer)
+    # Untagged gray has full range in FFmpeg, as in JPEG.
+    full = index.pix_fmt.startswith("yuvj") or (
+        is_gray(index.pix_fmt) and index.color.color_range == 0
+    )
+    return index.color._replace(color_range=FULL) if full else index.color
 
 
 def display_aspect_ratio(index: FrameIndex) -> Fraction:
-    """Width of a pixel of the upright picture over its height."""
-    sample_aspect_ratio = index.sample_aspect_ratio
+    """Width of a pixel over its height, after rotation for display."""
+    aspect = index.sample_aspect_ratio
     return 1 / aspect if index.orientation.quarter_turns % 2 else aspect
 
 
 @functools.cache
 def warn_once(message: str) -> None:
-    """Log a warning, once in a process: it would be the same for every segment."""
-    log.warning(message)
+    """Log a warning once per process: it would be the same for every segment."""
+    logger.warning(message)
 
 
 def _layout_and_depth(pix_fmt: str) -> tuple[str, int]:
-    """Chroma layout ("420", "422", "444") that holds all samples of a format, and its bits."""
+    """Chroma layout ("420", "422", "444") with room for a format's samples, and its bits."""
     try:
         form = av.VideoFormat(pix_fmt, 64, 64)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The pictures that a model returns, encoded as they come."""
+"""Encode the frames that a model returns."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pvio.media.index.frame_index import FrameIndex
 
 
 class ModelFrameWriter:
-    """Encodes RGB or grey pictures of one segment with the source's matrix and range.
+    """Encodes RGB or gray frames of one segment with the source's matrix and range.
 
-    Of a source whose size is not known, and which so has no picture, nothing is written.
+    If the source's size is not known, none of its frames can be decoded, and nothing is written.
 
     Args:
         file: binary file to write to.
         index: of the source video.
-        start: rank of the segment's first frame.
+        start: number of the segment's first frame.
         settings: of the output.
     """
 
@@ -36,33 +36,37 @@ class ModelFrameWriter:
         self._convert: RgbConverter | None = None
         self._last: list[np.ndarray] | None = None
 
-    def write(self, picture: np.ndarray | None, status: Status) -> None:
+    def write(self, pixels: np.ndarray | None, status: Status) -> None:
         """Write the next frame; one whose status is not `ok` is marked with it.
 
         Args:
-            picture: uint8 H×W×3 or H×W×1; None repeats the picture before.
+            pixels: uint8 H×W×3 or H×W×1; None repeats the frame before.
             status: of the frame.
 
         Raises:
-            EncodeError: when the size differs from that of the pictures before.
+            EncodeError: if the size differs from that of the frames before.
         """
         if not self._index.has_size:
             return
-        if picture is not None:
-            self.begin(picture)
+        if pixels is not None:
+            self.begin(pixels)
         assert self._encoder is not None
         assert self._last is not None
-        planes = self._encoder.lay(self._last)
+        planes = self._encoder.load_planes(self._last)
         if status != "ok":
             mark(Canvas(planes, **self._encoder.output.canvas_options), status)
         self._encoder.encode(int(self._index.pts[self._next]))
         self._next += 1
 
-    def begin(self, picture: np.ndarray) -> None:
-        """What frames without a picture show until another one is written."""
+    def begin(self, pixels: np.ndarray) -> None:
+        """Set what is written for frames without pixels, until others are written.
+
+        Args:
+            pixels: uint8 H×W×3 or H×W×1.
+        """
         if not self._index.has_size:
             return
-        height, width = picture.shape[:2]
+        height, width = pixels.shape[:2]
         if self._encoder is None or self._convert is None:
             output = output_format(self._index, self._settings, (height, width), depth=8)
             self._encoder = SegmentEncoder(self._file, output, self._settings)
@@ -73,7 +77,7 @@ class ModelFrameWriter:
                 f"{self._index.path}: the model's 'frames' are {height}×{width} at frame "
                 f"{self._next} and were {output.height}×{output.width} before"
             )
-        self._last = self._convert(picture)
+        self._last = self._convert(pixels)
 
     def close(self) -> None:
         """End the segment."""

@@ -16,8 +16,8 @@ def encoder_options(name: CodecName, settings: OutputSettings, threads: int) -> 
     """Options by FFmpeg's names.
 
     Args:
-        name: the encoder; when it stands in for the one of the settings, their `options` are left
-            out, which were meant for the other.
+        name: the encoder. A fallback for that of the settings gets none of their `options`,
+            which are meant for the other.
         settings: `crf`, `preset` and `options` matter.
         threads: 1 for an encoder that uses one core and gives the same bytes on every machine.
     """
@@ -55,7 +55,7 @@ def encoder_options(name: CodecName, settings: OutputSettings, threads: int) -> 
 
 @functools.cache
 def _repeatable() -> dict[str, str]:
-    """Options that make x264 give the same bytes for the same pictures, run after run.
+    """Options that make x264 give the same bytes for the same frames, run after run.
 
     Its AVX-512 code for macroblock trees does not (x264 in PyAV 18.1: 3 of 16 encodings of the
     same 60 frames differed); its AVX2 code does, at the same speed.

@@ -1,4 +1,4 @@
-"""Pictures as upright planes of luma and chroma, which are drawn on and encoded."""
+"""Frames as upright planes of luma and chroma, to draw on and to encode."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pvio.media.pixels.color import (
     is_gray,
     is_rgb,
 )
-from pvio.media.pixels.layout import to_swscale_format, luma_samples
+from pvio.media.pixels.layout import luma_samples, to_swscale_format
 from pvio.media.pixels.orientation import Orientation
 from pvio.media.pixels.planes import planes_as_arrays
 
@@ -39,8 +39,8 @@ class PlanarConverter:
     Args:
         output: format of the planes.
         orientation: of the source.
-        foreign: whether frames may come from elsewhere than the source: those that are tagged with
-            another matrix or range than the output's are converted.
+        foreign: whether frames may be from another source than the output's; those with another
+            matrix or range are then converted.
     """
 
     def __init__(self, output: OutputFormat, orientation: Orientation, foreign: bool = False):
@@ -55,10 +55,10 @@ class PlanarConverter:
     def __call__(self, frame: Any) -> list[np.ndarray]:
         """Y, U, V planes, upright: uint8, or uint16 for more than 8 bits.
 
-        They may be views of the frame, so they are not to be written to.
+        They may be views of the frame; the caller must not write to them.
 
         Args:
-            frame: coded picture as decoded, or planes that this has made before.
+            frame: as decoded, or planes that this converter returned.
         """
         if isinstance(frame, list):
             return frame
@@ -77,9 +77,9 @@ class PlanarConverter:
         if (
             self._foreign
             and not is_rgb(name)
-            and _look_of(frame, self._output) != _look_of(None, self._output)
+            and _range_and_matrix(frame, self._output) != _range_and_matrix(None, self._output)
         ):
-            frame = self._recoloured(frame)
+            frame = self._recolored(frame)
         elif not planar or f"yuv{planar[1]}" != self._output.pix_fmt:
             frame = self._converted(frame)
         return [self._orientation.apply(view) for view in planes_as_arrays(frame, range(3))]
@@ -104,9 +104,9 @@ class PlanarConverter:
             threads=1,
         )
 
-    def _recoloured(self, frame: av.VideoFrame) -> av.VideoFrame:
+    def _recolored(self, frame: av.VideoFrame) -> av.VideoFrame:
         (was_full, matrix), (full, new_matrix) = (
-            _look_of(each, self._output) for each in (frame, None)
+            _range_and_matrix(each, self._output) for each in (frame, None)
         )
         return self._reformatter.reformat(
             frame,
@@ -121,7 +121,7 @@ class PlanarConverter:
 
 
 class RgbConverter:
-    """Turns RGB and grey pictures into planes, with the matrix and range of the output.
+    """Turns RGB and gray frames into planes, with the matrix and range of the output.
 
     Args:
         output: format of the planes.
@@ -131,18 +131,18 @@ class RgbConverter:
         self._output = output
         self._reformatter = VideoReformatter()
 
-    def __call__(self, picture: np.ndarray) -> list[np.ndarray]:
-        """Y, U, V planes, not to be written to.
+    def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Y, U, V planes; the caller must not write to them.
 
         Args:
-            picture: uint8, H×W×3 (RGB), H×W×1 or H×W (grey).
+            pixels: uint8, H×W×3 (RGB), H×W×1 or H×W (gray).
         """
-        if picture.ndim == 2:
-            picture = picture[:, :, np.newaxis]
-        if picture.shape[2] == 1:
-            picture = np.repeat(picture, 3, axis=2)
+        if pixels.ndim == 2:
+            pixels = pixels[:, :, np.newaxis]
+        if pixels.shape[2] == 1:
+            pixels = np.repeat(pixels, 3, axis=2)
         frame = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"),
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"),
             format=self._output.pix_fmt,
             dst_colorspace=_matrix(self._output),
             src_color_range=FULL,
@@ -154,7 +154,7 @@ class RgbConverter:
 
 
 def empty_planes(output: OutputFormat) -> list[np.ndarray]:
-    """The planes of a black picture."""
+    """Y, U and V planes of a black frame."""
     unit = 1 << (output.bit_depth - 8)
     dtype = np.dtype(np.uint8 if output.bit_depth == 8 else "<u2")
     values = (0 if output.full_range else 16 * unit, 128 * unit, 128 * unit)
@@ -164,12 +164,12 @@ def empty_planes(output: OutputFormat) -> list[np.ndarray]:
 
 
 def _is_full(gray: av.VideoFrame) -> bool:
-    """The range of a gray frame: full unless it says otherwise, as FFmpeg takes it."""
+    """Whether a gray frame has full range; untagged gray has, as in FFmpeg."""
     return gray.color_range != LIMITED
 
 
-def _look_of(frame: av.VideoFrame | None, output: OutputFormat) -> tuple[bool, int]:
-    """Whether a frame has full range, and its matrix; the output's where it does not tell."""
+def _range_and_matrix(frame: av.VideoFrame | None, output: OutputFormat) -> tuple[bool, int]:
+    """Whether a frame has full range, and its matrix; by default those of the output."""
     full, matrix = output.full_range, _matrix(output)
     if frame is not None:
         if frame.color_range in (LIMITED, FULL):
@@ -182,11 +182,11 @@ def _look_of(frame: av.VideoFrame | None, output: OutputFormat) -> tuple[bool, i
 
 
 def _matrix(output: OutputFormat) -> int:
-    return BT601 if output.color[1] == UNTAGGED else output.color[1] or BT709
+    return BT601 if output.color.colorspace == UNTAGGED else output.color.colorspace or BT709
 
 
 def _with_depth(luma: np.ndarray, depth: int, output: OutputFormat) -> np.ndarray:
-    """Luma of `depth` bits in those of the output."""
+    """Luma of `depth` bits converted to the bit depth of the output."""
     if depth > 16:
         luma, depth = (luma >> (depth - 16)).astype(np.uint16), 16
     change = output.bit_depth - depth
@@ -195,8 +195,8 @@ def _with_depth(luma: np.ndarray, depth: int, output: OutputFormat) -> np.ndarra
     dtype = np.dtype(np.uint8 if output.bit_depth == 8 else "<u2")
     if change < 0:
         half, peak = 1 << (-change - 1), (1 << output.bit_depth) - 1
-        return np.minimum((luma.astype(np.uint32) + half) >> -change, peak).astype(dtype)
+        return np.asarray(np.minimum((luma.astype(np.uint32) + half) >> -change, peak), dtype)
     wide = luma.astype(np.uint32) << change
     if output.full_range:  # white stays white
         wide |= luma >> max(0, depth - change)
-    return wide.astype(dtype)
+    return np.asarray(wide, dtype)

@@ -1,10 +1,10 @@
-"""Encoding a segment alone, so that segments can be joined without encoding again."""
+"""Encode segments one by one, so that they can be concatenated without re-encoding."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -17,22 +17,22 @@ from pvio.media.encode.options import encoder_options
 from pvio.media.ffmpeg.log import capture_log
 from pvio.media.pixels.planes import planes_as_arrays
 
-# The container of a segment in the store: takes any codec and exact time stamps.
+# Container of segments in the cache: supports any codec and exact time stamps.
 SEGMENT_FORMAT = "nut"
 # Where NVENC wants samples of more than 8 bits: in the high bits.
 _HIGH_BITS = {"yuv420p10le": "p010le", "yuv444p10le": "yuv444p16le"}
-# x265 4.1 writes outside of its memory when it encodes 33×17 or 40×20 pixels.
+# x265 4.1 corrupts memory when it encodes 33×17 or 40×20 pixels.
 _SMALLEST_X265 = 64
-# How FFmpeg's wrappers of x264 and x265 say that they pass over one of their options.
+# Log messages of FFmpeg's wrappers of x264 and x265 about options that they ignore.
 _IGNORED_OPTION_MESSAGES = ("Error parsing option", "Unknown option", "Invalid value for")
 
 
 class SegmentEncoder:
-    """Encodes upright pictures of one segment into an open file.
+    """Encodes upright frames of one segment into an open file.
 
     Args:
         file: binary file, written from its current position.
-        output: what the pictures are like.
+        output: what the frames are like.
         settings: of the encoder: `codec`, `crf`, `preset` and `options`.
         threads: of the encoder, 0 for as many as there are cores. More than one pays for a video
             that is encoded alone.
@@ -60,7 +60,7 @@ class SegmentEncoder:
             if not other or error.__cause__ is None:  # it opens, but not with these options
                 raise
             warn_once(
-                f"{error}. {other} takes its place in this job, at the same crf and without "
+                f"{error}. {other} is used in this job instead, at the same crf and without "
                 "output.options"
             )
             self.name = other
@@ -106,7 +106,7 @@ class SegmentEncoder:
         output = self.output
         if self.name == "libx265" and min(output.height, output.width) < _SMALLEST_X265:
             raise EncodeError(
-                f"{output.source}: libx265 crashes on pictures as small as {output.width}×"
+                f"{output.source}: libx265 crashes on frames as small as {output.width}×"
                 f"{output.height}; use libx264 below {_SMALLEST_X265} pixels"
             )
         self._container = av.open(
@@ -123,22 +123,25 @@ class SegmentEncoder:
         context.time_base = output.time_base
         context.thread_count = threads
         context.sample_aspect_ratio = output.sample_aspect_ratio
-        context.color_range, context.colorspace = output.color[0], output.color[1]
-        context.color_primaries, context.color_trc = output.color[2], output.color[3]
+        context.color_range, context.colorspace = output.color.color_range, output.color.colorspace
+        context.color_primaries = output.color.color_primaries
+        context.color_trc = output.color.color_trc
         context.options = encoder_options(self.name, settings, threads)
         with capture_log() as messages:
             try:
                 context.open()
             except av.error.FFmpegError as error:
-                said = [text.strip() for level, _, text in messages if level <= av.logging.ERROR]
+                logged = [text.strip() for level, _, text in messages if level <= av.logging.ERROR]
                 raise EncodeError(
                     f"{self.name} does not open for {output.width}×{output.height} "
-                    f"{output.pix_fmt}: {'; '.join(said) or error.strerror}"
+                    f"{output.pix_fmt}: {'; '.join(logged) or error.strerror}"
                 ) from error
-        faults = [f"unknown option {name}" for name in context.options]
-        faults += [text.strip() for _, _, text in messages if text.startswith(_IGNORED_OPTION_MESSAGES)]
-        if faults:
-            raise EncodeError(f"output.options: {self.name} says: {'; '.join(faults)}")
+        errors = [f"unknown option {name}" for name in context.options]
+        errors += [
+            text.strip() for _, _, text in messages if text.startswith(_IGNORED_OPTION_MESSAGES)
+        ]
+        if errors:
+            raise EncodeError(f"output.options: {self.name} reports: {'; '.join(errors)}")
         self._stream = stream
 
     def _mux(self, frame: av.VideoFrame | None) -> None:
@@ -162,7 +165,7 @@ class SegmentEncoder:
 
 
 def _blank(output: OutputFormat) -> av.VideoFrame:
-    """A frame for the pictures. FFV1 takes the shape of pixels from frames alone."""
+    """A frame for the frames. FFV1 takes the shape of pixels from frames alone."""
     frame = av.VideoFrame(output.width, output.height, output.pix_fmt)
     if output.sample_aspect_ratio == 1:
         return frame
@@ -174,12 +177,13 @@ def _blank(output: OutputFormat) -> av.VideoFrame:
         time_base=Fraction(1, 1000),
     )
     top = max(output.sample_aspect_ratio.numerator, output.sample_aspect_ratio.denominator)
-    shape = graph.add("setsar", f"{output.sample_aspect_ratio.numerator}/{output.sample_aspect_ratio.denominator}:max={top}")
+    aspect = output.sample_aspect_ratio
+    shape = graph.add("setsar", f"{aspect.numerator}/{aspect.denominator}:max={top}")
     sink = graph.add("buffersink")
     source.link_to(shape)
     shape.link_to(sink)
     graph.configure()
     frame.pts = 0
     graph.push(frame)
-    shaped: Any = graph.pull()
+    shaped: av.VideoFrame = cast(Any, graph.pull())
     return shaped

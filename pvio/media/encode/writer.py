@@ -1,4 +1,4 @@
-"""Writing a video picture by picture, as much like its source as an encoder allows."""
+"""Write a video frame by frame, as close to its source as the encoder allows."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from pvio.media.encode.planes import PlanarConverter, RgbConverter
 from pvio.media.encode.segment import SegmentEncoder
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.pixels.color import BT709, LIMITED
+from pvio.media.pixels.color import BT709_LIMITED
 from pvio.media.pixels.orientation import Orientation, orientation_of
 
 _SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
-# Up to which denominator a rate given as a float is taken for a fraction: 30000/1001 and the like.
+# Largest denominator of the fraction that replaces a rate given as a float, such as 30000/1001.
 _FINEST_RATE = 1001
 
-Picture = np.ndarray | list[np.ndarray] | av.VideoFrame
+Frame = np.ndarray | list[np.ndarray] | av.VideoFrame
 
 
 class VideoWriter:
     """Writes one video; a context manager.
 
     The file appears under its name when the block ends, complete and checked. An exception in the
-    block leaves nothing behind.
+    block leaves no file.
 
-    With `like`, frame k has the time stamp of the source's frame k; colour matrix, range,
+    With `like`, frame k has the time stamp of the source's frame k; color matrix, range,
     primaries, transfer and pixel aspect ratio are the source's; audio, metadata and chapters are
     copied.
-    Without it, frames are `rate` a second from 0 on, in BT.709, limited range.
+    Without it, there are `rate` frames per second from 0 on, in BT.709, limited range.
 
     Args:
         path: of the video, .mp4, .m4v, .mov or .mkv. In .mkv times are rounded to milliseconds.
         like: a video or a folder of images.
         rate: frames per second, needed without `like` and not allowed with it.
-        size: (height, width) of the pictures; the source's, or those of the first picture.
+        size: (height, width) of the frames; by default the source's, or that of the first frame.
         codec: "libx264", "libx265", "ffv1" (.mkv only), "h264_nvenc" or "hevc_nvenc".
         crf: quality, 0 lossless to 51 worst.
         preset: of the encoder.
@@ -60,8 +60,8 @@ class VideoWriter:
             everywhere with 1 only.
 
     Raises:
-        ConfigError: when arguments do not go together.
-        UnreadableVideo: when `like` cannot be read.
+        ConfigError: if arguments contradict each other.
+        UnreadableVideo: if `like` cannot be read.
     """
 
     def __init__(
@@ -104,26 +104,26 @@ class VideoWriter:
         self._planar: dict[Orientation, PlanarConverter] = {}
         self._encoder: SegmentEncoder | None = None
 
-    def write(self, picture: Picture) -> None:
+    def write(self, frame: Frame) -> None:
         """Encode the next frame.
 
         Args:
-            picture: uint8 H×W×3 (RGB) or H×W (grey); Y, U and V planes of the pixel format that is
-                written, uint8, or uint16 for more than 8 bits; or a decoded frame, which is turned
-                upright where it has a display matrix, and converted where it is tagged with
-                another matrix or range than the video's.
+            frame: uint8 H×W×3 (RGB) or H×W (gray); Y, U and V planes of the pixel format that is
+                written, uint8, or uint16 for more than 8 bits; or a decoded frame. A decoded frame
+                is rotated if it has a display matrix, and converted if its matrix or range is not
+                the video's.
 
         Raises:
-            EncodeError: when it has another size, shape or type, or there are more pictures than
-                frames in the source.
+            EncodeError: if it has another size, shape or type, or if there are more frames than in
+                the source.
         """
         if self._has_source and self._n >= self._index.n_frames:
             raise EncodeError(
-                f"{self._path}: picture {self._n + 1} for the {self._index.n_frames} frames of "
+                f"{self._path}: frame {self._n + 1} for the {self._index.n_frames} frames of "
                 f"{self._index.path}"
             )
-        turned = orientation_of(picture) if isinstance(picture, av.VideoFrame) else Orientation()
-        size = turned.upright_size(*_size(picture))
+        turned = orientation_of(frame) if isinstance(frame, av.VideoFrame) else Orientation()
+        size = turned.upright_size(*_size(frame))
         if self._encoder is None:
             self._open(self._size or size)
         assert self._encoder is not None
@@ -131,19 +131,19 @@ class VideoWriter:
         if size != (output.height, output.width):
             is_turned = (size[1], size[0]) == (output.height, output.width)
             raise EncodeError(
-                f"{self._path}: picture {self._n} is {size[0]}×{size[1]}, the video "
+                f"{self._path}: frame {self._n} is {size[0]}×{size[1]}, the video "
                 f"{output.height}×{output.width}"
-                + (": it is stored on its side, and written upright" if is_turned else "")
+                + (": it is rotated for display" if is_turned else "")
             )
-        if isinstance(picture, av.VideoFrame):
+        if isinstance(frame, av.VideoFrame):
             if turned not in self._planar:
                 self._planar[turned] = PlanarConverter(output, turned, foreign=True)
-            planes = self._planar[turned](picture)
-        elif isinstance(picture, list):
-            _check_planes(picture, output)
-            planes = picture
+            planes = self._planar[turned](frame)
+        elif isinstance(frame, list):
+            _check_planes(frame, output)
+            planes = frame
         else:
-            planes = self._convert(picture)
+            planes = self._convert(frame)
         pts = int(self._index.pts[self._n]) if self._has_source else self._n
         self._encoder.write(planes, pts)
         self._n += 1
@@ -159,13 +159,13 @@ class VideoWriter:
         index = self._index
         if self._has_source and self._n != index.n_frames:
             raise EncodeError(
-                f"{self._path}: {self._n} pictures for the {index.n_frames} frames of {index.path}"
+                f"{self._path}: {self._n} frames for the {index.n_frames} frames of {index.path}"
             )
         if self._encoder is None or self._file is None:
-            raise EncodeError(f"{self._path}: no picture was written")
+            raise EncodeError(f"{self._path}: no frame was written")
         if not self._has_source:
-            ranks = np.arange(self._n, dtype=np.int64)
-            index = replace(index, pts=ranks, keyframes=ranks[:1])
+            numbers = np.arange(self._n, dtype=np.int64)
+            index = replace(index, pts=numbers, keyframes=numbers[:1])
         self._encoder.close()
         self._file.seek(0)
         concat_segments(
@@ -178,7 +178,7 @@ class VideoWriter:
 
     def __enter__(self) -> VideoWriter:
         self._temporary = self._resources.enter_context(replacing(self._path))
-        # Has no name, so that nothing is left of it whatever happens.
+        # Has no name, so that it disappears with its process.
         self._file = self._resources.enter_context(tempfile.TemporaryFile(dir=self._path.parent))
         return self
 
@@ -206,17 +206,17 @@ def _settings(path: Path, **output: Any) -> OutputSettings:
 
 
 def _plain_index(path: str | os.PathLike[str], rate: float | Fraction) -> FrameIndex:
-    """Stands in for the index of a source: a steady rate, BT.709, square pixels."""
+    """Index of a video without a source: a steady rate, BT.709, square pixels."""
     exact = Fraction(rate).limit_denominator(_FINEST_RATE)
     if exact <= 0:
         raise ConfigError(f"{path}: rate is {rate}; expected frames per second above 0")
     return FrameIndex(
         path=os.fspath(path),
-        digest="",
+        content_digest="",
         pts=np.empty(0, np.int64),
         keyframes=np.empty(0, np.int64),
         time_base=1 / exact,
-        rate=exact,
+        average_rate=exact,
         height=0,
         width=0,
         orientation=Orientation(),
@@ -225,28 +225,28 @@ def _plain_index(path: str | os.PathLike[str], rate: float | Fraction) -> FrameI
         pix_fmt="rgb24",
         container="",
         sample_aspect_ratio=Fraction(1),
-        color=(LIMITED, BT709, BT709, BT709),
+        color=BT709_LIMITED,
         n_audio_streams=0,
     )
 
 
-def _size(picture: Picture) -> tuple[int, int]:
-    """(height, width) of a picture, whose type and shape are checked.
+def _size(frame: Frame) -> tuple[int, int]:
+    """(height, width) of a frame, whose type and shape are checked.
 
     Raises:
-        EncodeError: when it is nothing that can be written.
+        EncodeError: if it cannot be written.
     """
-    if isinstance(picture, av.VideoFrame):
-        return picture.height, picture.width
-    if isinstance(picture, list) and len(picture) == 3 and all(p.ndim == 2 for p in picture):
-        return picture[0].shape
-    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
-        is_gray = picture.ndim == 2 or picture.shape[2:] == (1,)
-        if is_gray or picture.shape[2:] == (3,):
-            return picture.shape[:2]
-    got = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else repr(picture)
+    if isinstance(frame, av.VideoFrame):
+        return frame.height, frame.width
+    if isinstance(frame, list) and len(frame) == 3 and all(p.ndim == 2 for p in frame):
+        return frame[0].shape
+    if isinstance(frame, np.ndarray) and frame.dtype == np.uint8:
+        is_gray = frame.ndim == 2 or frame.shape[2:] == (1,)
+        if is_gray or frame.shape[2:] == (3,):
+            return frame.shape[:2]
+    got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else repr(frame)
     raise EncodeError(
-        "a picture must be uint8 H×W×3 or H×W, a list of Y, U and V planes, or a decoded frame; "
+        "a frame must be uint8 H×W×3 or H×W, a list of Y, U and V planes, or a decoded frame; "
         f"got {got}"
     )
 

@@ -1,4 +1,4 @@
-"""The video stream of a container that is worked on."""
+"""Choose the video stream of a container."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from av.stream import Disposition
 from pvio.errors import UnreadableVideo
 from pvio.media.ffmpeg.log import LogMessage
 
-# What FFmpeg says about a stream of which it knows no decoder: number, codec, tag if any.
+# FFmpeg's message about a stream without a decoder: stream number, codec, tag if any.
 _WITHOUT_DECODER = re.compile(r"codec parameters for stream (\d+) \(\w+: (\w+)(?: \((.{4}) / )?")
-# What its Matroska demuxer says, which knows no tags.
+# The message of its Matroska demuxer, which has no tags.
 _MATROSKA = re.compile(r"Unknown/unsupported AVCodecID (\S+?)\.?\s*$")
 
 
 def video_stream(path: str, container: Any, messages: Iterable[LogMessage]) -> Any:
-    """FFmpeg's best video stream, pictures that are attached to audio or video left out.
+    """FFmpeg's best video stream; cover pictures and thumbnails do not count.
 
     Args:
         path: the file.
-        container: it, just opened.
-        messages: what FFmpeg said when it was opened.
+        container: the file, just opened.
+        messages: logged by FFmpeg while it was opened.
 
     Raises:
-        UnreadableVideo: when there is none, or none that can be decoded.
+        UnreadableVideo: if there is none, or none that can be decoded.
     """
     videos = [each for each in container.streams.video if not _is_attached(each)]
     if not videos:
@@ -47,14 +47,14 @@ def _is_attached(stream: Any) -> bool:
 
 
 def _codec(stream_index: int, messages: Iterable[LogMessage]) -> str:
-    """What is known of the codec of a stream, in parentheses; "" if nothing is."""
-    said = ""
+    """The codec or codec tag of a stream, in parentheses; "" if not known."""
+    codec = ""
     for _, _, text in messages:
         if found := _MATROSKA.search(text):
-            said = f" (codec {found[1]})"
+            codec = f" (codec {found[1]})"
         found = _WITHOUT_DECODER.search(text)
         if found and int(found[1]) == stream_index:
             if found[3]:
                 return f" (codec tag {found[3]!r})"
-            return said if found[2] == "none" else f" (codec {found[2]})"
-    return said
+            return codec if found[2] == "none" else f" (codec {found[2]})"
+    return codec

@@ -1,4 +1,4 @@
-"""Opening a file for reading, and nothing but this file."""
+"""Open a file for reading, and no other file or network address."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pvio.errors import UnreadableVideo
 from pvio.media.ffmpeg.log import capture_log
 
 _NAME_THEM = "it is {}, which refers to other files: name those files in `videos` instead"
-# FFmpeg's demuxers that open other files than the one that they are given, or the network, or a
-# device, each with what to say. The content key of a video covers its own bytes only.
+# FFmpeg's demuxers that open other files, the network or a device, with an error message each. The
+# content digest of a video covers its own bytes only.
 _REFUSED = {
     "concat": _NAME_THEM.format("a playlist (ffconcat)"),
     "hls": _NAME_THEM.format("a playlist (HLS, .m3u8)"),
@@ -43,26 +43,27 @@ _NOT_LISTED = "Format not on whitelist"
 
 
 def open_container(file: Any, **options: Any) -> av.container.InputContainer:
-    """Open a video file by path, or a binary file, whatever its metadata are encoded in.
+    """Open a video file for reading, by path or as a binary file.
 
-    No name is taken for a protocol or a pattern, and formats that refer to other files are refused:
-    FFmpeg would read files, or ask servers, that nobody has named. Bytes of the metadata that are
-    no UTF-8 come as surrogates.
+    Names are never interpreted as protocols or patterns. Formats that refer to other files are
+    refused, so that FFmpeg cannot read files or servers that the user did not name. Bytes of the
+    metadata that are not UTF-8 become surrogates.
 
     Args:
         file: a path, absolute or relative, or an open binary file.
         options: those of `av.open`.
 
     Raises:
-        UnreadableVideo: when the format refers to other files.
-        OSError, av.error.FFmpegError: when the file cannot be opened.
+        UnreadableVideo: if the format refers to other files.
+        OSError, av.error.FFmpegError: if the file cannot be opened.
     """
     target = file if hasattr(file, "read") else absolute_path(file)
     limits = {"protocol_whitelist": "file", "format_whitelist": _formats()}
     try:
-        return av.open(
+        container: av.container.InputContainer = av.open(
             target, metadata_errors="surrogateescape", container_options=limits, **options
         )
+        return container
     except av.error.ArgumentError as error:
         if isinstance(target, str) and (reason := _refused_format(target, limits)):
             raise UnreadableVideo(file, reason) from error
@@ -70,32 +71,32 @@ def open_container(file: Any, **options: Any) -> av.container.InputContainer:
 
 
 def absolute_path(path: str | os.PathLike[str]) -> str:
-    """A path that FFmpeg takes for a file, whatever its name looks like.
+    """A path that FFmpeg takes for a file, also if its name contains a colon or starts with a dash.
 
     FFmpeg looks for `protocol:` only before the first slash (libavformat/avio.c, `url_find`), and
-    its options begin with a dash.
+    its options start with a dash.
     """
     return os.path.abspath(os.fsdecode(path))
 
 
 def refusal_reason(demuxer: str) -> str:
-    """Why files that this demuxer of FFmpeg's reads are refused."""
+    """Why files of this FFmpeg demuxer are refused."""
     return _REFUSED[demuxer]
 
 
 @functools.cache
 def _formats() -> str:
-    """Names of the demuxers that read their own bytes only, as FFmpeg's options list them."""
+    """Comma-separated names of the demuxers that read only the file that they are given."""
     refused = {*_REFUSED, *_DEVICES}
     names = sorted(name for name in av.formats_available if not refused & {*name.split(",")})
     return ",".join(names)
 
 
 def _refused_format(path: str, limits: dict[str, str]) -> str:
-    """Why the format of a file is refused; "" when that is not what is wrong with it.
+    """Why the format of a file is refused; "" if it is not.
 
-    The message of FFmpeg bears the name of the format (libavformat/demux.c,
-    `avformat_open_input`); nothing is read but the first bytes of the file.
+    FFmpeg's message names the format (libavformat/demux.c, `avformat_open_input`). Only the first
+    bytes of the file are read.
     """
     with capture_log() as messages, contextlib.suppress(OSError, av.error.FFmpegError):
         av.open(path, container_options=limits).close()

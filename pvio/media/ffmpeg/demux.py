@@ -1,4 +1,4 @@
-"""Packets of a container, also of one in which further streams appear while it is read."""
+"""Packets of a container, also if further streams appear while it is read."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Any
 
 import av
 
-# Packets in a file for which there may be no memory.
+# Packets per file that may exceed the memory before reading fails.
 _MOST_FAILED = 10
 
 
-def demux(container: Any, *streams: Any) -> Iterator[av.Packet]:
+def demux(container: Any, *streams: Any) -> Iterator[av.Packet[Any]]:
     """Packets of some streams in the order of the file, then an empty one for each stream.
 
     In MPEG-TS and other containers without a header, streams may appear after the file was opened.
-    PyAV leaves their packets out, but may then raise IndexError at the end, where it looks for such
-    a stream among those that it knows (PyAV 18.1, `InputContainer.demux`).
-
-    A packet of a size that is no true one, for which there is no memory, is passed over.
+    PyAV skips their packets, but may raise IndexError at the end (PyAV 18.1,
+    `InputContainer.demux`), which is handled here. Packets with damaged sizes that exceed the
+    memory are skipped.
 
     Args:
-        container: just opened, or after a seek.
+        container: just opened, or positioned by a seek.
         streams: of the container.
 
     Raises:
-        av.error.FFmpegError: when reading fails.
+        MemoryError: if many packets exceed the memory.
+        av.error.FFmpegError: if reading fails.
     """
     packets, n_failed = container.demux(*streams), 0
     while True:
         try:
             packet = next(packets, None)
-        except IndexError:  # of a later stream: those that were asked for have all been read
+        except IndexError:  # of a later stream; all packets of `streams` have been read
             return
         except MemoryError:
             n_failed += 1

@@ -1,4 +1,4 @@
-"""What FFmpeg's demuxers and decoders say about damage, which is in its log and nowhere else."""
+"""FFmpeg's log, the only place where its demuxers and decoders report damage."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from collections.abc import Collection, Iterable, Iterator
 
 import av.logging
 
+# Level (as in `av.logging`), component such as "h264", and text.
 LogMessage = tuple[int, str, str]
 
-# How decoders begin what they say, below the level of errors, about damage they hide.
+# How messages below the level of errors begin that report concealed damage.
 _CONCEALMENT_PREFIXES = ("concealing ", "Skipping invalid ", "Failed to parse ")
 
-# Errors about what stands beside the picture data, by component, as FFmpeg 8 words them. The
-# picture is the same without it. Anything that is not listed counts as damage of the picture.
+# Errors about side information, by component, as FFmpeg 8 words them. They do not change the
+# frame. Any other error counts as damage of the frame.
 _SIDE_INFORMATION = {
     # h264_sei.c, h264_picture.c, h264_slice.c: supplemental enhancement information (SEI);
     # h264_ps.c: the rate in the video usability information (VUI).
@@ -32,7 +33,7 @@ _SIDE_INFORMATION = {
         r"Error parsing DOVI |RPU |Overread VPS |VPS |vps_|Ignoring (unsupported )?VPS|PTL inf|"
         r"too many layer_id_included_flags|Strange VUI |Overread in VUI|"
         r"Invalid default display window|"
-        # Of the units that FFmpeg leaves out: those that hold no picture and no set for one.
+        # Units that FFmpeg skips, of types that are neither slices nor parameter sets.
         r"Skipping invalid undecodable NALU: (32|3[5-9]|[45]\d|6[0-3])\b"
     ),
     # mjpegdec.c: application segments, ICC profiles; exif.c.
@@ -40,10 +41,10 @@ _SIDE_INFORMATION = {
         r"app: invalid len|unable to decode APP fields|mjpeg: error, decode_app parser read over|"
         r".*\bEXIF\b|.*\bIFD\b|.*\bICC\b"
     ),
-    # pngdec.c, webp.c: text and EXIF beside the picture.
+    # pngdec.c, webp.c: text and EXIF.
     "png": r".*\bEXIF\b|.*\bIFD\b|.*\bICC\b|Broken \w+ chunk",
     "webp": r".*\bEXIF\b|.*\bIFD\b|.*\bICC",
-    # dav1d: metadata, and units of kinds to come.
+    # dav1d: metadata, and unknown types of units.
     "libdav1d": r"Malformed ITU-T T.35|Malformed Metadata OBU|Unknown (Metadata )?OBU type",
 }
 _HARMLESS = {name: re.compile(pattern) for name, pattern in _SIDE_INFORMATION.items()}
@@ -57,11 +58,13 @@ _before: tuple[int | None, bool, int] = (None, True, logging.NOTSET)
 
 @contextlib.contextmanager
 def capture_log() -> Iterator[list[LogMessage]]:
-    """A context that collects what FFmpeg says in this thread, as (level, component, text).
+    """Collect FFmpeg's log messages of this thread, as a context manager.
 
-    All that may matter is let through, also when it is said twice. Nothing of it reaches Python's
-    log: the status of the frames tells it. FFmpeg has one setting for a whole process: the first
-    of all contexts that are open at a time changes it, the last one puts back what was before.
+    Repeated messages are included, and none reaches Python's log. FFmpeg has one log level per
+    process: the first of several open contexts changes it, and the last one restores it.
+
+    Yields:
+        The messages so far; FFmpeg appends to the list.
     """
     _begin()
     try:
@@ -97,11 +100,11 @@ def _end() -> None:
 
 
 def indicates_damage(messages: Iterable[LogMessage], others: Collection[str] = ()) -> bool:
-    """Whether one is an error, or tells of damage that the decoder smoothed over.
+    """Whether one of the messages is an error, or reports damage that the decoder concealed.
 
     Args:
-        messages: of one step.
-        others: components whose complaints concern other streams, such as the codecs of sound.
+        messages: logged while one packet was decoded.
+        others: components that belong to other streams, such as audio codecs; ignored.
     """
     return any(
         (level <= av.logging.ERROR or text.startswith(_CONCEALMENT_PREFIXES))
@@ -112,6 +115,11 @@ def indicates_damage(messages: Iterable[LogMessage], others: Collection[str] = (
 
 
 def is_side_information(component: str, text: str) -> bool:
-    """Whether a complaint is about side information, such as times, captions and EXIF."""
+    """Whether a message is about side information, such as times, captions and EXIF.
+
+    Args:
+        component: of FFmpeg that logged it, such as "h264".
+        text: of the message.
+    """
     pattern = _HARMLESS.get(component)
     return pattern is not None and pattern.match(text) is not None

@@ -1,8 +1,8 @@
 """FFmpeg's shared libraries for torchcodec, from PyAV's wheel where the system has none.
 
-torchcodec loads FFmpeg by the libraries' plain names (libavcodec.so.62). PyAV's wheel carries the
-same libraries under names of its own; a folder of links with the plain names, in front of the
-wheel's folder on LD_LIBRARY_PATH, makes them known to the dynamic loader, which reads that
+torchcodec loads FFmpeg's libraries by their plain names (libavcodec.so.62). PyAV's wheel contains
+the same libraries under other names. A folder of links with the plain names, listed before the
+wheel's folder in LD_LIBRARY_PATH, makes them known to the dynamic loader. The loader reads that
 variable when a process starts.
 """
 
@@ -24,12 +24,12 @@ _MARK = "PVIO_FFMPEG_LINKS"
 
 
 def system_has_ffmpeg() -> bool:
-    """Whether the dynamic loader finds a shared libavcodec by itself."""
+    """Whether the dynamic loader finds a shared libavcodec without help."""
     return ctypes.util.find_library("avcodec") is not None
 
 
 def bundled_folder() -> Path | None:
-    """The folder of PyAV's wheel that holds FFmpeg's libraries; None where PyAV was built."""
+    """The folder with FFmpeg's libraries in PyAV's wheel; None if PyAV was built from source."""
     spec = importlib.util.find_spec("av")
     if spec is None or spec.origin is None:
         return None
@@ -38,11 +38,11 @@ def bundled_folder() -> Path | None:
 
 
 def environment_for_torchcodec() -> dict[str, str] | None:
-    """The environment a process needs so that torchcodec finds FFmpeg.
+    """Environment variables with which torchcodec finds FFmpeg in a new process.
 
     Returns:
-        None when the present one does: the system has FFmpeg, or it was set already, or PyAV's
-        wheel brings no libraries.
+        None if the present ones need no change: the system has FFmpeg, or they are set already,
+        or PyAV's wheel contains no libraries.
     """
     bundled = bundled_folder()
     if not sys.platform.startswith("linux") or bundled is None:
@@ -56,7 +56,7 @@ def environment_for_torchcodec() -> dict[str, str] | None:
 
 
 def _make_links(bundled: Path) -> Path:
-    """Links with plain names; renamed into place, so that jobs can make them at the same time."""
+    """Make links with plain names; several jobs may do so at the same time."""
     key = hash_key(libraries=str(bundled), python=sys.executable)
     folder = platformdirs.user_cache_path("pvio") / f"ffmpeg-{key}"
     folder.mkdir(parents=True, exist_ok=True)

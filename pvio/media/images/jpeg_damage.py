@@ -1,6 +1,6 @@
-"""Damage of JPEG files that Pillow passes over.
+"""Damage of JPEG files that Pillow ignores.
 
-Pillow hides what libjpeg says of codes that are wrong or run out. FFmpeg's decoder tells.
+Pillow hides libjpeg's warnings about invalid or missing codes. FFmpeg's decoder logs them.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import av.error
 from pvio.media.ffmpeg.log import capture_log
 from pvio.media.images.jpeg_segments import lacks_end_marker
 
-# What FFmpeg's decoder says of the codes in a scan (mjpegdec.c), and of nothing else: a kind of
-# JPEG that it does not know is not damaged.
+# FFmpeg's messages about invalid codes in a scan (mjpegdec.c). Others do not count: a type of JPEG
+# that FFmpeg does not support is not damaged.
 _BAD_SCAN = ("error y=", "error count", "mjpeg_decode_dc: bad vlc", "overread", "error dc", "ZRL ")
 
 
 def jpeg_damage(path: str | os.PathLike[str]) -> str:
-    """What is wrong with the picture data of a JPEG file, as words; "" when nothing is found.
+    """Description of damage in the pixel data of a JPEG file; "" if none is found.
 
-    Not all damage can be found: what is valid code by chance decodes to another picture. This takes
-    a third of the time of decoding with Pillow.
+    Not all damage can be found: damaged codes may be valid by chance. The check takes a third of
+    the time of decoding with Pillow.
 
     Args:
-        path: of an image file; of other formats nothing is told.
+        path: of an image file; other formats than JPEG are not checked.
     """
     with Path(path).open("rb") as file:
         start = file.read(2)
@@ -40,7 +40,7 @@ def jpeg_damage(path: str | os.PathLike[str]) -> str:
 
 
 def data_damage(data: bytes) -> str:
-    """`jpeg_damage` of the content of a file, whether its end is there or not."""
+    """`jpeg_damage` of the content of a file, which may lack its end marker."""
     decoder = av.CodecContext.create("mjpeg", "r")
     decoder.thread_count = 1
     # One sample of each block of 8×8: the codes are read all the same.

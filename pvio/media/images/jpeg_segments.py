@@ -11,19 +11,19 @@ _END = b"\xff\xd9"
 _SCAN = 0xDA
 _EXTRAS = (*range(0xE0, 0xF0), 0xFE)  # APPn and comments
 _SEGMENTS = (*range(0xC0, 0xD0), *range(0xDA, 0xE0), *_EXTRAS)
-# Extras that say which pixels there are, by marker: how they begin, and their shortest length.
+# Extras that affect the pixels, by marker: their first bytes and their shortest length.
 # JFIF and Adobe state the colors, EXIF the orientation.
 _KEPT = {0xE0: (b"JFIF\0", 16), 0xE1: (b"Exif\0\0", 16), 0xEE: (b"Adobe", 14)}
 
 
 def strip_jpeg_extras(data: bytes) -> bytes:
-    """The file without its APPn segments and comments, but for sound ones of colors and of EXIF.
+    """The file without its APPn segments and comments, but for valid ones about colors and EXIF.
 
     Of a segment whose length leads to no other segment, the next one is looked for.
 
     Args:
         data: a whole JPEG file; others come back as they are, and so do those in which a thumbnail
-            could be taken for the picture.
+            could be taken for the image.
     """
     if not data.startswith(_START):
         return data
@@ -51,7 +51,7 @@ def strip_jpeg_extras(data: bytes) -> bytes:
 
 
 def lacks_end_marker(data: bytes) -> bool:
-    """Whether a JPEG file has a picture, but no end marker behind the start of its data."""
+    """Whether a JPEG file has pixel data, but no end marker after them."""
     at = len(_START)  # segments are walked: thumbnails in them have scans and ends as well
     while data.startswith(_START) and _is_segment(data, at):
         if data[at + 1] == _SCAN:
@@ -61,7 +61,7 @@ def lacks_end_marker(data: bytes) -> bool:
 
 
 def append_end_marker(data: bytes) -> bytes:
-    """The file with an end marker behind it, of which the first byte can be there."""
+    """The file with an end marker after it, of which the first byte can be there."""
     return data.removesuffix(_END[:1]) + _END
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pvio.errors import UnreadableVideo
 from pvio.media.images.jpeg_damage import data_damage
-from pvio.media.images.jpeg_segments import lacks_end_marker, append_end_marker, strip_jpeg_extras
+from pvio.media.images.jpeg_segments import append_end_marker, lacks_end_marker, strip_jpeg_extras
 from pvio.media.images.png_chunks import strip_png_extras
 from pvio.media.pixels.orientation import Orientation, orientation_from_exif
 
@@ -26,10 +26,10 @@ _MOST_PADDED = (2**31 - 1) // 8
 _LIMIT = f"at most {MOST_PIXELS:,} are read"
 # Formats by content, whatever the file is called. Each has a decoder of its own.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF")
-# Fewest bytes that a page of an animation takes: what files claim beyond is not believed. Of GIF a
+# Fewest bytes of a page of an animation; more pages than fit the file are ignored. Of GIF a
 # descriptor, the size of codes and an empty list of blocks, of PNG an fcTL, of WebP an ANMF chunk.
 _LEAST_PAGE = {"GIF": 12, "PNG": 38, "WEBP": 24}
-# Milliseconds of a page that states none, as players have it; GIF's 10 ms stand for none as well.
+# Milliseconds of a page that states none, as in players; 10 ms in GIF count as none as well.
 _DEFAULT_DURATION = 100
 
 
@@ -42,10 +42,10 @@ class PillowImage:
     Attributes:
         sizes: (height, width) of each page, upright.
         is_gray: whether pages have luma alone.
-        durations: milliseconds that each page is shown; empty without an animation.
+        durations: milliseconds that each page is shown; empty if the file is no animation.
         is_sequential: whether a page builds on those before it.
         bit_depth: bits of a sample in the file.
-        note: what its user should know of the file; mostly "".
+        note: a warning about the file; mostly "".
         damage: what is wrong with the file as a whole; mostly "".
 
     Raises:
@@ -59,7 +59,7 @@ class PillowImage:
         self._path = path
         self._first = 0
         with self._named_errors():
-            self._image, self._is_mended = _opened(path)
+            self._image, self._is_repaired = _opened(path)
         with contextlib.ExitStack() as stack:
             stack.callback(self._image.close)
             self._describe()
@@ -74,7 +74,7 @@ class PillowImage:
         self.is_sequential = len(self.durations) > 1
         if not self.is_sequential:
             self.durations = ()
-        # A still picture in front of an animation, for programs that know no APNG.
+        # A still picture before an animation, for programs that know no APNG.
         self._first = int(self.is_sequential and getattr(image, "default_image", False))
         self.is_gray = image.format != "GIF" and image.mode in _GRAY_MODES
         raw_mode = str(image.tile[0][3]) if image.tile else ""
@@ -93,17 +93,18 @@ class PillowImage:
         with self._named_errors():
             try:
                 self._load(page)
-            except Exception:  # what comes behind the pixels can be what is wrong
-                if self._is_mended or (mended := _mended(self._path)) is None:
+            except Exception:  # data after the pixels may be damaged
+                if self._is_repaired or (repaired := _repaired(self._path)) is None:
                     raise
                 self._image.close()
-                self._image, self._is_mended = mended, True
+                self._image, self._is_repaired = repaired, True
                 self._load(page)
             _check_type(self._path, self._image)
             pixels = pixels_of(self._image)
         return upright(self._path, pixels, self._orientation)
 
     def close(self) -> None:
+        """Close the file."""
         self._image.close()
 
     def _load(self, page: int) -> None:
@@ -117,12 +118,12 @@ class PillowImage:
             yield
         except UnreadableVideo:
             raise
-        except Image.UnidentifiedImageError:
+        except UnidentifiedImageError:
             reason = "no readable image: its content is of no known image format"
             raise UnreadableVideo(self._path, reason) from None
         except Image.DecompressionBombError:
             raise UnreadableVideo(self._path, f"an image of too many pixels; {_LIMIT}") from None
-        except Exception as error:  # Pillow's plugins raise whatever comes to them
+        except Exception as error:  # Pillow's plugins raise errors of any type
             raise UnreadableVideo(self._path, f"no readable image ({error})") from error
 
     def _stated_orientation(self) -> Orientation:
@@ -130,7 +131,7 @@ class PillowImage:
             return Orientation()  # Pillow turns these itself
         try:
             if self._image.format == "PNG" and "exif" not in self._image.info:
-                exif = Image.Exif()  # Pillow would decode the image to look behind its pixels
+                exif = Image.Exif()  # Pillow would decode the image to look after its pixels
                 with open(self._path, "rb") as file:
                     for kind, chunk in _chunks(file, 8, ">", {b"eXIf"}):
                         if kind == b"eXIf":
@@ -138,7 +139,7 @@ class PillowImage:
             else:
                 exif = self._image.getexif()
             return orientation_from_exif(exif.get(0x0112))
-        except Exception:  # EXIF that is damaged says nothing of the image
+        except Exception:  # damaged EXIF
             return Orientation()
 
     def _stated_durations(self) -> tuple[int, ...]:
@@ -155,34 +156,34 @@ class PillowImage:
 
 
 def _opened(path: str | os.PathLike[str]) -> tuple[ImageFile.ImageFile, bool]:
-    """An image, and whether it had to be mended for that."""
+    """An image, and whether it had to be repaired to open it."""
     try:
         return Image.open(path, formats=_FORMATS), False
     except Image.DecompressionBombError:
         raise
     except Exception:  # not only what is damaged: Pillow has limits for text as well
-        if (mended := _mended(path)) is None:
+        if (repaired := _repaired(path)) is None:
             raise
-        return mended, True
+        return repaired, True
 
 
-def _mended(path: str | os.PathLike[str]) -> ImageFile.ImageFile | None:
+def _repaired(path: str | os.PathLike[str]) -> ImageFile.ImageFile | None:
     """A PNG or JPEG file without the side information that Pillow can refuse it for.
 
     A JPEG file that lacks its end marker alone gets one.
 
     Returns:
-        None when there is nothing to be mended.
+        None if there is nothing to be repaired.
     """
     with open(path, "rb") as file:
         start = file.read(2)
         if start not in (b"\xff\xd8", b"\x89P"):
             return None
         data = start + file.read()
-    mended = strip_jpeg_extras(strip_png_extras(data))
-    if lacks_end_marker(mended) and not data_damage(mended):
-        mended = append_end_marker(mended)
-    return Image.open(io.BytesIO(mended), formats=_FORMATS) if mended != data else None
+    repaired = strip_jpeg_extras(strip_png_extras(data))
+    if lacks_end_marker(repaired) and not data_damage(repaired):
+        repaired = append_end_marker(repaired)
+    return Image.open(io.BytesIO(repaired), formats=_FORMATS) if repaired != data else None
 
 
 def _has_second_pnm(path: str | os.PathLike[str], image: ImageFile.ImageFile) -> bool:

@@ -6,7 +6,7 @@ import zlib
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ANCILLARY = 0x20  # of a chunk's first letter: set where a decoder can do without the chunk
-# Ancillary chunks that say which pixels there are: alpha, orientation, animation. With their sizes.
+# Ancillary chunks that affect the pixels (alpha, orientation, animation), with their least sizes.
 _LEAST_SIZES = {b"tRNS": 1, b"eXIf": 1, b"acTL": 8, b"fcTL": 26, b"fdAT": 4}
 
 
@@ -31,7 +31,7 @@ def strip_png_extras(data: bytes) -> bytes:
         if end > len(data):
             break
         if kind == b"IHDR":
-            # The color type says how long tRNS must be (11.3.1.1).
+            # The color type determines the length of tRNS (11.3.1.1).
             color_type = data[at + 17 : at + 18]
             least_sizes[b"tRNS"] = {b"\0": 2, b"\2": 6}.get(color_type, 1)
         is_kept = not kind[0] & _ANCILLARY

@@ -1,6 +1,6 @@
-"""What a folder of images, or an image file, holds: pages, sizes, times; nothing but headers read.
+"""Survey image files: pages, sizes and times, from headers alone.
 
-Of 16-bit images a few are decoded, to see how many bits they use.
+A few 16-bit images are decoded, to find how many bits they use.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ImageSurvey:
         other_sizes: (height, width) of other pages.
         is_gray: whether all pages have luma alone.
         durations: milliseconds that each page is shown, of a single animated file; else empty.
-        warning: what its user should know; mostly "".
+        warning: about images that can be read; mostly "".
         damage: what is wrong with files as a whole, the first of them named; mostly "".
     """
 
@@ -50,6 +50,7 @@ class ImageSurvey:
 
     @property
     def n_frames(self) -> int:
+        """Number of pages of all files."""
         return sum(self.pages)
 
     @property

@@ -38,7 +38,7 @@ def is_tiff(path: str | os.PathLike[str]) -> bool:
 class TiffImage:
     """An open TIFF file; attributes and methods are those of `PillowImage`.
 
-    Pages that are smaller copies of others, or masks, are no frames. ImageJ writes stacks of more
+    Pages that are smaller copies of others, or masks, are not frames. ImageJ writes stacks of more
     than 4 GB with one page that describes all: their planes are pages here.
     """
 
@@ -93,6 +93,7 @@ class TiffImage:
             return upright(self._path, pixels, self._orientations[at])
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
         if self._pillow is not None:
             self._pillow.close()
@@ -103,7 +104,7 @@ class TiffImage:
             yield
         except UnreadableVideo:
             raise
-        except Exception as error:  # tifffile raises whatever a damaged file leads to
+        except Exception as error:  # tifffile raises errors of any type for damaged files
             raise UnreadableVideo(self._path, f"no readable image ({error})") from error
 
     def _by_pillow(self, number: int, page: Any) -> np.ndarray:
@@ -117,7 +118,7 @@ class TiffImage:
         n = metadata.get("images", 1)
         if not isinstance(n, int) or n < 2 or not page.is_contiguous or not page.nbytes:
             return 1
-        return max(1, min(n, (self._size - page.dataoffsets[0]) // page.nbytes))
+        return int(max(1, min(n, (self._size - page.dataoffsets[0]) // page.nbytes)))
 
     def _plane(self, page: Any, number: int) -> np.ndarray:
         dtype = np.dtype(page.dtype).newbyteorder(self._file.byteorder)
@@ -130,11 +131,11 @@ class TiffImage:
         if page.dtype is None or page.dtype.kind not in "ub" or page.dtype.itemsize > 2:
             raise unsupported(self._path, str(page.dtype or "unknown"))
         if _n_samples(page) > 4:
-            reason = f"expected a gray or color image, got {_n_samples(page)} samples a pixel"
+            reason = f"expected a gray or color image, got {_n_samples(page)} samples per pixel"
             raise UnreadableVideo(self._path, f"no readable image: {reason}")
 
     def _check_complete(self, page: Any) -> None:
-        """tifffile fills what is missing with zeros, in as many pieces as the file claims."""
+        """Check that all pixels are in the file: tifffile would fill missing ones with zeros."""
         ends = (
             offset + count
             for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
@@ -149,7 +150,7 @@ class TiffImage:
             raise UnreadableVideo(self._path, "no readable image: the file is truncated")
 
     def _axes(self) -> str:
-        """A remark on stacks of more than one axis, whose planes all become frames."""
+        """A warning about stacks of more than one axis, whose planes all become frames."""
         if not self._file.is_imagej:
             return ""
         metadata = self._file.imagej_metadata or {}
@@ -161,7 +162,7 @@ class TiffImage:
 
 
 class _PageHead(NamedTuple):
-    """What the survey of a stack needs of a page; tifffile takes a millisecond for all tags."""
+    """The tags of a page that a survey needs; tifffile takes a millisecond to read all."""
 
     height: int
     width: int
@@ -174,12 +175,12 @@ class _PageHead(NamedTuple):
 
 
 def _list_pages(path: str | os.PathLike[str], size: int) -> tuple[list[_PageHead], bool]:
-    """The pages of a TIFF, and whether their list ends where it says so, not with the file.
+    """The pages of a TIFF, and whether their list is complete.
 
     tifffile would follow some lists in circles, and those whose pages overlap for too long.
 
     Raises:
-        UnreadableVideo: for such a list, and when there is no page.
+        UnreadableVideo: for such a list, and if there is no page.
     """
     pages: list[_PageHead] = []
     seen: set[int] = set()

@@ -1,7 +1,7 @@
-"""The frame index: which frames a video has, in presentation order, read from its packets.
+"""Build the frame index: which frames a video has, in presentation order, from its packets.
 
-"Frame i" means rank i in this index, everywhere in pvio. Nothing is decoded to count frames; one
-picture is decoded to learn the display orientation.
+Frame numbers are positions in this index, everywhere in pvio. No frame is decoded to count them;
+one is decoded to find the display orientation.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from pvio.media.containers.limits import check_declared_frames
 from pvio.media.containers.structure import check_container
 from pvio.media.ffmpeg.best_stream import video_stream
 from pvio.media.ffmpeg.container import open_container
-from pvio.media.ffmpeg.log import capture_log
+from pvio.media.ffmpeg.log import LogMessage, capture_log
 from pvio.media.images.survey import survey_images
 from pvio.media.index.content import content_digest, error_reason
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.index.frame_sizes import frame_sizes, size_warning
 from pvio.media.index.orientation import display_orientation
-from pvio.media.index.packets import read_packets
+from pvio.media.index.packets import PacketTable, read_packets
+from pvio.media.pixels.color import BT709_LIMITED, ColorTags
 from pvio.media.pixels.orientation import Orientation
 from pvio.media.timing.rates import DEFAULT_RATE, average_rate, is_believable
 
-# Streams without a container, which FFmpeg takes by the ending whatever is in the file.
+# Streams without a container: FFmpeg recognizes them by the file's ending alone.
 _BY_NAME = frozenset(
     {
         *("m4v", "mjpeg", "h263", "h264", "hevc", "vvc", "evc", "mpegvideo", "obu", "vc1"),
@@ -43,7 +44,14 @@ _BY_NAME = frozenset(
 
 
 def build_index(source: Source) -> FrameIndex:
-    """Build the index of a video file, an image file or an image folder, see `load_index`."""
+    """Build the index of a video file, an image file or an image folder.
+
+    Args:
+        source: the video.
+
+    Raises:
+        UnreadableVideo: if the file is missing, is not a video, or has no frame.
+    """
     if source.is_image_folder or is_image_name(source.path):
         return _index_images(source)
     return _index_video(source.path)
@@ -54,80 +62,89 @@ def _index_video(path: str) -> FrameIndex:
         _check_file(path)
         check_declared_frames(path)
         with capture_log() as messages, open_container(path) as container:
-            is_sure = container.streams.video and container.format.name not in _BY_NAME
-            if not is_sure and (other := describe_other_file(path)):
-                raise UnreadableVideo(path, other)
-            stream: Any = video_stream(path, container, messages)
-            found = read_packets(path, container, stream)
-            packets, timed, lost = found.table, found.timed, found.damage
-            n_corrupt = int(packets["corrupt"].sum())
-            damage = check_container(path, container.format.name, messages, n_corrupt) or lost
-            shown = packets[~packets["discard"]]
-            if len(shown) == 0:
-                raise UnreadableVideo(path, "the video stream has no frame")
-            order = np.argsort(shown["pts"], kind="stable")
-            pts = shown["pts"][order]
-            # Where times do not tell the frames apart, decoding has to start at the first one.
-            keyframes = np.flatnonzero(shown["key"][order] & timed)
-            orientation = display_orientation(path, stream, found.first)
-            context = stream.codec_context
-            sizes = frame_sizes(found, stream).upright(orientation)
-            height, width = sizes.size
-            last_duration = int(shown["duration"][order[-1]]) if timed else 0
-            rate, warning = found.rate, found.warning
-            if rate is None:
-                rate = average_rate(stream, pts, last_duration)
-                if not is_believable(rate):
-                    warning = (
-                        f"its times are of {float(rate):.8g} frames per second; no camera has that"
-                    )
-            warnings = (warning, size_warning(sizes, len(pts)))
-            return FrameIndex(
-                path=path,
-                digest=content_digest(Source(path, "")),
-                pts=pts,
-                keyframes=np.union1d([0], keyframes).astype(np.int64),
-                time_base=Fraction(stream.time_base),
-                rate=Fraction(rate),
-                height=height,
-                width=width,
-                orientation=orientation,
-                stream_index=stream.index,
-                codec=context.codec.canonical_name,
-                pix_fmt=sizes.pix_fmt,
-                container=container.format.name,
-                sample_aspect_ratio=Fraction(stream.sample_aspect_ratio or 1) or Fraction(1),
-                color=(
-                    context.color_range,
-                    context.colorspace,
-                    context.color_primaries,
-                    context.color_trc,
-                ),
-                n_audio_streams=len(container.streams.audio),
-                timed=timed,
-                open_gops=_has_leading_pictures(packets) or bool(packets["unclean"][1:].any()),
-                last_duration=last_duration,
-                damage=damage,
-                other_sizes=sizes.others,
-                warning="; ".join(filter(None, warnings)),
-            )
+            return _index_container(path, container, messages)
     except MemoryError as error:
         raise UnreadableVideo(path, "its index takes more memory than there is") from error
     except OverflowError as error:
-        raise UnreadableVideo(path, "its times are damaged: no clock counts so far") from error
+        raise UnreadableVideo(path, "its time stamps are damaged: they overflow") from error
     except (OSError, av.error.FFmpegError) as error:
         raise UnreadableVideo(path, error_reason(error, path)) from error
 
 
-def _has_leading_pictures(packets: np.ndarray) -> bool:
-    """Whether a keyframe but the first is followed, in decoding order, by an earlier picture."""
+def _index_container(path: str, container: Any, messages: list[LogMessage]) -> FrameIndex:
+    """The index of an open file; FFmpeg adds its log messages to `messages` meanwhile."""
+    is_sure = container.streams.video and container.format.name not in _BY_NAME
+    if not is_sure and (other := describe_other_file(path)):
+        raise UnreadableVideo(path, other)
+    stream: Any = video_stream(path, container, messages)
+    packets = read_packets(path, container, stream)
+    rows, is_timed = packets.rows, packets.pts_identify_frames
+    n_corrupt = int(rows["corrupt"].sum())
+    damage = check_container(path, container.format.name, messages, n_corrupt) or packets.damage
+    shown = rows[~rows["discard"]]
+    if len(shown) == 0:
+        raise UnreadableVideo(path, "the video stream has no frame")
+    order = np.argsort(shown["pts"], kind="stable")
+    pts = shown["pts"][order]
+    # Where time stamps do not identify the frames, decoding has to start at the first one.
+    keyframes = np.flatnonzero(shown["key"][order] & is_timed)
+    orientation = display_orientation(path, stream, packets.leading_packets)
+    context = stream.codec_context
+    sizes = frame_sizes(packets, stream).upright(orientation)
+    height, width = sizes.size
+    last_duration = int(shown["duration"][order[-1]]) if is_timed else 0
+    rate, warning = _rate_and_warning(packets, stream, pts, last_duration)
+    return FrameIndex(
+        path=path,
+        content_digest=content_digest(Source(path, "")),
+        pts=pts,
+        keyframes=np.union1d([0], keyframes).astype(np.int64),
+        time_base=Fraction(stream.time_base),
+        average_rate=rate,
+        height=height,
+        width=width,
+        orientation=orientation,
+        stream_index=stream.index,
+        codec=context.codec.canonical_name,
+        pix_fmt=sizes.pix_fmt,
+        container=container.format.name,
+        sample_aspect_ratio=Fraction(stream.sample_aspect_ratio or 1) or Fraction(1),
+        color=ColorTags(
+            context.color_range, context.colorspace, context.color_primaries, context.color_trc
+        ),
+        n_audio_streams=len(container.streams.audio),
+        pts_identify_frames=is_timed,
+        open_gops=_has_leading_frames(rows) or bool(rows["unclean"][1:].any()),
+        last_duration=last_duration,
+        damage=damage,
+        other_sizes=sizes.others,
+        warning="; ".join(filter(None, (warning, size_warning(sizes, len(pts))))),
+    )
+
+
+def _rate_and_warning(
+    packets: PacketTable, stream: Any, pts: np.ndarray, last_duration: int
+) -> tuple[Fraction, str]:
+    """Average frames per second, and what is not plausible about the time stamps; mostly ""."""
+    if packets.rate is not None:
+        return Fraction(packets.rate), packets.warning
+    rate = average_rate(stream, pts, last_duration)
+    if is_believable(rate):
+        return rate, packets.warning
+    return rate, (
+        f"its time stamps give {float(rate):.8g} frames per second; no camera records at this rate"
+    )
+
+
+def _has_leading_frames(packets: np.ndarray) -> bool:
+    """Whether a keyframe but the first is followed, in decoding order, by an earlier frame."""
     positions = np.flatnonzero(packets["key"])
     if len(positions) < 2:
         return False
     group = np.cumsum(packets["key"]) - 1
-    behind = group > 0
-    keyframe_pts = packets["pts"][positions][group[behind]]
-    return bool((packets["pts"][behind] < keyframe_pts).any())
+    after = group > 0
+    keyframe_pts = packets["pts"][positions][group[after]]
+    return bool((packets["pts"][after] < keyframe_pts).any())
 
 
 def _index_images(source: Source) -> FrameIndex:
@@ -140,7 +157,7 @@ def _index_images(source: Source) -> FrameIndex:
     except OSError as error:
         raise UnreadableVideo(source.path, error_reason(error)) from error
     if not files:
-        raise UnreadableVideo(source.path, "the folder holds no image")
+        raise UnreadableVideo(source.path, "the folder contains no image")
     found = survey_images(source.path, files)
     pts = np.arange(found.n_frames, dtype=np.int64)
     rate, last_duration = found.rate or Fraction(DEFAULT_RATE), 0
@@ -150,20 +167,20 @@ def _index_images(source: Source) -> FrameIndex:
         time_base, last_duration = Fraction(1, 1000), found.durations[-1]
     return FrameIndex(
         path=source.path,
-        digest=content_digest(source),
+        content_digest=content_digest(source),
         pts=pts,
         keyframes=np.array(found.starts, dtype=np.int64),
         time_base=time_base,
-        rate=rate,
+        average_rate=rate,
         height=found.height,
         width=found.width,
-        orientation=Orientation(),  # images are turned when they are read, each by its own
+        orientation=Orientation(),  # each image is rotated when it is read
         stream_index=0,
         codec="images" if source.is_image_folder else "image",
         pix_fmt="gray" if found.is_gray else "rgb24",
         container=Path(files[0]).suffix.lstrip(".").lower(),
         sample_aspect_ratio=Fraction(1),
-        color=(1, 1, 1, 1),
+        color=BT709_LIMITED,
         n_audio_streams=0,
         last_duration=last_duration,
         damage=found.damage,
@@ -174,14 +191,14 @@ def _index_images(source: Source) -> FrameIndex:
 
 
 def _check_file(path: str) -> None:
-    """Refuse what cannot be read again, and what is empty.
+    """Reject empty files, pipes and devices.
 
     Raises:
-        OSError: when there is no such file.
-        UnreadableVideo: saying what it is.
+        OSError: if there is no such file.
+        UnreadableVideo: if it cannot be indexed.
     """
-    facts = os.stat(path)
-    if not stat.S_ISREG(facts.st_mode):  # reading a pipe or a device might never end
-        raise UnreadableVideo(path, "it is no file that can be read again")
-    if facts.st_size == 0:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
+        raise UnreadableVideo(path, "not a regular file (pipes and devices cannot be indexed)")
+    if status.st_size == 0:
         raise UnreadableVideo(path, "the file is empty")

@@ -13,26 +13,39 @@ from typing import Any
 import numpy as np
 
 from pvio.cache.digest import hash_key
-from pvio.cache.store import Store, StoreError
+from pvio.cache.store import Store
 from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.sources import Source
-from pvio.errors import UnreadableVideo
+from pvio.errors import StoreError, UnreadableVideo
 from pvio.media.index.build import build_index
 from pvio.media.index.content import content_digest, error_reason
 from pvio.media.index.frame_index import FrameIndex
+from pvio.media.pixels.color import ColorTags
 from pvio.media.pixels.orientation import Orientation
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-
+# Part of the key of every stored index; a higher number makes all videos be indexed again.
 SCHEMA = 13
+# Fields of `FrameIndex` that are stored under the names that earlier versions gave them.
+_STORED_NAMES = {
+    "content_digest": "content",
+    "average_rate": "rate",
+    "pts_identify_frames": "timed",
+}
+# Fields that are not in the metadata: arrays are the payload, paths belong to the caller.
+_NOT_STORED = ("pts", "keyframes", "path", "staged_path")
 
 
 def load_index(source: Source | str | os.PathLike[str], store: Store | None = None) -> FrameIndex:
-    """The index of a video: from the store if it is there, else built and stored.
+    """The index of a video: from the cache if it is there, else built and stored.
+
+    Args:
+        source: the video, or its path.
+        store: the cache; None for none.
 
     Raises:
-        UnreadableVideo: when the file is absent, is no video, or has no picture.
+        UnreadableVideo: if the file is missing, is not a video, or has no frame.
     """
     if not isinstance(source, Source):
         source = Source(str(source), "", os.path.isdir(source) or is_sequence(source))
@@ -43,89 +56,101 @@ def load_index(source: Source | str | os.PathLike[str], store: Store | None = No
         return deserialize_index(*store.read("index", key), source.path)
     except StoreError as error:
         if store.has("index", index_key(source)):
-            log.warning("%s; the index of %s is built again", error, source.path)
+            logger.warning("%s; the index of %s is rebuilt", error, source.path)
         return rebuild_index(source, store)[0]
 
 
 def rebuild_index(source: Source, store: Store) -> tuple[FrameIndex, str, dict[str, Any]]:
     """Build the index of a video and store it.
 
+    Args:
+        source: the video.
+        store: the cache.
+
     Returns:
-        The index, its key and the facts in the store.
+        The index, its key and its metadata in the cache.
 
     Raises:
-        UnreadableVideo: see `load_index`; also when it changes in the meantime.
+        UnreadableVideo: see `load_index`; also if the file changes while it is being indexed.
     """
     key, changed_ns = before = _identity(source)
     index = build_index(source)
     if _identity(source) != before:
-        raise UnreadableVideo(source.path, "it changes while it is read: it is being written")
-    payload, facts = serialize_index(index)
-    facts |= {"changed_ns": changed_ns}
-    store.write("index", key, payload, facts)
-    return index, key, facts
+        raise UnreadableVideo(
+            source.path, "the file changed while it was being indexed; is it still being recorded?"
+        )
+    payload, metadata = serialize_index(index)
+    metadata |= {"changed_ns": changed_ns}
+    store.write("index", key, payload, metadata)
+    return index, key, metadata
 
 
 def cached_index_metadata(
     source: Source, store: Store, *, renew: bool = True, compare: bool = True
 ) -> tuple[str, dict[str, Any]]:
-    """Key and facts of a video's index in the store, without the index itself.
+    """Key and metadata of a video's index in the cache, without the index itself.
 
-    A file of the same path, size and modification time is read whole when its status has changed
-    since, which clocks do not undo: its content must be the same.
+    Path, size and modification time identify a file. If its status changed (ctime) since it was
+    indexed, its content is compared as well, which reads the whole file.
 
     Args:
         source: the video.
-        store: with indexes.
-        renew: whether to note the new status in the store.
-        compare: whether to read such a file; else its index counts as missing.
+        store: the cache.
+        renew: whether to store the new time of the status change.
+        compare: whether to compare the content; otherwise the index counts as missing.
+
+    Returns:
+        The key and the stored metadata.
 
     Raises:
-        StoreError: when there is no index of the file as it is.
-        UnreadableVideo: when there is no such file.
+        StoreError: if there is no index of the present content.
+        UnreadableVideo: if there is no such file.
     """
     key, changed_ns = _identity(source)
-    facts = store.info("index", key)
-    if facts["changed_ns"] != changed_ns:
-        if not compare or facts["content"] != content_digest(source):
-            raise StoreError(f"{source.path} has another content, at the same size and time")
+    metadata = store.info("index", key)
+    if metadata["changed_ns"] != changed_ns:
+        if not compare or metadata["content"] != content_digest(source):
+            raise StoreError(f"{source.path} has other content, at the same size and time")
         if renew:
-            payload, facts = store.read("index", key)
-            store.write("index", key, payload, facts | {"changed_ns": changed_ns})
-    return key, facts
+            payload, metadata = store.read("index", key)
+            store.write("index", key, payload, metadata | {"changed_ns": changed_ns})
+    return key, metadata
 
 
 def index_key(source: Source) -> str:
-    """Key of the index in the store: resolved path, size and modification time.
+    """Key of the index in the cache: resolved path, size and modification time.
+
+    Args:
+        source: the video.
 
     Raises:
-        UnreadableVideo: when there is no such file.
+        UnreadableVideo: if there is no such file.
     """
     return _identity(source)[0]
 
 
 def _identity(source: Source) -> tuple[str, int]:
-    """`index_key`, and when the status of the file, or of any image, changed last, in ns."""
+    """`index_key`, and the last status change (ctime) of the file or of any image, in ns."""
     try:
         if source.is_image_folder:
-            facts = []
+            stats = []
             content: Any = []
             for path in image_files(source.path):
                 each = _stat_or_none(path)
                 stamp = f"{each.st_size}:{each.st_mtime_ns}" if each else "absent"
                 content.append([os.path.basename(path), stamp])
-                facts += [each] if each else []
+                stats += [each] if each else []
         else:
-            facts = [os.stat(source.path)]
-            content = [facts[0].st_size, facts[0].st_mtime_ns]
+            stats = [os.stat(source.path)]
+            content = [stats[0].st_size, stats[0].st_mtime_ns]
     except OSError as error:
         raise UnreadableVideo(source.path, error_reason(error)) from error
     key = hash_key(index=SCHEMA, path=_real_path(source.path), content=content)
-    return key, max((each.st_ctime_ns for each in facts), default=0)
+    return key, max((each.st_ctime_ns for each in stats), default=0)
 
 
 def _stat_or_none(path: str) -> os.stat_result | None:
-    """`os.stat` of an image; None for a broken link, which costs its row alone."""
+    """`os.stat` of an image; None for a broken link, which is a missing frame."""
     try:
         return os.stat(path)
     except OSError:
@@ -133,7 +158,7 @@ def _stat_or_none(path: str) -> os.stat_result | None:
 
 
 def _real_path(path: str) -> str:
-    """`os.path.realpath`, with a look at each folder once for all of its files."""
+    """`os.path.realpath`, which resolves each folder once for all of its files."""
     folder, name = os.path.split(os.path.abspath(path))
     whole = os.path.join(_real_folder(folder), name)
     return os.path.realpath(whole) if os.path.islink(whole) else whole
@@ -145,28 +170,35 @@ def _real_folder(folder: str) -> str:
 
 
 def serialize_index(index: FrameIndex) -> tuple[bytes, dict[str, Any]]:
-    """Payload and facts of the index as a store entry."""
+    """Payload and metadata of the index as a cache entry; see `deserialize_index`."""
     numbers = np.concatenate([index.pts, index.keyframes]).astype("<i8")
-    facts = {
-        field.name: getattr(index, field.name)
+    values = {
+        _STORED_NAMES.get(field.name, field.name): getattr(index, field.name)
         for field in fields(index)
-        if field.name not in ("pts", "keyframes", "path", "digest", "copy")
+        if field.name not in _NOT_STORED
     }
-    facts |= {name: str(value) for name, value in facts.items() if isinstance(value, Fraction)}
-    facts |= {"orientation": asdict(index.orientation), "content": index.content_digest}
-    facts |= {"n_frames": index.n_frames, "duration": index.duration}
-    return zlib.compress(numbers.tobytes(), 1), facts
+    values |= {name: str(value) for name, value in values.items() if isinstance(value, Fraction)}
+    values |= {"orientation": asdict(index.orientation), "color": tuple(index.color)}
+    values |= {"n_frames": index.n_frames, "duration": index.duration}
+    return zlib.compress(numbers.tobytes(), 1), values
 
 
-def deserialize_index(payload: bytes, facts: dict[str, Any], path: str) -> FrameIndex:
-    """The index from a store entry."""
+def deserialize_index(payload: bytes, metadata: dict[str, Any], path: str) -> FrameIndex:
+    """The index from a cache entry.
+
+    Args:
+        payload: compressed int64, the time stamps and then the numbers of the keyframes.
+        metadata: the other fields, as JSON.
+        path: of the video.
+    """
     numbers = np.frombuffer(zlib.decompress(payload), "<i8").astype(np.int64)
-    pts, keyframes = np.split(numbers, [facts["n_frames"]])
-    names = {field.name for field in fields(FrameIndex)}
-    plain = {name: value for name, value in facts.items() if name in names}
-    for name in ("time_base", "rate", "sample_aspect_ratio"):
-        plain[name] = Fraction(plain[name])
-    plain |= {"orientation": Orientation(**facts["orientation"]), "digest": facts["content"]}
-    plain |= {"color": tuple(facts["color"]), "pages": tuple(facts.get("pages", ()))}
-    plain |= {"other_sizes": tuple((height, width) for height, width in facts["other_sizes"])}
-    return FrameIndex(**(plain | {"path": path, "pts": pts, "keyframes": keyframes}))
+    pts, keyframes = np.split(numbers, [metadata["n_frames"]])
+    stored = {field.name: _STORED_NAMES.get(field.name, field.name) for field in fields(FrameIndex)}
+    values = {name: metadata[key] for name, key in stored.items() if key in metadata}
+    for name in ("time_base", "average_rate", "sample_aspect_ratio"):
+        values[name] = Fraction(values[name])
+    values["orientation"] = Orientation(**metadata["orientation"])
+    values["color"] = ColorTags(*metadata["color"])
+    values["pages"] = tuple(metadata.get("pages", ()))
+    values["other_sizes"] = tuple((height, width) for height, width in metadata["other_sizes"])
+    return FrameIndex(**(values | {"path": path, "pts": pts, "keyframes": keyframes}))

@@ -1,4 +1,4 @@
-"""What identifies the content of a video, and FFmpeg's errors as reasons."""
+"""Digests of the content of videos, and reasons for errors that FFmpeg reports."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ from pvio.media.containers.file_kind import describe_other_file
 
 
 def content_digest(source: Source) -> str:
-    """What identifies the content of a video: of all its bytes, or those of all its images.
+    """Digest of all bytes of a video, or of the names and bytes of all its images.
 
-    Of the whole file: a repaired one must not keep the results of its broken copy.
+    It covers the whole file: a repaired file must not get the results of its broken copy.
+
+    Args:
+        source: the video.
+
+    Raises:
+        UnreadableVideo: if the file cannot be read.
     """
     try:
         return combined_digest(source, file_digest)
@@ -29,7 +35,12 @@ def content_digest(source: Source) -> str:
 
 
 def combined_digest(source: Source, digest_of: Callable[[str], str]) -> str:
-    """`content_digest`, of the digests that a function returns for a file, or for each image."""
+    """`content_digest`, with a function for the digest of a file.
+
+    Args:
+        source: the video.
+        digest_of: takes a path and returns a digest; its OSError makes an image "unreadable".
+    """
     if not source.is_image_folder:
         return digest_of(source.path)
     digest = hashlib.blake2b(digest_size=16)
@@ -37,13 +48,19 @@ def combined_digest(source: Source, digest_of: Callable[[str], str]) -> str:
         name = os.path.basename(file).encode("utf-8", "surrogateescape")
         try:
             of_file = digest_of(file)
-        except OSError:  # costs its row alone
+        except OSError:  # one missing frame, not a missing video
             of_file = "unreadable"
         digest.update(name + b"\0" + of_file.encode() + b"\n")
     return digest.hexdigest()
 
 
 def error_reason(error: Exception, path: str | None = None) -> str:
+    """Why a file could not be read, for a user.
+
+    Args:
+        error: of FFmpeg or of the operating system.
+        path: of the file; its first bytes may show that it is something else than a video.
+    """
     text = getattr(error, "strerror", None) or str(error)
     is_no_video = isinstance(error, (av.error.InvalidDataError, av.error.ArgumentError))
     if is_no_video and path and (found := describe_other_file(path)):
@@ -59,7 +76,7 @@ def error_reason(error: Exception, path: str | None = None) -> str:
 
 
 def _is_mp4(path: str | None) -> bool:
-    """Whether a file begins like MP4 or MOV, whatever it is called."""
+    """Whether a file begins like MP4 or MOV, independent of its name."""
     with contextlib.suppress(OSError), Path(path or "").open("rb") as file:
         return file.read(8)[4:] in (b"ftyp", b"mdat", b"free", b"wide", b"skip")
     return False

@@ -7,51 +7,51 @@ from fractions import Fraction
 
 import numpy as np
 
+from pvio.media.pixels.color import ColorTags
 from pvio.media.pixels.orientation import Orientation
 
 
 @dataclass(frozen=True, eq=False)
 class FrameIndex:
-    """The frames of one video.
+    """The frames of one video, in presentation order.
 
     Attributes:
         path: the file, or the folder (or pattern) of images.
-        digest: identifies the content, whatever the file is called and whenever it was touched.
+        content_digest: identifies the content, independent of the file's name and times.
         pts: int64, presentation time stamp of every frame in units of `time_base`, ascending.
-        keyframes: int64, ranks of the frames at which decoding can start; the first is 0.
+        keyframes: int64, numbers of the frames at which decoding can start; the first is 0.
         time_base: seconds per unit of `pts`.
-        rate: average frames per second, as the file states it; where its times are of another
-            rate, that of the times, gaps left out.
-        height, width: size of the upright picture in pixels, as a viewer sees it: that of most
-            frames, where it changes; (0, 0) where no frame tells it.
-        orientation: how the coded picture is turned to be upright.
+        average_rate: frames per second, as the file states it. Where its time stamps show another
+            rate, theirs without gaps.
+        height, width: size in pixels after rotation for display, that of most frames where it
+            changes; (0, 0) where no frame shows it.
+        orientation: how coded frames are rotated for display.
         stream_index: the video stream within the container (FFmpeg's best stream).
         codec, pix_fmt, container: FFmpeg's names; codec is "images" for a folder of images, and
             "image" for an image file.
-        sample_aspect_ratio: width of a pixel over its height.
-        color: tags of the stream: range, matrix, primaries and transfer as ITU-T H.273 numbers
-            (range: 0 untagged, 1 limited, 2 full; matrix, primaries, transfer: 2 is untagged).
-        n_audio_streams: audio streams beside the video.
-        timed: whether the time of a picture tells which frame it is. It does not in raw streams,
-            in AVI with B-frames, where packets lack their times, where these start again, and where
-            reordered frames share them: frames are then counted from the start, and times that are
-            not known are filled in at a steady rate.
-        open_gops: whether pictures refer to others in front of the keyframe they are behind.
-        last_duration: of the last frame, in units of `time_base`; 0 where no container tells.
-        damage: what is wrong with the container, such as an end before the promised one; mostly "".
-        warning: what its user should know of a video that is all right, such as a stated rate that
-            is not believed; mostly "".
+        sample_aspect_ratio: width of a coded pixel over its height.
+        color: tags of the stream.
+        n_audio_streams: audio streams next to the video.
+        pts_identify_frames: whether the time stamp of a decoded frame identifies it. It does not
+            in raw streams, in AVI with B-frames, where packets lack time stamps, where these
+            restart, and where reordered frames share them. Frames are then counted from the
+            start, and missing time stamps are filled in at a steady rate.
+        open_gops: whether frames after a keyframe refer to frames before it.
+        last_duration: of the last frame, in units of `time_base`; 0 where no container states it.
+        damage: what is wrong with the container, such as an early end; mostly "".
+        warning: about a video that can be read, such as a stated rate that is not plausible;
+            mostly "".
         pages: of images, how many each file has; empty where each has one.
-        other_sizes: (height, width) of upright frames that are scaled to the size of most frames.
-        copy: of the file or folder, to be decoded in its place; mostly "".
+        other_sizes: (height, width) of frames that are scaled to the size of most frames.
+        staged_path: copy of the file or folder that is decoded instead; mostly "".
     """
 
     path: str
-    digest: str
+    content_digest: str
     pts: np.ndarray
     keyframes: np.ndarray
     time_base: Fraction
-    rate: Fraction
+    average_rate: Fraction
     height: int
     width: int
     orientation: Orientation
@@ -60,33 +60,35 @@ class FrameIndex:
     pix_fmt: str
     container: str
     sample_aspect_ratio: Fraction
-    color: tuple[int, int, int, int]
+    color: ColorTags
     n_audio_streams: int
-    timed: bool = True
+    pts_identify_frames: bool = True
     open_gops: bool = False
     last_duration: int = 0
     damage: str = ""
     warning: str = ""
     pages: tuple[int, ...] = ()
     other_sizes: tuple[tuple[int, int], ...] = ()
-    copy: str = ""
+    staged_path: str = ""
 
     @property
-    def location(self) -> str:
-        """What to open in order to decode: the copy, if there is one."""
-        return self.copy or self.path
+    def decode_path(self) -> str:
+        """The path to decode from: that of the staged copy, if there is one."""
+        return self.staged_path or self.path
 
     @property
     def n_frames(self) -> int:
+        """Number of frames that the video shows."""
         return len(self.pts)
 
     @property
     def is_image_folder(self) -> bool:
+        """Whether `path` is a folder or a pattern of images."""
         return self.codec == "images"
 
     @property
     def has_images(self) -> bool:
-        """Whether frames are images, of a folder or a file, which hold neither tags nor sound."""
+        """Whether frames are images, of a folder or a file; these have neither tags nor audio."""
         return self.codec in ("images", "image")
 
     @property
@@ -108,19 +110,24 @@ class FrameIndex:
 
     @property
     def last_seconds(self) -> Fraction:
-        """How long the last frame is shown; by the average rate where no container tells."""
+        """Seconds that the last frame is shown; one frame period if no container states it."""
         if self.last_duration:
             return self.last_duration * self.time_base
-        return 1 / self.rate if self.rate else Fraction(0)
+        return 1 / self.average_rate if self.average_rate else Fraction(0)
 
     @property
     def needs_preroll(self) -> bool:
-        """Whether a decoder that starts at a keyframe misses pictures before it, and says so.
+        """Whether a decoder that starts at a keyframe logs errors about frames before it.
 
-        HEVC decoders know which pictures cannot be decoded then, and leave them out.
+        HEVC decoders know which frames cannot be decoded then, and leave them out.
         """
         return self.open_gops and self.codec != "hevc"
 
-    def keyframe_at_or_before(self, rank: int) -> int:
-        """Rank of the last keyframe at or before `rank`."""
-        return int(self.keyframes[np.searchsorted(self.keyframes, rank, side="right") - 1])
+    def keyframe_at_or_before(self, number: int) -> int:
+        """Number of the last keyframe at or before frame `number`."""
+        return int(self.keyframes[np.searchsorted(self.keyframes, number, side="right") - 1])
+
+    def next_keyframe(self, number: int) -> int:
+        """Number of the first keyframe after frame `number`; `n_frames` where there is none."""
+        at = int(np.searchsorted(self.keyframes, number, side="right"))
+        return int(self.keyframes[at]) if at < len(self.keyframes) else self.n_frames

@@ -1,4 +1,4 @@
-"""Of which size the frames of a video are, where that changes."""
+"""Frame sizes of a video, where they change within it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import av
 
 from pvio.media.ffmpeg.log import capture_log
-from pvio.media.index.packets import Packets
+from pvio.media.index.packets import PacketTable
 from pvio.media.pixels.orientation import Orientation
 
-# Sizes of a single frame each are taken for damage unless so many frames have one.
+# Sizes that a single frame has count as damage, unless more than this share of frames has one.
 _SHARE_OF_SINGLE = 0.05
 
 Size = tuple[int, int]
@@ -23,7 +23,7 @@ class FrameSizes(NamedTuple):
 
     Attributes:
         size: (height, width) that most frames have; the larger one of two that are as frequent.
-        pix_fmt: FFmpeg's name of the pixel format of such frames, "unknown" where it is not known.
+        pix_fmt: pixel format of such frames (FFmpeg's name), or "unknown".
         others: the other sizes.
         counts: how many frames have each of the other sizes.
     """
@@ -34,24 +34,24 @@ class FrameSizes(NamedTuple):
     counts: tuple[int, ...] = ()
 
     def upright(self, orientation: Orientation) -> FrameSizes:
-        """The sizes as a viewer sees them."""
+        """The sizes after rotation for display."""
         size, *others = (orientation.upright_size(*size) for size in (self.size, *self.others))
         return self._replace(size=size, others=tuple(others))
 
 
-def frame_sizes(packets: Packets, stream: Any) -> FrameSizes:
-    """The sizes of a video's frames; one frame of each is decoded where there are several.
+def frame_sizes(packets: PacketTable, stream: Any) -> FrameSizes:
+    """The sizes of a video's frames; where there are several, one frame of each is decoded.
 
-    Sizes come from the headers of packets. One counts when several frames have it, and its first
-    keyframe gives a frame: a damaged header is no change of size.
+    Sizes come from packet headers. A size counts if several frames have it and its first keyframe
+    can be decoded: a damaged header is not a change of size.
 
     Args:
         packets: of the stream.
-        stream: a picture of which has been decoded, if any can be.
+        stream: of which one frame has been decoded, if possible.
     """
     context = stream.codec_context
     first = FrameSizes((context.height, context.width), context.pix_fmt or "unknown")
-    shown = packets.table["size"][~packets.table["discard"]]
+    shown = packets.rows["size"][~packets.rows["discard"]]
     counts = Counter(shown[shown >= 0].tolist())
     if not counts or (len(counts) == 1 and context.height):
         return first
@@ -74,10 +74,10 @@ def frame_sizes(packets: Packets, stream: Any) -> FrameSizes:
 
 
 def size_warning(sizes: FrameSizes, n_frames: int) -> str:
-    """What the user should know, where sizes differ; else "".
+    """A warning where sizes differ; else "".
 
     Args:
-        sizes: of the upright frames.
+        sizes: after rotation for display.
         n_frames: of the video.
     """
     if not sizes.others:
@@ -89,7 +89,7 @@ def size_warning(sizes: FrameSizes, n_frames: int) -> str:
     return f"{n} of {n_frames} frames are {listed} and are scaled to {width}×{height}"
 
 
-def _decoded_size(packet: av.Packet, context: Any) -> tuple[Size | None, str]:
+def _decoded_size(packet: av.Packet[Any], context: Any) -> tuple[Size | None, str]:
     """Size and pixel format of the frame of a packet; None where it is damaged."""
     decoder: Any = av.CodecContext.create(context.codec.name, "r")
     decoder.extradata = context.extradata

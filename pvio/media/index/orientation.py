@@ -14,30 +14,32 @@ from pvio.errors import UnreadableVideo
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.pixels.orientation import Orientation, orientation_of
 
-# Seconds to wait for the first picture of a video.
-_PATIENCE = 120.0
+# Seconds to wait for the first frame of a video.
+_DECODER_TIMEOUT = 120.0
 
 
-def display_orientation(path: str, stream: Any, first: list[av.Packet]) -> Orientation:
-    """The orientation given by the display matrix of the first decodable picture.
+def display_orientation(
+    path: str, stream: Any, leading_packets: list[av.Packet[Any]]
+) -> Orientation:
+    """The orientation given by the display matrix of the first frame that can be decoded.
 
     Args:
         path: the file.
         stream: of the file.
-        first: its first packets; decoding goes on behind them if they give no picture.
+        leading_packets: its first packets; if none gives a frame, the file is decoded further.
 
     Raises:
-        UnreadableVideo: when the decoder hangs.
+        UnreadableVideo: if the decoder hangs.
     """
     try:
-        found = within(_PATIENCE, partial(_among, stream, first))
-        found = found or within(_PATIENCE, partial(_from_start, path, stream.index))
+        found = within(_DECODER_TIMEOUT, partial(_among, stream, leading_packets))
+        found = found or within(_DECODER_TIMEOUT, partial(_from_start, path, stream.index))
     except Stalled:
         raise UnreadableVideo(path, "its decoder hangs") from None
     return found or Orientation()
 
 
-def _among(stream: Any, packets: list[av.Packet]) -> Orientation | None:
+def _among(stream: Any, packets: list[av.Packet[Any]]) -> Orientation | None:
     stream.codec_context.thread_count = 1
     with contextlib.suppress(av.error.FFmpegError):
         for packet in packets:

@@ -1,4 +1,4 @@
-"""Times of packets that lack them, or have times that cannot be."""
+"""Time stamps of packets that lack them, or whose time stamps are not possible."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ NO_TIME = np.iinfo(np.int64).min
 
 
 def nominal_rate(stream: Any) -> Fraction:
-    """Frames per second, for the times that single packets lack."""
+    """Stated frames per second of a stream, if plausible; else the default rate."""
     options = (stream.average_rate, stream.guessed_rate, stream.codec_context.framerate)
     return Fraction(next(filter(is_believable, options), None) or DEFAULT_RATE)
 
 
 def distinct_times(pts: np.ndarray, dts: np.ndarray, step: float | Fraction) -> np.ndarray:
-    """Times of frames that are counted, in any order.
+    """Distinct time stamps for frames that are counted, in any order.
 
-    Where presentation times are not right, some may be guesses that repeat others. Decoding times
-    take their place then, or else steady ones if the others are steady but for that.
+    Wrong presentation times may repeat others. Decoding times replace them if these are distinct,
+    or else steady times, if the video is about as long as that.
+
+    Args:
+        pts: int64, one per frame.
+        dts: int64, one per frame.
+        step: between two frames.
     """
     for times in (pts, dts):
         if len(np.unique(times)) == len(times) and not (times == NO_TIME).any():
@@ -42,7 +47,7 @@ def frame_rate(
 ) -> Fraction:
     """A stated rate, or its share where it counts packets that are no frames.
 
-    Some containers count fields and hidden frames, others do not; times tell which it is.
+    Some containers count fields and hidden frames, others do not; the time stamps decide.
 
     Args:
         stated: frames, or packets, per second.
@@ -60,12 +65,12 @@ def frame_rate(
 
 
 def interpolate_missing_pts(pts: np.ndarray, step: float | Fraction) -> np.ndarray:
-    """Times for packets that have none.
+    """Time stamps for packets that have none.
 
     Program streams give times to some packets only; of others single ones may be lost, and
-    Matroska has none before 0. At a steady rate the packets without time take the free places
-    between the others and behind them; in front of them as many as come before the first time.
-    At an uneven rate each takes the free place next to that of the packet before.
+    Matroska has none before 0. At a steady rate, packets without time
+    stamps get the free places between the others, after them, and before the first one. At an
+    uneven rate, each gets the free place next to that of the packet before.
 
     Args:
         pts: int64, in decoding order; `numpy.iinfo(int64).min` where there is none.
@@ -111,7 +116,7 @@ def find_restarts(dts: np.ndarray, step: float | Fraction) -> np.ndarray:
 
 
 def join_clocks(pts: np.ndarray, restarts: np.ndarray, step: float | Fraction) -> np.ndarray:
-    """Every part starts one step behind the end of the part before."""
+    """Shift the parts between restarts so that each starts one step after the part before."""
     parts = np.split(pts, restarts)
     result = [parts[0]]
     for part in parts[1:]:

@@ -1,4 +1,4 @@
-"""From decoded frames to the uint8 pictures that models and writers take."""
+"""Convert decoded frames to uint8 arrays for models and writers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from pvio.media.pixels.layout import to_swscale_format, luma_bytes
+from pvio.media.pixels.layout import luma_bytes, to_swscale_format
 from pvio.media.pixels.orientation import Orientation
 from pvio.media.pixels.planes import plane_as_array, planes_as_arrays
 
@@ -18,20 +18,20 @@ _PLANAR_RGB_FROM = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p")
 
 
 class FrameConverter:
-    """Writes decoded frames as upright uint8 pictures into arrays of the caller's.
+    """Writes decoded frames, rotated for display, as uint8 into the caller's arrays.
 
     RGB conversion follows the frame's tagged matrix and range (bt601 where untagged, FFmpeg's
-    own default). Grey is the luma samples as coded, in the range as coded; of more than 8 bits
-    the high 8 are kept; for sources without luma samples it is FFmpeg's grey of the RGB.
+    own default). Gray is the luma samples as coded, in the range as coded; of more than 8 bits
+    the high 8 are kept; for sources without luma samples it is FFmpeg's gray of the RGB.
 
     Args:
         channels: "rgb" or "gray".
-        height, width: size of the pictures delivered, upright, in pixels.
-        orientation: how coded pictures are turned to be upright.
-        planar: whether pictures are C×H×W instead of H×W×C.
+        height, width: size of the output in pixels, after rotation for display.
+        orientation: how coded frames are rotated for display.
+        planar: whether the output is C×H×W instead of H×W×C.
 
     Attributes:
-        shape: of the pictures delivered.
+        output_shape: of the arrays.
     """
 
     def __init__(
@@ -56,37 +56,37 @@ class FrameConverter:
     def __reduce__(self) -> Any:
         return partial(FrameConverter, planar=self._planar), self._arguments
 
-    def __call__(self, picture: av.VideoFrame | np.ndarray) -> np.ndarray:
-        """One picture in an array of its own; `into` takes it as it is."""
+    def __call__(self, frame: av.VideoFrame | np.ndarray) -> np.ndarray:
+        """One frame in a new array, see `convert_into`."""
         out = np.empty(self.output_shape, np.uint8)
-        self.convert_into(picture, out)
+        self.convert_into(frame, out)
         return out
 
-    def convert_into(self, picture: av.VideoFrame | np.ndarray, out: np.ndarray) -> None:
-        """Write one picture.
+    def convert_into(self, frame: av.VideoFrame | np.ndarray, out: np.ndarray) -> None:
+        """Write one frame.
 
         Args:
-            picture: a decoded frame, an upright array H×W×C of uint8, or what this has made.
+            frame: as decoded, or uint8: H×W×C rotated for display, or output of a converter.
             out: uint8, `self.output_shape`, written in place.
         """
-        if isinstance(picture, np.ndarray):
-            if picture.shape == self.output_shape:
-                out[...] = picture
+        if isinstance(frame, np.ndarray):
+            if frame.shape == self.output_shape:
+                out[...] = frame
             else:
-                pixels = self._resized(picture, self._size, "rgb24")
+                pixels = self._resized(frame, self._size, "rgb24")
                 out[...] = pixels.transpose(2, 0, 1) if self._planar else pixels
-        elif self._is_rgb and self._planar and self._has_fast_planes(picture):
-            frame = self._resize_to_rgb(picture, "gbrp")
-            for plane, view in zip(out, planes_as_arrays(frame, (2, 0, 1)), strict=True):
+        elif self._is_rgb and self._planar and self._has_fast_planes(frame):
+            rgb = self._resize_to_rgb(frame, "gbrp")
+            for plane, view in zip(out, planes_as_arrays(rgb, (2, 0, 1)), strict=True):
                 plane[...] = self._orientation.apply(view)
         elif self._is_rgb:
-            frame = self._resize_to_rgb(picture, "rgb24")
-            rows = np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(frame.height, -1)
-            pixels = rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
+            rgb = self._resize_to_rgb(frame, "rgb24")
+            rows = np.frombuffer(memoryview(rgb.planes[0]), np.uint8).reshape(rgb.height, -1)
+            pixels = rows[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3)
             pixels = self._orientation.apply(pixels)
             out[...] = pixels.transpose(2, 0, 1) if self._planar else pixels
         else:
-            luma = self._orientation.apply(self._luma(picture))
+            luma = self._orientation.apply(self._luma(frame))
             out[...] = luma[np.newaxis] if self._planar else luma[:, :, np.newaxis]
 
     def _has_fast_planes(self, frame: av.VideoFrame) -> bool:
@@ -98,7 +98,7 @@ class FrameConverter:
 
     def _resize_to_rgb(self, frame: av.VideoFrame, form: str) -> av.VideoFrame:
         if frame.format.name == "nv12":
-            # What GPUs hand over. swscale rounds it otherwise than the same samples in planes.
+            # From GPUs. swscale rounds it in another way than the same samples in planes.
             frame = self._to_planes.reformat(frame, format="yuv420p", threads=1)
         frame = to_swscale_format(frame)
         height, width = self._coded

@@ -1,7 +1,7 @@
-"""Where the luma samples of a frame lie, for every pixel format of FFmpeg that has some.
+"""Positions of the luma samples of a frame, for every pixel format of FFmpeg that has some.
 
-The positions are those of libavutil/pixdesc.c (FFmpeg 8), of which PyAV tells depth, plane and byte
-order only.
+They are those of libavutil/pixdesc.c (FFmpeg 8), of which PyAV gives depth, plane and byte order
+only.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-# Formats with other samples beside luma in their first plane: bytes from one luma sample to the
-# next, bytes in front of the first, bits below the lowest of it.
+# Formats with other samples next to luma in their first plane: bytes from one luma sample to the
+# next, bytes before the first, bits below the lowest of it.
 _PACKED = {
     "yuyv422": (2, 0, 0),
     "yvyu422": (2, 0, 0),
@@ -47,9 +47,9 @@ class LumaLayout(NamedTuple):
     """Luma samples in the first plane of a frame.
 
     Attributes:
-        dtype: of the words that hold one sample each, in the byte order of the file.
+        dtype: of the words with one sample each, in the byte order of the file.
         step: bytes from one word to the next.
-        offset: bytes in front of the first word of a line.
+        offset: bytes before the first word of a line.
         shift: bits of a word below the sample.
         depth: bits of a sample.
     """
@@ -134,7 +134,7 @@ def luma_bytes(frame: av.VideoFrame) -> np.ndarray | None:
 
 
 def to_swscale_format(frame: av.VideoFrame) -> av.VideoFrame:
-    """A frame of the same picture that swscale can read.
+    """A frame of the same frame that swscale can read.
 
     It knows some packed formats in the other byte order only, no gray of 32 bits, and ends the
     whole process at gray with alpha in floating point of 32 bits.

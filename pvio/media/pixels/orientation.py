@@ -1,4 +1,4 @@
-"""The display orientation of a video: quarter turns and mirroring stored beside the pictures."""
+"""The display orientation of a video: quarter turns and mirroring stored next to the frames."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _MOST_TYPES = 64
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a coded picture is turned to be upright: mirrored left to right first, then turned.
+    """How a coded frame is turned to be upright: mirrored left to right first, then turned.
 
     Attributes:
         quarter_turns: counterclockwise turns by 90 degrees, 0 to 3.
-        mirrored: whether the coded picture is mirrored left to right before turning.
+        mirrored: whether the coded frame is mirrored left to right before turning.
     """
 
     quarter_turns: int = 0
@@ -30,14 +30,15 @@ class Orientation:
 
     @property
     def is_upright(self) -> bool:
+        """Whether coded frames need no change."""
         return self.quarter_turns == 0 and not self.mirrored
 
     def upright_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the upright picture for a coded picture of this size."""
+        """(height, width) of the upright frame for a coded frame of this size."""
         return (width, height) if self.quarter_turns % 2 else (height, width)
 
     def apply(self, plane: np.ndarray) -> np.ndarray:
-        """An upright view of a plane H×W or a picture H×W×C; no copy."""
+        """An upright view of a plane H×W or a frame H×W×C; no copy."""
         if self.mirrored:
             plane = plane[:, ::-1]
         return np.rot90(plane, self.quarter_turns) if self.quarter_turns else plane
@@ -46,7 +47,7 @@ class Orientation:
 def orientation_of(frame: Any) -> Orientation:
     """The orientation in a decoded frame's display matrix (upright when it has none).
 
-    The matrix holds a, b at 0, 1 and c, d at 3, 4 as 16.16 fixed point numbers, rows acting on
+    The matrix has a, b at 0, 1 and c, d at 3, 4 as 16.16 fixed point numbers, rows acting on
     (x, y) with y down; a rotation counterclockwise by t is a = d = cos t, b = -sin t = -c
     (libavutil/display.c). Angles are rounded to quarter turns, as players do.
     """
@@ -60,7 +61,7 @@ def orientation_of(frame: Any) -> Orientation:
 def orientation_from_exif(value: Any) -> Orientation:
     """The orientation that the EXIF tag 274 states; upright for a value that it does not have.
 
-    The tag says where the first row and column of the stored picture are seen: 1 top left, 2 top
+    The tag states where the first row and column of the stored image are shown: 1 top left, 2 top
     right, 3 bottom right, 4 bottom left, 5 left top, 6 right top, 7 right bottom, 8 left bottom
     (EXIF 3.0, 4.6.5.1.6; TIFF 6.0, page 36).
     """
@@ -107,7 +108,7 @@ def _without_unknown(frame: Any) -> Any:
     last = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=base
     )
-    known = {each.value for each in SideDataType}
+    known: set[Any] = {each.value for each in SideDataType}
     for number in range(_MOST_TYPES):
         if number not in known:
             following = graph.add("sidedata", f"mode=delete:type={number}")

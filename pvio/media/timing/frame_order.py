@@ -1,11 +1,11 @@
-"""Whether packets are shown in the order of their times, from the headers of their pictures.
+"""Whether presentation times agree with the order of frames in their headers.
 
-Containers hold packets in decoding order. Where pictures are reordered, presentation times must say
-so; writers that know decoding times only (of raw streams copied into MP4, in some cameras) store
-these as presentation times. The headers tell it: H.264 and HEVC pictures carry an order count
-(ITU-T H.264, 8.2.1; H.265, 8.3.1); in MPEG-1, MPEG-2 and MPEG-4 part 2 a B-picture is shown before
-the picture that is decoded before it, and all others after it. Nothing is decoded, but for a piece
-of the rare streams of other codecs that may reorder.
+Containers store packets in decoding order. Some writers know only decoding times (raw streams
+copied into MP4, some cameras) and store them as presentation times, which is wrong if frames are
+reordered. Headers show it: H.264 and HEVC frames have a picture order count (ITU-T H.264, 8.2.1;
+H.265, 8.3.1). In MPEG-1, MPEG-2 and MPEG-4 part 2, a B-picture is shown before the frame that is
+decoded before it, and all others after it. Only for other codecs that may reorder, the first
+packets are decoded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pvio.media.ffmpeg.demux import demux
 _STRAY_PACKETS, _STRAY_EARLIER = 0.05, 0.1
 # As many packets of a GOP, and no others, are shown before the one before them: no chance.
 _CERTAIN = 2
-# Packets at the start, and behind risen times, of which all headers are read.
+# Packets at the start, and after risen times, of which all headers are read.
 _ALL_READ, _LONG_RISE = 250, 8
 # Packets of a rise that are read up to the next keyframe: B-frames show in them, if there are any.
 _ENOUGH_OF_RISE = 32
@@ -32,7 +32,7 @@ _ENOUGH_OF_RISE = 32
 _MOST_DECODED = 300
 
 
-class PictureOrder(Protocol):
+class FrameOrder(Protocol):
     """Compares each packet with the one before it in decoding order."""
 
     def step(self, parser: PacketParser) -> int:
@@ -44,7 +44,7 @@ class PictureOrder(Protocol):
 
 
 class Steps:
-    """`PictureOrder.step` of the packets of a stream, where the times leave it in doubt.
+    """`FrameOrder.step` of the packets of a stream, where the times leave it in doubt.
 
     That is at the start of the stream, and where times have risen for a while, as they do for good
     where they are decoding times: there at the start of each GOP. Elsewhere headers need not be
@@ -56,7 +56,7 @@ class Steps:
     """
 
     def __init__(self, context: Any, parser: PacketParser | None):
-        self._order = None if parser is None else _picture_order(context)
+        self._order = None if parser is None else _frame_order(context)
         self._parser = parser
         self._n_packets = self._n_risen = self._n_read_of_rise = 0
         self._pts: int | None = None
@@ -96,7 +96,7 @@ class Steps:
         return step if self._has_read else 0
 
 
-def _picture_order(context: Any) -> PictureOrder | None:
+def _frame_order(context: Any) -> FrameOrder | None:
     codec = context.codec.canonical_name
     if codec == "h264" or (codec == "hevc" and context.has_b_frames):
         return _CountOrder()
@@ -106,14 +106,14 @@ def _picture_order(context: Any) -> PictureOrder | None:
 def times_contradict(
     pts: np.ndarray, steps: np.ndarray, keys: np.ndarray, no_time: int, reorders: bool
 ) -> bool:
-    """Whether presentation times are in another order than the pictures.
+    """Whether presentation times contradict the order of the frames.
 
     Args:
         pts: int64, of the packets in decoding order.
-        steps: int8, of `PictureOrder.step` for each.
+        steps: int8, of `FrameOrder.step` for each.
         keys: bool, whether a packet is a keyframe.
-        no_time: what stands for no time.
-        reorders: whether the stream says that pictures are reordered.
+        no_time: value of a missing time stamp.
+        reorders: whether the stream states that frames are reordered.
     """
     if len(pts) < 2:
         return False
@@ -135,9 +135,13 @@ def times_contradict(
 
 
 def decodes_out_of_order(path: str, stream_index: int) -> bool:
-    """Whether the decoder hands out pictures in another order than that of their times.
+    """Whether the decoder returns frames in another order than that of their time stamps.
 
-    Of the first packets only; for codecs whose headers are not read here.
+    Decodes the first packets; for codecs without a parser.
+
+    Args:
+        path: the file.
+        stream_index: of the video stream.
     """
     before = None
     with contextlib.suppress(av.error.FFmpegError), open_container(path) as container:
@@ -155,7 +159,7 @@ def decodes_out_of_order(path: str, stream_index: int) -> bool:
 
 
 class _TypeOrder:
-    """By the type of pictures: B-pictures are shown before the picture decoded in front of them."""
+    """By the type of frames: B-pictures are shown before the frame decoded before them."""
 
     def __init__(self) -> None:
         self._was_b: bool | None = None
@@ -171,7 +175,7 @@ class _TypeOrder:
 
 
 class _CountOrder:
-    """By the order counts of pictures."""
+    """By the order counts of frames."""
 
     def __init__(self) -> None:
         self._before: OrderCount | None = None
@@ -186,7 +190,7 @@ class _CountOrder:
         if modulus != before.modulus:
             return 0
         half = modulus // 2
-        ahead = (value - before.value + half) % modulus - half
-        if ahead == 0 or (is_field and abs(ahead) == 1):  # the other field of a frame
+        difference = (value - before.value + half) % modulus - half
+        if difference == 0 or (is_field and abs(difference) == 1):  # the other field of a frame
             return 0
-        return 1 if ahead > 0 else -1
+        return 1 if difference > 0 else -1

@@ -1,4 +1,4 @@
-"""Frames per second: what a file states, whether that can be, and what the times say."""
+"""Frame rates: as a file states them, whether they are plausible, and from time stamps."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 DEFAULT_RATE = 25
-# What a camera can have: from a frame per hour on, and less than the slowest clock that is
-# mistaken for a rate. 24000, 30000, 60000, 90000 and 1000000 count ticks, of which a frame takes
-# many; cameras that record as fast do not write streams without times.
+# Plausible rates: at least a frame per hour, and less than the slowest clock that files state as a
+# rate (24000, 30000, 60000, 90000 or 1000000 ticks per second). Cameras that are as fast do not
+# write streams without time stamps.
 _SLOWEST, _FASTEST = Fraction(1, 3600), 24_000
-# Streams without any container: their demuxer makes up times, at 25 frames per second unless it
-# knows better. Those of the first line give none, or none that tells which frame a picture is.
+# Streams without a container: their demuxer computes time stamps, by default for 25 frames per
+# second. Those in the first line have none, or none that identify frames.
 _UNTIMED = ("h264", "hevc", "vvc", "evc", "m4v", "mpegvideo", "obu", "cavsvideo", "avs2", "avs3")
 _STEADY = ("dirac", "dnxhd", "h261", "h263", "mjpeg", "vc1", "ingenient", "apv")
 # Formats in which a frame's time is its number over the stated rate.
@@ -27,36 +27,36 @@ _GAP = 4
 _FINEST = 1_000_000
 
 
-def is_raw(form: str) -> bool:
+def is_raw(format_name: str) -> bool:
     """Whether a format is a stream without container, so without times.
 
     Args:
-        form: FFmpeg's name of the container.
+        format_name: FFmpeg's name of the container.
     """
-    return form in _UNTIMED or form in _STEADY or form.endswith("_pipe")
+    return format_name in _UNTIMED or format_name in _STEADY or format_name.endswith("_pipe")
 
 
-def is_counting(form: str) -> bool:
-    """Whether a format tells the number of a frame and a rate in place of its time."""
-    return form in _COUNTING
+def is_counting(format_name: str) -> bool:
+    """Whether a format stores frame numbers and a rate instead of time stamps."""
+    return format_name in _COUNTING
 
 
 def is_believable(rate: Fraction | None) -> bool:
-    """Whether a camera can have so many frames per second."""
+    """Whether a camera can record this many frames per second."""
     return rate is not None and _SLOWEST <= rate < _FASTEST
 
 
-def is_untimed(form: str) -> bool:
-    """Whether what a demuxer says about times of a raw format does not tell the frames apart."""
-    return form in _UNTIMED
+def is_untimed(format_name: str) -> bool:
+    """Whether the time stamps that a demuxer computes for a raw format do not identify frames."""
+    return format_name in _UNTIMED
 
 
 def stated_rate(stream: Any, *, own: bool) -> tuple[Fraction, str]:
-    """Frames per second for frames without times, and a remark where the rate is assumed.
+    """Frames per second for frames without times, and a warning where the rate is assumed.
 
     Args:
         stream: video stream.
-        own: whether the coded stream states the rate, rather than the container.
+        own: whether the coded stream states the rate, not the container.
     """
     coded = stream.codec_context.framerate
     stated = coded if own else stream.average_rate or stream.guessed_rate or coded
@@ -65,12 +65,12 @@ def stated_rate(stream: Any, *, own: bool) -> tuple[Fraction, str]:
     assumed = f"{DEFAULT_RATE} are assumed"
     if not stated:
         return Fraction(DEFAULT_RATE), f"it states no frames per second; {assumed}"
-    said = f"it states {float(stated):.8g} frames per second, which no camera has"
-    return Fraction(DEFAULT_RATE), f"{said}; {assumed}"
+    warning = f"it states {float(stated):.8g} frames per second, which no camera has"
+    return Fraction(DEFAULT_RATE), f"{warning}; {assumed}"
 
 
 def rate_of_times(seconds: Sequence[Fraction]) -> Fraction | None:
-    """Frames per second by the median step of the times of frames, in any order."""
+    """Frames per second by the median step between times in seconds, in any order."""
     ordered = sorted(seconds)
     steps = sorted(b - a for a, b in itertools.pairwise(ordered))
     if not steps or steps[0] <= 0:
@@ -81,12 +81,12 @@ def rate_of_times(seconds: Sequence[Fraction]) -> Fraction | None:
 def average_rate(stream: Any, pts: np.ndarray, last_duration: int) -> Fraction:
     """Average frames per second of a stream with times.
 
-    What the container states, if the times agree with it; else what they say, gaps left out.
+    The rate that the container states, if the time stamps agree; else theirs, without gaps.
 
     Args:
-        stream: of the times.
+        stream: video stream.
         pts: int64, of all frames, ascending.
-        last_duration: of the last frame in units of the time base; 0 where it is not known.
+        last_duration: of the last frame in units of the time base; 0 if not known.
     """
     time_base = Fraction(stream.time_base)
     stated = stream.average_rate or stream.guessed_rate

@@ -289,7 +289,9 @@ class SegmentTask:
                 if not staged.staged_path:
                     raise
                 # A disk of the node that fails is no fault of the video's.
-                log.warning("%s: %s; the video is read where it is", staged.staged_path, error.reason)
+                log.warning(
+                    "%s: %s; the video is read where it is", staged.staged_path, error.reason
+                )
                 self._compute(Task(segment, index, entries, progress, isolated, check_source))
             return Outcome(task, "done", [store.info(*entry) for entry in entries])
         except UnreadableVideo as error:

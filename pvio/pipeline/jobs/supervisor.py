@@ -160,7 +160,7 @@ class _Child:
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return int(self._process.pid)
 
     def messages(self) -> Iterator[Any]:
         """What the child sends, until it ends."""
@@ -173,7 +173,7 @@ class _Child:
     def join(self) -> int:
         """Wait for the end; the exit code, negative for a signal."""
         self._process.join()
-        return self._process.exitcode
+        return int(self._process.exitcode)
 
     def end(self, patience: float) -> None:
         """End the child: by force when it has not ended after some seconds."""

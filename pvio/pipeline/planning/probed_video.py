@@ -7,7 +7,7 @@ from typing import Any
 from pvio.cache.store import Store
 from pvio.collection.sources import Source
 from pvio.errors import StoreError, UnreadableVideo
-from pvio.media.index.cached import cached_index_metadata, index_key, load_index, deserialize_index
+from pvio.media.index.cached import cached_index_metadata, deserialize_index, index_key, load_index
 from pvio.media.index.content import content_digest
 from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.guard import reason_for_video
@@ -25,7 +25,9 @@ def known_video(
         renew, compare: see `cached_index_metadata`.
     """
     try:
-        return probed_row(source, *cached_index_metadata(source, store, renew=renew, compare=compare))
+        return probed_row(
+            source, *cached_index_metadata(source, store, renew=renew, compare=compare)
+        )
     except StoreError:
         return None
     except UnreadableVideo as error:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pvio.cache.atomic import write_json
-from pvio.layout import ASSEMBLED_FILE, PRODUCTS_FILE, STALE_FOLDER
-from pvio.pipeline.planning.manifest import Receipt, Stage
+from pvio.layout import ASSEMBLED_FILE, PRODUCTS_FILE, STALE_FOLDER, Stage
+from pvio.pipeline.planning.manifest import Receipt
 
 
 def note_stale(

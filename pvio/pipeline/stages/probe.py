@@ -17,7 +17,7 @@ from pvio.collection.sources import Source
 from pvio.concurrency.timeout import keep_helper
 from pvio.config.settings import Settings
 from pvio.errors import PvioError, UnreadableVideo
-from pvio.media.index.cached import rebuild_index, index_key
+from pvio.media.index.cached import index_key, rebuild_index
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.planning.manifest import ProbedVideo

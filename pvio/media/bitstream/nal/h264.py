@@ -20,7 +20,7 @@ from pvio.media.bitstream.nal.parameter_sets import (
 from pvio.media.bitstream.packet_kinds import OrderCount
 
 _SLICES, _IDR, _SPS, _PPS = (1, 2, 5), 5, 7, 8  # table 7-1
-# Profiles whose parameter sets tell the chroma format.
+# Profiles whose parameter sets state the chroma format.
 _HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 
 
@@ -28,11 +28,11 @@ class _Sps(NamedTuple):
     """A sequence parameter set.
 
     Attributes:
-        size: (height, width) of the pictures, cropped.
-        has_fields: whether pictures may be coded as fields.
-        plane_bits: in a slice header, of the number of its colour plane.
+        size: (height, width) of the frames, cropped.
+        has_fields: whether frames may be coded as fields.
+        plane_bits: in a slice header, of the number of its color plane.
         frame_num_bits: of `frame_num`.
-        count_bits: of the order count; 0 where slices have none (7.3.2.1.1, types 1 and 2).
+        count_bits: of the order count; 0 if slices have none (7.3.2.1.1, types 1 and 2).
     """
 
     size: tuple[int, int]
@@ -48,7 +48,7 @@ class H264Headers:
     def __init__(self) -> None:
         self._sps: dict[int, _Sps] = {}
         self._pps: dict[int, int] = {}  # the SPS of each
-        # By the first two bytes of slices: the SPS, and bits in front of `frame_num`.
+        # By the first two bytes of slices: the SPS, and bits before `frame_num`.
         self._starts: dict[bytes, tuple[_Sps, int]] = {}
         self.has_fields, self.has_order = False, True
 
@@ -61,8 +61,8 @@ class H264Headers:
         for mask in (31, 255):
             n_sets = extradata[at] & mask if at < len(extradata) else 0
             at += 1
-            for unit, behind in sets_with_lengths(data, at, n_sets):
-                at = behind
+            for unit, following in sets_with_lengths(data, at, n_sets):
+                at = following
                 yield unit
 
     def read(self, unit: memoryview, has_lengths: bool) -> Slice | None:
@@ -110,7 +110,7 @@ class H264Headers:
         return Slice(size, field, frame_num, order)
 
     def _known(self, data: bytes) -> Slice | None:
-        """`_slice` of one whose first bytes were met before, as nearly all are, if of a frame."""
+        """`_slice` of a frame whose first bytes are known, as nearly always; else None."""
         if (start := self._starts.get(data[:2])) is None:
             return None
         (size, has_fields, _, frame_num_bits, count_bits), at = start

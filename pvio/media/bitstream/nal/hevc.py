@@ -27,8 +27,8 @@ class _Sps(NamedTuple):
     """A sequence parameter set.
 
     Attributes:
-        size: (height, width) of the pictures, cropped.
-        plane_bits: in a slice header, of the number of its colour plane.
+        size: (height, width) of the frames, cropped.
+        plane_bits: in a slice header, of the number of its color plane.
         count_bits: of the order count.
     """
 
@@ -42,7 +42,7 @@ class _Pps(NamedTuple):
 
     Attributes:
         sps: number of its SPS.
-        output_bits: in a slice header, of the flag that says whether its picture is shown.
+        output_bits: in a slice header, of the flag whether its frame is shown.
         extra_bits: in a slice header.
     """
 
@@ -52,14 +52,14 @@ class _Pps(NamedTuple):
 
 
 class HevcHeaders:
-    """See `NalHeaders`. FFmpeg makes a frame of each field, so that fields are frames here."""
+    """See `NalHeaders`. Fields count as frames here, as in FFmpeg."""
 
     has_fields, has_order = False, True
 
     def __init__(self) -> None:
         self._sps: dict[int, _Sps] = {}
         self._pps: dict[int, _Pps] = {}
-        # By the first two bytes of slices: the SPS, and bits in front of the order count.
+        # By the first two bytes of slices: the SPS, and bits before the order count.
         self._starts: dict[bytes, tuple[_Sps, int]] = {}
 
     def units_of_extradata(self, extradata: bytes) -> Iterator[memoryview]:
@@ -71,12 +71,12 @@ class HevcHeaders:
         for _ in range(extradata[22] if len(extradata) > 22 else 0):
             n_sets = int.from_bytes(data[at + 1 : at + 3], "big")
             at += 3
-            for unit, behind in sets_with_lengths(data, at, n_sets):
-                at = behind
+            for unit, following in sets_with_lengths(data, at, n_sets):
+                at = following
                 yield unit
 
     def read(self, unit: memoryview, has_lengths: bool) -> Slice | None:
-        """See `NalHeaders`; units of other layers than the first are passed over."""
+        """See `NalHeaders`; units of other layers than the first are ignored."""
         if len(unit) < 3 or unit[0] & 1 or unit[1] >> 3:
             return None
         kind = unit[0] >> 1 & 63
@@ -126,7 +126,7 @@ class HevcHeaders:
         return Slice(sps.size, order=order)
 
     def _known(self, data: bytes) -> Slice | None:
-        """`_slice` of one whose first bytes were met before, as nearly all are."""
+        """`_slice` of a frame whose first bytes are known, as nearly always; else None."""
         if (start := self._starts.get(data[:2])) is None:
             return None
         (size, _, count_bits), at = start

@@ -1,4 +1,4 @@
-"""Units of H.264 and HEVC streams, and what their headers tell, of either codec."""
+"""NAL units of H.264 and HEVC, and the header fields that both codecs have."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pvio.media.bitstream.packet_kinds import OrderCount
 
 _START_CODE = re.compile(rb"\x00\x00\x01")
 _FORBIDDEN = re.compile(rb"\x00\x00[\x00-\x02]")
-# Enough for the part of a slice header that is read, with emulation prevention bytes.
+# Bytes that are read of a slice header, with emulation prevention bytes.
 _SLICE_HEADER = 48
-# Enough for what is read of a parameter set.
+# Bytes that are read of a parameter set.
 _SET = 2048
 # Longest order counts and frame numbers (ITU-T H.264, 7.4.2.1.1).
 MOST_COUNT_BITS = 16
-# What a slice begins with is looked up by its first 16 bits, if it is no longer than that; bytes
-# that hold it, the frame number and the order count.
+# The start of a slice header is looked up by its first 16 bits, if it is no longer; bytes with it,
+# the frame number and the order count.
 MOST_START_BITS, FRONT = 16, 8
 
 
 class Slice(NamedTuple):
-    """What the header of a slice says of its picture.
+    """Fields of a slice header, about its frame.
 
     Attributes:
-        size: (height, width) of the picture, cropped.
+        size: (height, width) of the frame, cropped.
         field: "frame", or "top" or "bottom" for a field.
         frame_num: as H.264 has it; 0 in HEVC.
-        order: of the picture; None where parameter sets exclude reordering, and for slices of HEVC
-            that are not the first of a picture.
+        order: picture order count; None if parameter sets exclude reordering, and for slices of
+            HEVC that are not the first of a frame.
     """
 
     size: tuple[int, int]
@@ -44,11 +44,11 @@ class NalHeaders(Protocol):
 
     @property
     def has_fields(self) -> bool:
-        """Whether any picture may be coded as a field in its own packet."""
+        """Whether frames may be coded as two fields, in one packet each."""
 
     @property
     def has_order(self) -> bool:
-        """Whether any picture may have an order count."""
+        """Whether frames may have a picture order count."""
 
     def units_of_extradata(self, extradata: bytes) -> Iterator[memoryview]:
         """The parameter sets of a decoder configuration (ISO/IEC 14496-15)."""
@@ -56,21 +56,21 @@ class NalHeaders(Protocol):
     def read(self, unit: memoryview, has_lengths: bool) -> Slice | None:
         """The header of a slice; None for other units, and where its parameter sets are absent.
 
-        A unit that is a parameter set is kept; others are passed over, and so are damaged ones.
+        A unit that is a parameter set is kept; others are ignored, and so are damaged ones.
 
         Args:
-            unit: and perhaps others behind it where units are between start codes.
+            unit: and perhaps others after it where units are between start codes.
             has_lengths: whether units have their lengths in front.
         """
 
 
 def units_of(packet: memoryview, length_size: int) -> Iterator[memoryview]:
-    """The units of a packet, without looking for more of them than are asked for.
+    """The units of a packet, found one by one.
 
     Args:
         packet: of a stream.
-        length_size: bytes of the lengths in front of units. With 0 they are between start codes,
-            and each unit has all those behind it at its end.
+        length_size: bytes of the length before each unit. If 0, units are separated by start
+            codes, and each is followed by all others.
     """
     if length_size == 0:
         for found in _START_CODE.finditer(packet):
@@ -84,7 +84,7 @@ def units_of(packet: memoryview, length_size: int) -> Iterator[memoryview]:
 
 
 def sets_with_lengths(data: memoryview, at: int, n: int) -> Iterator[tuple[memoryview, int]]:
-    """Each of n parameter sets, which have their lengths in 2 bytes, and where the next one is."""
+    """Parameter sets (n) prefixed with lengths of 2 bytes, each with the position of the next."""
     for _ in range(n):
         start = at + 2
         if start >= len(data):
@@ -94,12 +94,12 @@ def sets_with_lengths(data: memoryview, at: int, n: int) -> Iterator[tuple[memor
 
 
 def set_bits(unit: memoryview, header: int) -> Bits:
-    """A parameter set behind the header of its unit."""
+    """The bits of a parameter set, without the header of its unit (bytes)."""
     return Bits(without_escapes(bytes(unit[header:_SET]).split(b"\0\0\1", 1)[0]))
 
 
 def slice_bytes(unit: memoryview, header: int, has_lengths: bool) -> tuple[bytes, bool]:
-    """The front of a slice behind the header of its unit, and whether its bytes are damaged."""
+    """The first bytes of a slice after the unit header, and whether they are damaged."""
     data = bytes(unit[header:_SLICE_HEADER])
     if b"\0\0" not in data:
         return data, False
@@ -110,7 +110,7 @@ def slice_bytes(unit: memoryview, header: int, has_lengths: bool) -> tuple[bytes
 
 
 def cropped(bits: Bits, height: int, width: int, unit_y: int, unit_x: int) -> tuple[int, int]:
-    """(height, width) without what a cropping window leaves out, which is read here."""
+    """(height, width) inside the cropping window, which is read from `bits`."""
     if bits.flag():
         left, right, top, bottom = (bits.ue() for _ in range(4))
         height, width = height - unit_y * (top + bottom), width - unit_x * (left + right)

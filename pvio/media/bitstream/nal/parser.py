@@ -1,8 +1,8 @@
 """Packets of H.264 and HEVC: second fields, the size of frames, and their order.
 
 A frame of H.264 may be coded as two fields of opposite parity. Containers keep these in one packet
-or in two. Two are one frame when FFmpeg pairs them: opposite parity, the same `frame_num`, one
-behind the other. Of HEVC FFmpeg makes each field a frame of its own.
+or in two. FFmpeg pairs two packets if they have opposite parity, the same `frame_num`, and
+follow each other. In HEVC, FFmpeg returns each field as a frame.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from pvio.media.bitstream.nal.h264 import H264Headers
 from pvio.media.bitstream.nal.hevc import HevcHeaders
 from pvio.media.bitstream.nal.parameter_sets import NalHeaders, Slice, units_of
-from pvio.media.bitstream.nal.units import length_size
+from pvio.media.bitstream.nal.units import nal_length_size
 from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
 
 
@@ -27,14 +27,15 @@ class NalParser(PacketParser):
     def __init__(self, extradata: bytes = b"", codec: str = "h264"):
         self._codec = codec
         self._headers: NalHeaders = H264Headers() if codec == "h264" else HevcHeaders()
-        self._first: Slice | None = None  # field that waits for its second
+        self._first: Slice | None = None  # field whose second has not come yet
         self._configure(extradata)
 
     def restart(self) -> None:
+        """See `PacketParser.restart`."""
         self._first = None
 
     def _configure(self, extradata: bytes) -> None:
-        self._length_size = length_size(self._codec, extradata)
+        self._length_size = nal_length_size(self._codec, extradata)
         for unit in self._headers.units_of_extradata(extradata):
             self._headers.read(unit, has_lengths=True)
         self._note_sets()
@@ -60,7 +61,7 @@ class NalParser(PacketParser):
             if header.field == "frame":
                 break
             if field is not None and header.field != field.field:
-                field = None  # both fields are here
+                field = None  # both fields are in this packet
                 break
             field = header
         first, self._first = self._first, field
