@@ -52,7 +52,8 @@ def _decoder_class() -> Any:
             "torchcodec cannot be loaded, most often because FFmpeg's shared libraries are not "
             "found: use decoder: pyav, install FFmpeg, or see `pvio doctor`"
         ) from error
-    return torchcodec.decoders.VideoDecoder
+    decoders: Any = torchcodec.decoders
+    return decoders.VideoDecoder
 
 
 class TorchcodecReader:
