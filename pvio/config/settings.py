@@ -72,7 +72,7 @@ class ModelSettings(Section):
     )
     channels: Literal["rgb", "gray"] = Field(
         default="gray",
-        description="rgb, or gray: the luma samples as one channel, no colour conversion",
+        description="rgb, or gray: the luma samples as one channel, no color conversion",
         examples=["rgb"],
     )
     size: tuple[Positive, Positive] | None = Field(

@@ -503,11 +503,5 @@ def test_the_changelog_has_the_schema_numbers_of_the_code() -> None:
     assert row[1:4] == [str(INDEX_SCHEMA), str(PREDICTIONS_SCHEMA), str(VIDEO_SCHEMA)]
 
 
-def test_no_module_imports_snakemake() -> None:
-    for path in package_files():
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"^\s*(import|from) snakemake", text, re.MULTILINE), path
-
-
 def package_files() -> list[Path]:
     return sorted((REPOSITORY / "pvio").rglob("*.py"))

@@ -69,8 +69,8 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
         _ = pvio.no_such_name
 
 
-def test_no_module_imports_snakemake(repository: Path):
-    for path in (repository / "pvio").rglob("*.py"):
+def test_only_pvio_run_imports_snakemake(repository: Path):
+    for path in set((repository / "pvio").rglob("*.py")) - {repository / "pvio/cli/run.py"}:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:
