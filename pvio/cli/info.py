@@ -33,7 +33,7 @@ def describe_video(path: str) -> str:
         "stream": f"{index.stream_index} (FFmpeg's best video stream), "
         f"{index.n_audio_streams} audio stream(s)",
         "keyframes": f"{len(index.keyframes)}, at most {distances.max()} frames apart",
-        "colour": f"range {_RANGES.get(index.color[0], index.color[0])}, matrix {index.color[1]}, "
+        "color": f"range {_RANGES.get(index.color[0], index.color[0])}, matrix {index.color[1]}, "
         f"primaries {index.color[2]}, transfer {index.color[3]} (ITU-T H.273)",
     }
     if not turned.is_upright:
