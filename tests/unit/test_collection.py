@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pvio.collection.fingerprint.fingerprint import fingerprint
 
+from pvio.collection.fingerprint import fingerprint
 from pvio.collection.search import find_sources
 from pvio.collection.sources import VIDEO_SUFFIXES, Source
 from pvio.errors import CollectionError

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pvio.collection.fingerprint.fingerprint import fingerprint
 
+from pvio.collection.fingerprint import fingerprint
 from pvio.collection.folders import match
 from pvio.collection.search import find_sources
 from pvio.errors import CollectionError

@@ -253,7 +253,7 @@ def test_the_sub_process_ends_with_its_parent(clip: Clip, tmp_path: Path, hang: 
     path = clip("b_frames.mp4")
     hang(path, 3, True)
     script = (
-        "import sys; from pvio.media.index.build import load_index;"
+        "import sys; from pvio.media.index.cached import load_index;"
         "from pvio.media.decode.subprocess_reader import IsolatedFrames;"
         f"p = IsolatedFrames(load_index({str(path)!r}), 'pyav', 0, 40, bool);"
         "next(p.frames()); print(p._process.pid, flush=True); sys.stdin.read()"

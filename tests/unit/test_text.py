@@ -125,7 +125,7 @@ def test_a_name_in_a_message_or_traceback_feigns_no_line():
 
 
 def test_the_traceback_that_ends_a_process_feigns_no_line():
-    imported = "from pvio.pipeline.jobs.progress import log_to_stderr"
+    imported = "from pvio.pipeline.jobs.log import log_to_stderr"
     code = f"{imported}\nlog_to_stderr(20)\nraise ValueError({EVIL!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     text = done.stderr.decode()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from clips import REPOSITORY
 
-import pvio.media.index.build
+import pvio.media.index.cached
 from pvio.collection.sources import Source
 from pvio.config.settings import parse_settings
 from pvio.pipeline.stages.probe import probe
@@ -101,7 +101,7 @@ def test_files_are_compared_by_no_more_threads_than_given(
         time.sleep(0.02)
         return digest(source)
 
-    monkeypatch.setattr(pvio.media.index.build, "content_digest", content_digest)
+    monkeypatch.setattr(pvio.media.index.cached, "content_digest", content_digest)
     assert probe(settings, threads=1) == before
     assert len(compared) == 5
     assert len(set(compared)) == 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import pvio.media.pixels.orientation
+import pvio.media.index.orientation
 from pvio.concurrency.prefetch import Stalled
 from pvio.concurrency.timeout import keep_helper, within
 from pvio.errors import UnreadableVideo
@@ -59,8 +59,8 @@ def test_a_video_at_whose_first_picture_the_decoder_hangs_is_unreadable(
 ):
     path: Path = clip("plain.mp4")
     goes_on = threading.Event()
-    monkeypatch.setattr(pvio.media.pixels.orientation, "_PATIENCE", 0.2)
-    monkeypatch.setattr(pvio.media.pixels.orientation, "orientation_of", lambda _: goes_on.wait(60))
+    monkeypatch.setattr(pvio.media.index.orientation, "_DECODER_TIMEOUT", 0.2)
+    monkeypatch.setattr(pvio.media.index.orientation, "orientation_of", lambda _: goes_on.wait(60))
     with pytest.raises(UnreadableVideo, match="its decoder hangs"):
         load_index(path)
     monkeypatch.undo()

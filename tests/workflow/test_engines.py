@@ -81,7 +81,7 @@ def test_the_generic_cluster_executor_runs_the_workflow(project: Project) -> Non
     text = project.run(*options, cores=None, **SETTINGS)
     # With `shards: auto` as many jobs as may run at once, and a word on their size, once.
     assert len(project.receipts("infer")) == 3
-    assert text.count("3 infer jobs of at most") == 1
+    assert text.count("3 infer jobs are predicted to take at most") == 1
     assert project.n_computed("infer") == 6
     assert {row["status"] for row in project.summary().values()} == {"ok"}
     again = project.run(*options, cores=None, **SETTINGS)
