@@ -105,7 +105,7 @@ def test_what_is_passed_over_is_counted_in_one_line(tree: Tree):
     assert len(lines) == 1
     assert "11 files: 7 .txt, 2 .db, " in lines[0]
     assert "1 without ending" in lines[0]
-    assert "1 image beside videos" in lines[0]
+    assert "1 image next to videos" in lines[0]
 
 
 def find_line(root: Path) -> str:
@@ -259,7 +259,7 @@ def said_of(*entries: object) -> str:
 def test_images_beside_videos_are_passed_over_by_name(tree: Tree, entry: str):
     root = tree("data/a.mp4", "data/b.tif", "data/c.png", "data/notes.md")
     said = said_of(root / "data" / entry)
-    assert said.startswith("videos: passed over 3 files: 2 images beside videos, 1 .md (")
+    assert said.startswith("videos: passed over 3 files: 2 images next to videos, 1 .md (")
     assert names_of(root / "data" / entry) == ["a"]
 
 
