@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pvio.pipeline.planning.manifest import Receipt, SegmentReceipt
-from pvio.pipeline.results.stale import lost_results_note, note_stale, stale_note
+from pvio.pipeline.results.stale import (
+    correct_future_times,
+    lost_results_note,
+    note_stale,
+    stale_note,
+)
 
 GOOD = SegmentReceipt(0, {}, True)
-BAD = SegmentReceipt(1, {}, True, failure="no animal")
+BAD = SegmentReceipt(1, {}, True, failure_reason="no animal")
 
 
 def notes(folder: Path) -> list[str]:
@@ -58,3 +64,16 @@ def test_every_loss_of_results_has_a_note_of_its_own(tmp_path: Path) -> None:
         (folder / f"results/{number}.txt").touch()
         (results / ".products.json").touch()
         assert note() == [f"{number}.txt"]
+
+
+def test_files_dated_in_the_future_get_the_present_time(tmp_path: Path) -> None:
+    past, future = tmp_path / "past.json", tmp_path / "infer/future.json"
+    future.parent.mkdir()
+    for path, when in ((past, 1000.0), (future, 3000.0)):
+        path.touch()
+        os.utime(path, (when, when))
+
+    correct_future_times(2000.0, str(tmp_path), str(tmp_path / "absent"))
+
+    assert past.stat().st_mtime == 1000
+    assert future.stat().st_mtime == 2000

@@ -26,7 +26,11 @@ from pvio.models.entry import model_fingerprint
 from pvio.models.signature import check_arguments
 from pvio.pipeline.jobs.signals import end_jobs_on_sigterm
 from pvio.pipeline.planning.stage_inputs import stage_inputs
-from pvio.pipeline.results.stale import lost_results_note, stale_note
+from pvio.pipeline.results.stale import (
+    correct_future_times,
+    lost_results_note,
+    stale_note,
+)
 from pvio.pipeline.planning.resources import (
     planned_shards,
     read_job_resources,

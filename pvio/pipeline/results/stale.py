@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,3 +77,19 @@ def lost_results_note(
     if Path(mark).exists() and not Path(results, PRODUCTS_FILE).exists():
         n += 1
     return [f"{folder}/results/{n}.txt"] if n else []
+
+
+def correct_future_times(now: float, *folders: str) -> None:
+    """Give files that are dated in the future the present time.
+
+    A clock that was wrong leaves such files. Snakemake refuses outputs that are older than their
+    inputs, and settings and notes are not written anew by a run.
+
+    Args:
+        now: seconds since 1970, by the clock of the file system.
+        folders: with the files.
+    """
+    for folder in folders:
+        for path in Path(folder).rglob("*"):
+            if path.is_file() and path.stat().st_mtime > now:
+                os.utime(path, (now, now))
