@@ -132,7 +132,7 @@ def run(arguments: tuple[str, ...]) -> None:
 
     Options that take several values, such as --config, would take videos for values: give these
     first, or after `--`.
-    """
+    """  # noqa: D301
     from pvio.cli.run import run_workflow
 
     if not run_workflow(arguments):

@@ -49,6 +49,8 @@ _LONGEST_SECONDS = 1e9
 
 
 class Section(BaseModel):
+    """A part of the settings: unknown keys and other types are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 

@@ -138,6 +138,7 @@ class CudaTransfer(Transfer):
         return torch.empty(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
 
     def send(self, pixels: np.ndarray) -> Sent:
+        """See `Transfer.send`; starts a copy to the device."""
         source = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         with self._cuda.stream(self._copies):
             pictures = source.to(self._device, non_blocking=True, copy=True)
@@ -146,6 +147,7 @@ class CudaTransfer(Transfer):
         return Sent(pictures, arrived)
 
     def receive(self, sent: Sent) -> torch.Tensor:
+        """See `Transfer.receive`; waits for the copy on the device."""
         stream = self._cuda.current_stream(self._device)
         stream.wait_event(sent.arrived)
         # The memory was taken on the stream of the copies, and must outlast its use on this one.
@@ -157,7 +159,9 @@ class CudaTransfer(Transfer):
         return self._normalized(frames.div_(self._full))
 
     def done_with(self, sent: Sent) -> None:
+        """See `Transfer.done_with`; waits for the copy."""
         sent.arrived.synchronize()
 
     def finish(self) -> None:
+        """See `Transfer.finish`."""
         self._copies.synchronize()

@@ -109,6 +109,7 @@ class GuardedReader:
         self._cancelled.set()
 
     def close(self) -> None:
+        """Close the reader and end the thread or child process."""
         self.cancel()
         if self._reader is not None:
             self._reader.close()

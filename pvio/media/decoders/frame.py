@@ -41,7 +41,9 @@ class Reader(Protocol):
     def frames(self, start: int, stop: int) -> Iterator[Decoded]:
         """Frames `start` to `stop - 1`, each exactly once, in order."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the source."""
+        ...
 
 
 def words_of_suspect(n_frames: int, path: str | os.PathLike[str]) -> str:

@@ -61,6 +61,7 @@ class ImageReader:
         self.close()
 
     def close(self) -> None:
+        """Close the image file that is open."""
         if self._open is not None:
             self._open[1].close()
             self._open = None

@@ -115,6 +115,7 @@ class CudaReader:
         )
 
     def close(self) -> None:
+        """Close both readers."""
         self._in_software.close()
         if self._on_device is not None:
             self._on_device.close()

@@ -121,6 +121,7 @@ class PyAVReader:
         return found
 
     def close(self) -> None:
+        """Close the file and the decoder."""
         if self._container is not None:
             self._container.close()
             self._container = None

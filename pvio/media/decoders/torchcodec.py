@@ -110,6 +110,7 @@ class TorchcodecReader:
                 at = end
 
     def close(self) -> None:
+        """Close the decoders."""
         self._fallback.close()
 
     def _keyframe_behind(self, rank: int) -> int:

@@ -75,5 +75,6 @@ def without_numbers(text: str) -> str:
 
 
 def segment_name(part: ShardPlan, number: int) -> str:
+    """The name of a segment's video, and the frames."""
     segment = part.segments[number]
     return f"{part.videos[segment.video].name} frames {segment.start} to {segment.stop - 1}"

@@ -35,12 +35,15 @@ class PlainFormatter(logging.Formatter):
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line, with control characters escaped."""
         return printable_lines(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
+        """The traceback, with control characters escaped."""
         return printable_lines(super().formatException(ei))
 
     def format(self, record: logging.LogRecord) -> str:
+        """The record as text."""
         plain = copy.copy(record)
         plain.exc_text = None  # as another formatter may have left it
         if isinstance(record.args, tuple):

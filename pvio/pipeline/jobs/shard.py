@@ -68,6 +68,7 @@ class Task:
 
     @property
     def span(self) -> tuple[int, int]:
+        """First frame of the segment, and the one after its last."""
         return self.segment.start, self.segment.stop
 
 

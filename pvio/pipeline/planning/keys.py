@@ -22,9 +22,14 @@ class FrameSpan(Protocol):
     """The frames `[start, stop)` of a video, such as a segment."""
 
     @property
-    def start(self) -> int: ...
+    def start(self) -> int:
+        """Number of the first frame."""
+        ...
+
     @property
-    def stop(self) -> int: ...
+    def stop(self) -> int:
+        """Number of the frame after the last."""
+        ...
 
 
 class CacheEntry(NamedTuple):

@@ -38,10 +38,12 @@ def known_video(
 
 
 def unreadable_row(source: Source, reason: str) -> ProbedVideo:
+    """The row of a video that cannot be read."""
     return ProbedVideo(source.name, source.path, source.is_image_folder, "unreadable", reason)
 
 
 def probed_row(source: Source, key: str, facts: dict[str, Any]) -> ProbedVideo:
+    """The row of a video, from the key and the metadata of its index."""
     numerator, _, denominator = facts["rate"].partition("/")
     return ProbedVideo(
         name=source.name,

@@ -30,6 +30,7 @@ class Segment:
 
     @property
     def n_frames(self) -> int:
+        """Number of frames."""
         return self.stop - self.start
 
 
