@@ -163,11 +163,11 @@ def pictures(path: Path) -> dict[int, tuple[str, bytes | None]]:
     rows: dict[int, tuple[str, bytes | None]] = {}
     for decoded in reader.frames(0, reader.index.n_frames):
         digest = None
-        if decoded.picture is not None:
-            picture = decoded.picture
+        if decoded.pixels is not None:
+            picture = decoded.pixels
             array = picture if isinstance(picture, np.ndarray) else picture.to_ndarray()
             digest = hashlib.md5(np.ascontiguousarray(array).tobytes()).digest()
-        rows[int(reader.index.pts[decoded.rank])] = (decoded.status, digest)
+        rows[int(reader.index.pts[decoded.number])] = (decoded.status, digest)
     reader.close()
     return rows
 

@@ -81,7 +81,7 @@ def read_rate(index: FrameIndex, channels: str) -> float:
     reader = open_reader(index)
     began = time.perf_counter()
     for decoded in reader.frames(0, index.n_frames):
-        if decoded.picture is not None:
-            converter.convert_into(decoded.picture, out)
+        if decoded.pixels is not None:
+            converter.convert_into(decoded.pixels, out)
     reader.close()
     return index.n_frames / (time.perf_counter() - began)

@@ -26,8 +26,9 @@ import numpy as np
 from pvio.cache.atomic import replacing, write_json
 from pvio.collection.sources import VIDEO_SUFFIXES
 from pvio.errors import EncodeError, UnreadableVideo
-from pvio.media.decode.reader import open_reader, read_ranks
-from pvio.media.decoders.frame import words_of_suspect
+from pvio.media.decode.reader import open_reader
+from pvio.media.decode.sampling import read_frames_at
+from pvio.media.decoders.frame import suspect_warning
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import FrameConverter
@@ -278,21 +279,21 @@ def _decoded_frames(index: FrameIndex, numbers: list[int]) -> Iterator[tuple[int
     reader = open_reader(index)
     n_suspect = 0
     try:
-        for decoded in read_ranks(reader, numbers):
-            if decoded.picture is None or decoded.status in ("missing", "corrupt"):
+        for decoded in read_frames_at(reader, numbers):
+            if decoded.pixels is None or decoded.status in ("missing", "corrupt"):
                 raise UnreadableVideo(
                     index.path,
-                    f"frame {decoded.rank} is damaged ({decoded.status});"
+                    f"frame {decoded.number} is damaged ({decoded.status});"
                     " the other frames can be read by their numbers, see `frame_indices`",
                 )
             n_suspect += decoded.status == "suspect"
             out = np.empty(converter.output_shape, np.uint8)
-            converter.convert_into(decoded.picture, out)
-            yield decoded.rank, out
+            converter.convert_into(decoded.pixels, out)
+            yield decoded.number, out
     finally:
         reader.close()
     if n_suspect:
-        logger.warning(words_of_suspect(n_suspect, index.path))
+        logger.warning(suspect_warning(n_suspect, index.path))
 
 
 def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

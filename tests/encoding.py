@@ -8,11 +8,11 @@ from typing import Any
 
 from pvio.cache.atomic import replacing
 from pvio.config.settings import Settings, parse_settings
+from pvio.inference.overlay import OverlayRenderer
 from pvio.media.encode.concat import concat_segments
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.planning.segments import cut_segments
-from pvio.pipeline.stages.encode import Painter
 
 MODELS = """
 class Quiet:
@@ -44,7 +44,7 @@ def settings_of(file: Path, name: str = "Quiet", **output: Any) -> Settings:
 
 def encoded(index: FrameIndex, settings: Settings, length: int = 10) -> list[Part]:
     """All segments of a video, encoded one by one."""
-    painter = Painter(settings)
+    painter = OverlayRenderer(settings)
     result = []
     for segment in cut_segments(index, length):
         file = io.BytesIO()

@@ -41,7 +41,7 @@ frames = PyAVReader.frames
 
 def hanging(self, start, stop):
     for decoded in frames(self, start, stop):
-        if decoded.rank == {rank} and self.index.path.endswith({name!r}):
+        if decoded.number == {rank} and self.index.path.endswith({name!r}):
             time.sleep(1000)
         yield decoded
 

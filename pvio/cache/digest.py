@@ -24,4 +24,9 @@ def digest_of(data: bytes | memoryview) -> Any:
 def file_digest(path: str | os.PathLike[str]) -> str:
     """Digest of a file's bytes."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return stream_digest(file)
+
+
+def stream_digest(file: Any) -> str:
+    """Digest of what an open binary file gives, see `hashlib.file_digest`."""
+    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -7,9 +7,12 @@ import os
 import numpy as np
 
 from pvio.collection.sources import Source
-from pvio.media.index.build import build_index
+from pvio.concurrency.child_process import Worker
+from pvio.media.index.isolated import build_index_in_child
 from pvio.text import printable
 
+# Seconds to wait for a sign of life of FFmpeg.
+_TIMEOUT = 120.0
 _RANGES = {0: "untagged", 1: "limited", 2: "full"}
 
 
@@ -19,7 +22,9 @@ def describe_video(path: str) -> str:
     Raises:
         UnreadableVideo: when it cannot be read.
     """
-    index = build_index(Source(os.path.abspath(path), "", os.path.isdir(path)))
+    source = Source(os.path.abspath(path), "", os.path.isdir(path))
+    with Worker() as worker:
+        index = build_index_in_child(source, worker, _TIMEOUT)
     gaps = np.diff(index.pts)
     steady = len(gaps) == 0 or gaps.min() == gaps.max()
     distances = np.diff([*index.keyframes.tolist(), index.n_frames])

@@ -1,4 +1,4 @@
-"""Threads and locks: prefetching, background work, timeouts, thread limits.
+"""Threads, processes and locks: prefetching, timeouts, child processes, restarts, limits.
 
 Knows nothing of videos, models or jobs.
 """

@@ -1,4 +1,4 @@
-"""Items used behind their making, in a thread."""
+"""Consume items in a background thread while the next ones are produced."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Behind(Generic[Item]):
-    """Hands items on in a thread of its own, in order, while the next ones are made.
+class BackgroundConsumer(Generic[Item]):
+    """Consumes items in a thread of its own, in order, while the next ones are produced.
 
-    Used with `with`: at the end of the block all items are handed on, unless it ends with an
+    Used with `with`: at the end of the block all items are consumed, unless it ends with an
     exception, which leaves those that wait.
 
     Args:
         consume: called with each item, in the thread.
-        depth: items that may wait; `put` waits while there are more.
+        max_pending: number of items that may wait; `put` waits while there are more.
 
     Raises:
         BaseException: by `put` and at the end of the block, what `consume` raised.
     """
 
-    def __init__(self, consume: Callable[[Item], object], depth: int):
+    def __init__(self, consume: Callable[[Item], object], max_pending: int):
         self._consume = consume
-        self._waiting: queue.Queue[list[Item]] = queue.Queue(depth)
+        self._pending: queue.Queue[list[Item]] = queue.Queue(max_pending)
         self._error: BaseException | None = None
         self._abandoned = False
-        self._thread = threading.Thread(target=self._work, name="pvio-behind", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="pvio-background", daemon=True)
 
     def put(self, item: Item) -> None:
-        """Hand on an item."""
+        """Add an item to those that wait."""
         if self._error is not None:
             raise self._error
-        self._waiting.put([item])
+        self._pending.put([item])
 
-    def __enter__(self) -> Behind[Item]:
+    def __enter__(self) -> BackgroundConsumer[Item]:
         self._thread.start()
         return self
 
@@ -49,14 +49,14 @@ class Behind(Generic[Item]):
         trace: TracebackType | None,
     ) -> None:
         self._abandoned = kind is not None
-        self._waiting.put([])
+        self._pending.put([])
         self._thread.join()
         if kind is None and self._error is not None:
             raise self._error
 
     def _work(self) -> None:
-        # Goes on to take items when one was refused: nobody shall wait for room in vain.
-        while items := self._waiting.get():
+        # Keeps draining the queue after an error, so that `put` never blocks.
+        while items := self._pending.get():
             if self._error is None and not self._abandoned:
                 try:
                     self._consume(items[0])

@@ -1,4 +1,4 @@
-"""Items of an iterator made ahead of their use in a thread, with a limit on the wait for each."""
+"""Items of an iterator made in a thread before they are asked for, with a timeout for each."""
 
 from __future__ import annotations
 
@@ -13,61 +13,63 @@ from typing import Any, Generic, TypeVar
 Item = TypeVar("Item")
 
 _END = object()
-# Seconds: how often a wait looks whether it is still wanted, and how long the thread has to end.
-_GLANCE, _FAREWELL = 0.1, 2.0
+# How often a wait looks whether it is still wanted, and how long the thread has to end.
+_POLL_SECONDS, _JOIN_SECONDS = 0.1, 2.0
 
 
-class Stalled(Exception):
-    """No item came within the time limit; the thread that makes them is left to itself."""
+class StallTimeout(TimeoutError):
+    """Nothing came within the timeout; the thread that is at work is left to itself."""
 
 
-class Pulse:
-    """When whoever makes an item last gave a sign of life, by the monotonic clock.
+class Heartbeat:
+    """When the producer of an item last showed that it is at work.
 
     Attributes:
-        at: seconds.
+        last: seconds of the monotonic clock.
     """
 
     def __init__(self) -> None:
-        self.at = time.monotonic()
+        self.last = time.monotonic()
 
     def beat(self) -> None:
-        """Note that the maker still works."""
-        self.at = time.monotonic()
+        """Show that work goes on."""
+        self.last = time.monotonic()
 
 
-class Ahead(Generic[Item]):
-    """Iterates over items, of which some are made before they are asked for.
+class Prefetcher(Generic[Item]):
+    """Iterates over items, some of which are made before they are asked for.
 
     Args:
-        items: runs in a thread of its own; closed there, too.
-        depth: items that may wait.
-        limit: seconds to wait for one, and behind a sign of life from its maker.
-        cancelled: ends the iteration, also while it waits, when it is set.
-        pulse: of the maker, if it takes long.
-        group: after so many items whoever waits is woken; before, a glance finds them.
+        iterable: runs in a thread of its own, and is closed there.
+        depth: number of items that may wait.
+        timeout: seconds to wait for an item, or after the last heartbeat.
+        cancel_event: ends the iteration when it is set, also while it waits.
+        heartbeat: set by the producer; extends the timeout while it beats.
+        wake_every: number of items after which a consumer that waits is woken. It looks for those
+            between by itself, every tenth of a second.
 
     Raises:
-        Stalled: by the iteration, when no item came within the limit.
-        BaseException: by the iteration, what `items` raised.
+        StallTimeout: by the iteration, when no item came within the timeout.
+        BaseException: by the iteration, what `iterable` raised.
     """
 
     def __init__(
         self,
-        items: Generator[Item],
+        iterable: Generator[Item],
         depth: int,
-        limit: float,
-        cancelled: threading.Event,
-        pulse: Pulse | None = None,
-        group: int = 1,
+        timeout: float,
+        cancel_event: threading.Event | None = None,
+        heartbeat: Heartbeat | None = None,
+        wake_every: int = 1,
     ):
-        self._items, self._limit, self._cancelled = items, limit, cancelled
-        self._pulse, self._group = pulse or Pulse(), group
+        self._items, self._timeout = iterable, timeout
+        self._cancelled = cancel_event or threading.Event()
+        self._heartbeat, self._wake_every = heartbeat or Heartbeat(), wake_every
         self._ready: deque[tuple[Any, BaseException | None]] = deque()
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._room = threading.Semaphore(depth)
         self._closed = False
-        self._thread = threading.Thread(target=self._make, name="pvio-decode", daemon=True)
+        self._thread = threading.Thread(target=self._produce, name="pvio-prefetch", daemon=True)
 
     @property
     def is_running(self) -> bool:
@@ -76,13 +78,13 @@ class Ahead(Generic[Item]):
 
     def __iter__(self) -> Generator[Item]:
         self._thread.start()
-        farewell = _FAREWELL
+        join_seconds = _JOIN_SECONDS
         try:
             while True:
                 try:
                     item, error = self._next()
-                except Stalled:
-                    farewell = 0
+                except StallTimeout:
+                    join_seconds = 0
                     raise
                 self._room.release()
                 if error is not None:
@@ -93,20 +95,20 @@ class Ahead(Generic[Item]):
         finally:
             self._closed = True
             self._room.release()
-            self._thread.join(farewell)
+            self._thread.join(join_seconds)
 
     def _next(self) -> tuple[Any, BaseException | None]:
         began = time.monotonic()
         while not self._cancelled.is_set():
             if self._ready:
                 return self._ready.popleft()
-            if time.monotonic() > max(began, self._pulse.at) + self._limit:
-                raise Stalled
+            if time.monotonic() > max(began, self._heartbeat.last) + self._timeout:
+                raise StallTimeout(f"nothing came within {self._timeout:g} s")
             with contextlib.suppress(queue.Empty):
-                self._wakes.get(timeout=_GLANCE)
+                self._wakes.get(timeout=_POLL_SECONDS)
         return _END, None
 
-    def _make(self) -> None:
+    def _produce(self) -> None:
         end: tuple[Any, BaseException | None] = _END, None
         try:
             for number, item in enumerate(self._items, 1):
@@ -114,9 +116,8 @@ class Ahead(Generic[Item]):
                 if self._closed:
                     return
                 self._ready.append((item, None))
-                # To wake a thread for every picture costs as much as to copy a small one. One that
-                # waits while the next takes its time is found by a glance.
-                if number % self._group == 0:
+                # To wake a thread for every frame costs as much as to copy a small one.
+                if number % self._wake_every == 0:
                     self._wakes.put(None)
         except BaseException as error:
             end = _END, error

@@ -1,78 +1,97 @@
-"""Calls that are given up when they take too long."""
+"""Calls with a timeout, and how a call that takes long shows that it is at work."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from pvio.concurrency.prefetch import Stalled
+from pvio.concurrency.prefetch import Heartbeat, StallTimeout
 
 Result = TypeVar("Result")
 
 _local = threading.local()
 
 
-def keep_helper() -> None:
-    """Let `within` use the same thread again for all calls from this thread.
+def call_with_timeout(function: Callable[[], Result], seconds: float) -> Result:
+    """Call a function in another thread; one that hangs is left to itself.
 
-    To start one takes as long as to decode a small picture. For threads and processes of a pool:
-    elsewhere a thread that stays would be in the way of whoever forks.
-    """
-    _local.keeps = True
+    Args:
+        function: called without arguments.
+        seconds: to wait for the result, or after the last `report_progress` of the function.
 
-
-def within(seconds: float, function: Callable[[], Result]) -> Result:
-    """What a function returns, which runs in another thread; one that hangs is left to itself.
+    Returns:
+        What the function returned.
 
     Raises:
-        Stalled: when it takes longer.
+        StallTimeout: when it takes longer.
         Exception: what the function raised.
     """
-    helper = getattr(_local, "helper", None) or _Helper()
-    _local.helper = None
-    helper.calls.put(function)
-    try:
-        value, error = helper.results.get(timeout=seconds)
-    except queue.Empty:
-        raise Stalled from None
-    if getattr(_local, "keeps", False):
-        _local.helper = helper
-    else:
-        helper.end()
+    heartbeat = Heartbeat()
+    results: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        on_progress(heartbeat.beat)
+        try:
+            results.put((function(), None))
+        except Exception as error:
+            results.put((None, error))
+
+    thread = threading.Thread(target=work, name="pvio-timeout", daemon=True)
+    thread.start()
+    while True:
+        left = heartbeat.last + seconds - time.monotonic()
+        try:
+            value, error = results.get(timeout=max(0.0, left))
+            break
+        except queue.Empty:
+            if time.monotonic() >= heartbeat.last + seconds:
+                raise StallTimeout(f"nothing came within {seconds:g} s") from None
+    thread.join()
     if error is not None:
         raise error
     result: Result = value
     return result
 
 
-class _Helper:
-    """A thread that makes one call after the other, until nothing refers to this any more."""
-
-    def __init__(self) -> None:
-        self.calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.results: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
-        self._thread = threading.Thread(
-            target=_serve, args=(self.calls, self.results), name="pvio-helper", daemon=True
-        )
-        self._thread.start()
-
-    def end(self) -> None:
-        self.calls.put(None)
-        self._thread.join()
-
-    def __del__(self) -> None:
-        self.calls.put(None)
+def report_progress() -> None:
+    """Show whoever waits for this thread that it is at work; elsewhere this does nothing."""
+    beat = getattr(_local, "beat", None)
+    if beat is not None:
+        beat()
 
 
-def _serve(calls: queue.SimpleQueue[Any], results: queue.SimpleQueue[Any]) -> None:
-    while (function := calls.get()) is not None:
-        result: tuple[Any, Exception | None]
-        try:
-            result = function(), None
-        except Exception as error:
-            result = None, error
-        del function
-        results.put(result)
-        del result
+def on_progress(beat: Callable[[], None] | None) -> None:
+    """Set what `report_progress` calls in this thread."""
+    _local.beat = beat
+
+
+@contextlib.contextmanager
+def keep_reporting(every: float = 1.0) -> Iterator[None]:
+    """A context for work that may take long and cannot hang: progress is reported all the time.
+
+    Args:
+        every: seconds between reports.
+    """
+    beat = getattr(_local, "beat", None)
+    if beat is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.wait(every):
+            beat()
+
+    thread = threading.Thread(target=work, name="pvio-progress", daemon=True)
+    on_progress(None)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        on_progress(beat)

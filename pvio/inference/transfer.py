@@ -1,4 +1,4 @@
-"""Batches of uint8 pictures on their way from the thread that decodes them to the model."""
+"""Batches of uint8 frames on their way from the thread that decodes them to the model."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from pvio.config.settings import ModelSettings
 
 
-class Sent(NamedTuple):
+class PendingBatch(NamedTuple):
     """A batch that is on its way.
 
     Attributes:
-        pictures: uint8, B×C×H×W.
+        frames: uint8, B×C×H×W.
         arrived: CUDA event behind the copy; None where nothing is copied.
     """
 
-    pictures: torch.Tensor
+    frames: torch.Tensor
     arrived: Any
 
 
@@ -30,8 +30,8 @@ def transfer_to(device: torch.device, settings: ModelSettings) -> Transfer:
 class Transfer:
     """To a model on the CPU: nothing is copied.
 
-    The thread that decodes takes one of the `buffers`, fills it and `send`s it. The thread of the
-    model `receive`s the batch; once the batch is `done_with`, its buffer may be filled again.
+    The thread that decodes takes one of the `buffers`, fills it and `upload`s it. The thread of the
+    model converts it with `to_model_input`; once it is `release`d, its buffer may be filled again.
 
     Args:
         device: of the model.
@@ -61,50 +61,50 @@ class Transfer:
             self._buffers = [self._memory(shape) for _ in range(n)]
         return self._buffers
 
-    def forget_buffers(self) -> None:
-        """Somebody may still write to the buffers: take others the next time."""
+    def drop_buffers(self) -> None:
+        """Take other memory the next time: a thread may still write to this."""
         self._buffers = []
 
     def _memory(self, shape: tuple[int, ...]) -> np.ndarray:
         return np.empty(shape, np.uint8)
 
-    def send(self, pixels: np.ndarray) -> Sent:
+    def upload(self, pixels: np.ndarray) -> PendingBatch:
         """Start a batch on its way.
 
         Args:
             pixels: uint8, B×H×W×C, the filled part of a buffer; not to be written to before the
-                batch is `done_with`.
+                batch is `release`d.
         """
-        return Sent(torch.from_numpy(pixels).permute(0, 3, 1, 2), None)
+        return PendingBatch(torch.from_numpy(pixels).permute(0, 3, 1, 2), None)
 
-    def receive(self, sent: Sent) -> torch.Tensor:
+    def to_model_input(self, pending: PendingBatch) -> torch.Tensor:
         """The batch as the model gets it: B×C×H×W on the device, in channels_last memory.
 
         float32 in [0, 1], or normalized, in memory that the next call reuses; or the uint8
-        pictures themselves.
+        frames themselves.
         """
         if not self._is_float:
-            return sent.pictures
-        frames = self._input_like(sent.pictures)
+            return pending.frames
+        frames = self._input_like(pending.frames)
         # NumPy converts some thousand samples at a time, so that it divides what is in the cache.
-        pictures, target = (each.permute(0, 2, 3, 1).numpy() for each in (sent.pictures, frames))
-        np.divide(pictures, np.float32(255), out=target, dtype=np.float32)
+        source, target = (each.permute(0, 2, 3, 1).numpy() for each in (pending.frames, frames))
+        np.divide(source, np.float32(255), out=target, dtype=np.float32)
         return self._normalized(frames)
 
-    def done_with(self, sent: Sent) -> None:
+    def release(self, pending: PendingBatch) -> None:
         """Wait until the batch's buffer may be written to."""
 
-    def finish(self) -> None:
+    def synchronize(self) -> None:
         """Wait until nothing is on its way, so that buffers may be freed."""
 
-    def _input_like(self, pictures: torch.Tensor) -> torch.Tensor:
-        if self._input is None or self._input.shape[1:] != pictures.shape[1:]:
+    def _input_like(self, like: torch.Tensor) -> torch.Tensor:
+        if self._input is None or self._input.shape[1:] != like.shape[1:]:
             self._input = None
-        if self._input is None or len(self._input) < len(pictures):
+        if self._input is None or len(self._input) < len(like):
             self._input = torch.empty_like(
-                pictures, dtype=torch.float32, memory_format=torch.channels_last
+                like, dtype=torch.float32, memory_format=torch.channels_last
             )
-        return self._input[: len(pictures)]
+        return self._input[: len(like)]
 
     def _normalized(self, frames: torch.Tensor) -> torch.Tensor:
         """The frames themselves, changed in place."""
@@ -137,31 +137,31 @@ class CudaTransfer(Transfer):
         pinned = self._device.type == "cuda"
         return torch.empty(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
 
-    def send(self, pixels: np.ndarray) -> Sent:
-        """See `Transfer.send`; starts a copy to the device."""
+    def upload(self, pixels: np.ndarray) -> PendingBatch:
+        """See `Transfer.upload`; starts a copy to the device."""
         source = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         with self._cuda.stream(self._copies):
-            pictures = source.to(self._device, non_blocking=True, copy=True)
+            frames = source.to(self._device, non_blocking=True, copy=True)
             arrived = self._cuda.Event()
             arrived.record(self._copies)
-        return Sent(pictures, arrived)
+        return PendingBatch(frames, arrived)
 
-    def receive(self, sent: Sent) -> torch.Tensor:
-        """See `Transfer.receive`; waits for the copy on the device."""
+    def to_model_input(self, pending: PendingBatch) -> torch.Tensor:
+        """See `Transfer.to_model_input`; waits for the copy on the device."""
         stream = self._cuda.current_stream(self._device)
-        stream.wait_event(sent.arrived)
+        stream.wait_event(pending.arrived)
         # The memory was taken on the stream of the copies, and must outlast its use on this one.
-        sent.pictures.record_stream(stream)
+        pending.frames.record_stream(stream)
         if not self._is_float:
-            return sent.pictures
-        frames = self._input_like(sent.pictures)
-        frames.copy_(sent.pictures)
+            return pending.frames
+        frames = self._input_like(pending.frames)
+        frames.copy_(pending.frames)
         return self._normalized(frames.div_(self._full))
 
-    def done_with(self, sent: Sent) -> None:
-        """See `Transfer.done_with`; waits for the copy."""
-        sent.arrived.synchronize()
+    def release(self, pending: PendingBatch) -> None:
+        """See `Transfer.release`; waits for the copy."""
+        pending.arrived.synchronize()
 
-    def finish(self) -> None:
-        """See `Transfer.finish`."""
+    def synchronize(self) -> None:
+        """See `Transfer.synchronize`."""
         self._copies.synchronize()

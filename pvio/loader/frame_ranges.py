@@ -18,7 +18,7 @@ import numpy as np
 from pvio.collection.sources import Source
 from pvio.errors import PvioError, UnreadableVideo
 from pvio.media.decode.reader import open_reader
-from pvio.media.decoders.frame import words_of_suspect
+from pvio.media.decoders.frame import suspect_warning
 from pvio.media.images.files import read_pixels
 from pvio.media.index.cached import load_index
 from pvio.media.index.content import content_digest
@@ -256,16 +256,16 @@ def _decoded_frames(
     reader = open_reader(index)
     try:
         for decoded in reader.frames(run.start, min(run.stop, index.n_frames)):
-            if decoded.picture is None or decoded.status in ("missing", "corrupt"):
+            if decoded.pixels is None or decoded.status in ("missing", "corrupt"):
                 if on_error == "raise":
                     raise FrameReadError(
-                        f"{run.path}: frame {decoded.rank} is damaged ({decoded.status}){_ADVICE}"
+                        f"{run.path}: frame {decoded.number} is damaged ({decoded.status}){_ADVICE}"
                     )
-                bad.add_lost(decoded.rank)
+                bad.add_lost(decoded.number)
                 continue
             bad.n_suspect += decoded.status == "suspect"
-            into = partial(converter.convert_into, decoded.picture)
-            yield Frame(run.path, decoded.rank, converter.output_shape, dtype, into)
+            into = partial(converter.convert_into, decoded.pixels)
+            yield Frame(run.path, decoded.number, converter.output_shape, dtype, into)
     finally:
         reader.close()
 
@@ -330,7 +330,7 @@ class _BadFrames:
     def report(self) -> None:
         self.report_lost()
         if self.n_suspect:
-            logger.warning(words_of_suspect(self.n_suspect, self._path))
+            logger.warning(suspect_warning(self.n_suspect, self._path))
 
 
 def _cost(run: Run, indexes: Mapping[Path, FrameIndex]) -> float:

@@ -56,9 +56,9 @@ def pictures(path: Path) -> dict[int, tuple[Status, bytes | None]]:
     reader = open_reader(load_index(path))
     rows: dict[int, tuple[Status, bytes | None]] = {}
     for decoded in reader.frames(0, reader.index.n_frames):
-        picture: Any = decoded.picture
+        picture: Any = decoded.pixels
         digest = hashlib.md5(picture.to_ndarray()).digest() if picture is not None else None
-        rows[int(reader.index.pts[decoded.rank])] = (decoded.status, digest)
+        rows[int(reader.index.pts[decoded.number])] = (decoded.status, digest)
     reader.close()
     return rows
 

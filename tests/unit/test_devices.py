@@ -16,7 +16,7 @@ import torch
 
 from pvio.concurrency.lock_files import open_own, own_folder
 from pvio.config.settings import parse_settings
-from pvio.inference.engine import decoder_beside
+from pvio.inference.engine import decoder_for
 from pvio.models import loading
 from pvio.models.gpu_lock import take_device
 from pvio.models.loading import choose_device
@@ -148,13 +148,13 @@ def test_a_device_without_uuid_is_known_by_its_number(
 def test_a_decoder_is_on_the_device_that_the_model_took(start: Start, two_devices: None):
     start("a")
     settings = parse_settings({"decoder": "cuda"})
-    assert decoder_beside(choose_device("auto"), settings) == "cuda:1"
+    assert decoder_for(choose_device("auto"), settings) == "cuda:1"
 
 
 def test_a_decoder_beside_a_model_on_the_cpu_takes_a_device(start: Start, two_devices: None):
     start("a")
     settings = parse_settings({"decoder": "cuda"})
-    assert decoder_beside(torch.device("cpu"), settings) == "cuda:1"
+    assert decoder_for(torch.device("cpu"), settings) == "cuda:1"
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "file", "somebody else's"])

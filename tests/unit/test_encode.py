@@ -20,6 +20,7 @@ from encoding import encoded, reencode
 from formats import rows
 
 from pvio.errors import ModelError
+from pvio.inference.overlay import OverlayRenderer
 from pvio.media.decode.reader import open_reader
 from pvio.media.encode.concat import concat_segments
 from pvio.media.encode.format import output_format
@@ -28,7 +29,6 @@ from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.planes import plane_as_array
 from pvio.pipeline.planning.segments import cut_segments
-from pvio.pipeline.stages.encode import Painter
 
 Clip = Callable[[str], Path]
 
@@ -342,9 +342,12 @@ def test_of_a_video_without_size_nothing_is_written(settings_for: Any, tmp_path:
     case.make(ffmpeg, source := tmp_path / case.name)
     index, done, file = load_index(source), [], io.BytesIO()
     made = [{"frame": n, "status": "missing"} for n in range(index.n_frames)]
-    assert Painter(settings_for()).encode(file, index, 0, index.n_frames, made, done.append) == ""
+    assert (
+        OverlayRenderer(settings_for()).encode(file, index, 0, index.n_frames, made, done.append)
+        == ""
+    )
     with ModelFrameWriter(file, index, 0, settings_for().output) as writer:
-        writer.begin(np.zeros((0, 0, 1), np.uint8))
+        writer.set_fallback(np.zeros((0, 0, 1), np.uint8))
         writer.write(None, "missing")
     assert (file.getvalue(), sum(done)) == (b"", index.n_frames)
 
@@ -358,7 +361,7 @@ def test_progress_counts_every_frame(clip: Clip, settings_for: Any):
     index = load_index(clip("plain.mp4"))
     steps: list[int] = []
     rows = [{"frame": rank} for rank in range(40)]
-    Painter(settings_for()).encode(io.BytesIO(), index, 0, 40, rows, steps.append)
+    OverlayRenderer(settings_for()).encode(io.BytesIO(), index, 0, 40, rows, steps.append)
     assert sum(steps) == 40
 
 
@@ -435,7 +438,7 @@ def test_a_row_that_is_lost_is_not_drawn_though_encode_can_decode_it(
     index = load_index(clip("plain.mp4"))
     rows = [{"frame": rank, "status": "missing" if rank == 20 else "ok"} for rank in range(40)]
     file = io.BytesIO()
-    Painter(settings_for("Spot")).encode(file, index, 0, 40, rows, lambda n: None)
+    OverlayRenderer(settings_for("Spot")).encode(file, index, 0, 40, rows, lambda n: None)
     concat_segments([(0, 40, file.getvalue())], index, tmp_path / "out.mp4")
     found = ffmpeg.luma(tmp_path / "out.mp4", 64, 96)
     source = ffmpeg.luma(clip("plain.mp4"), 64, 96)

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-import pvio.inference.engine
 from pvio.config.settings import Settings, parse_settings
 from pvio.errors import ModelError
-from pvio.inference.engine import BATCHES_AHEAD, Engine
+from pvio.inference.engine import PREFETCHED_BATCHES, Engine
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
+from pvio.media.pixels.convert import FrameConverter
 from pvio.predictions.columns import column_array
 
 Clip = Callable[[str], Path]
@@ -178,7 +178,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., E
 
 
 def columns(engine: Engine, index: FrameIndex, start: int = 0, stop: int = 40) -> dict[str, Any]:
-    table = engine.run(index, start, stop).table.table()
+    table = engine.run_segment(index, start, stop).table.table()
     return {name: column_array(table, name) for name in table.column_names}
 
 
@@ -303,7 +303,7 @@ def test_lower_precision_gives_nearly_the_same(engine: Any, index: FrameIndex, p
         ("empty", ("empty dict", "frames 0 to 6")),
         ("numpy_values", ("'x'", "ndarray")),
         ("short", ("'output'", "7", "(6,)")),
-        ("scalar", ("'output'", "one row a frame", "()")),
+        ("scalar", ("'output'", "one row per frame", "()")),
         ("reserved", ("'pts'", "frame, pts, time, status")),
         ("number_as_name", ("3", "strings")),
         ("no_values", ("'boxes'", "(7, 0, 4)", "frames 0 to 6", "no values")),
@@ -327,7 +327,7 @@ def test_a_broken_contract_is_named(
     engine: Any, index: FrameIndex, name: str, words: tuple[str, ...]
 ):
     with pytest.raises(ModelError) as caught:
-        engine(name).run(index, 0, 40)
+        engine(name).run_segment(index, 0, 40)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
@@ -343,7 +343,7 @@ def test_all_plain_types_become_columns(engine: Any, index: FrameIndex):
 
 def test_the_models_own_exception_is_the_cause(engine: Any, index: FrameIndex):
     with pytest.raises(ModelError) as caught:
-        engine("Failing").run(index, 0, 40)
+        engine("Failing").run_segment(index, 0, 40)
     assert isinstance(caught.value.__cause__, ValueError)
 
 
@@ -352,14 +352,14 @@ def decoding_threads() -> Callable[[], list[threading.Thread]]:
     """Those that decode, of this test."""
     before = set(threading.enumerate())
     return lambda: [
-        thread for thread in set(threading.enumerate()) - before if thread.name == "pvio-decode"
+        thread for thread in set(threading.enumerate()) - before if thread.name == "pvio-prefetch"
     ]
 
 
 def test_decoding_ends_when_the_model_raises(engine: Any, index: FrameIndex, decoding_threads: Any):
     model = engine("Failing", batch_size=2)
     with pytest.raises(ModelError):
-        model.run(index, 0, 40)
+        model.run_segment(index, 0, 40)
     assert decoding_threads() == []
 
 
@@ -371,7 +371,7 @@ def test_decoding_ends_with_the_segment(engine: Any, index: FrameIndex, decoding
 def test_an_engine_works_on_after_a_model_raised(engine: Any, index: FrameIndex):
     model = engine("Failing")
     with pytest.raises(ModelError):
-        model.run(index, 0, 40)
+        model.run_segment(index, 0, 40)
     assert len(columns(model, index)["output"]) == 40
 
 
@@ -382,10 +382,10 @@ def test_an_exception_while_decoding_reaches_the_caller(
         raise OSError("the disk is gone")
         yield
 
-    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "convert_into", broken)
+    monkeypatch.setattr(FrameConverter, "convert_into", broken)
     monkeypatch.setattr("pvio.media.decode.reader.PyAVReader.frames", broken)
     with pytest.raises(OSError, match="the disk is gone"):
-        engine("mean").run(index, 0, 40)
+        engine("mean").run_segment(index, 0, 40)
     assert decoding_threads() == []
 
 
@@ -395,7 +395,7 @@ def test_an_exception_on_the_way_to_the_model_leaves_no_thread(
     index = load_index(clip("b_frames.mp4"))
     model = engine("mean", batch_size=2)
     sends = 0
-    send = model.transfer.send
+    send = model.transfer.upload
 
     def failing(pixels: np.ndarray) -> Any:
         nonlocal sends
@@ -404,25 +404,25 @@ def test_an_exception_on_the_way_to_the_model_leaves_no_thread(
             raise MemoryError("the device is full")
         return send(pixels)
 
-    model.transfer.send = failing
+    model.transfer.upload = failing
     for _ in range(20):
         with pytest.raises(MemoryError, match="the device is full"):
-            model.run(index, 0, 40)
+            model.run_segment(index, 0, 40)
     assert decoding_threads() == []
 
 
 def test_prepare_sees_every_video_once(engine: Any, index: FrameIndex, clip: Clip):
     model = engine("Prepared")
     for start in (0, 12, 24):
-        model.run(index, start, start + 5)
+        model.run_segment(index, start, start + 5)
     other = load_index(clip("plain.mp4"))
-    model.run(other, 0, 5)
+    model.run_segment(other, 0, 5)
     assert [video.path for video in model.model.videos] == [index.path, other.path]
 
 
 def test_prepare_sees_the_facts_of_the_video(engine: Any, rotated_clip: Callable[..., Path]):
     model = engine("Prepared", size=[32, 16], channels="rgb")
-    model.run(load_index(rotated_clip(90)), 0, 5)
+    model.run_segment(load_index(rotated_clip(90)), 0, 5)
     (video,) = model.model.videos
     assert (video.n_frames, video.height, video.width) == (40, 96, 64)
     assert (video.input_height, video.input_width, video.channels) == (32, 16, 3)
@@ -434,7 +434,7 @@ def test_prepare_sees_the_facts_of_the_video(engine: Any, rotated_clip: Callable
 
 def test_a_failing_prepare_is_named(engine: Any, index: FrameIndex):
     with pytest.raises(ModelError, match=r"prepare\(\).*no background"):
-        engine("Prepared", args={"fail": True}).run(index, 0, 5)
+        engine("Prepared", args={"fail": True}).run_segment(index, 0, 5)
 
 
 @pytest.fixture
@@ -464,19 +464,19 @@ def test_batches_keep_their_frames_where_some_are_missing(engine: Any, damaged: 
 
 
 def test_a_segment_without_any_picture_has_rows(engine: Any, damaged: FrameIndex):
-    result = engine("mean").run(damaged, 36, 40)
-    assert result.facts()["status"] == {"missing": 4}
+    result = engine("mean").run_segment(damaged, 36, 40)
+    assert result.metadata()["status"] == {"missing": 4}
     assert result.table.table().num_rows == 4
 
 
 def test_progress_counts_every_frame(engine: Any, index: FrameIndex):
     steps: list[int] = []
-    engine("mean").run(index, 3, 40, progress=steps.append)
+    engine("mean").run_segment(index, 3, 40, progress=steps.append)
     assert sum(steps) == 37
 
 
 def test_seconds_are_told(engine: Any, index: FrameIndex):
-    seconds = engine("mean").run(index, 0, 40).facts()["seconds"]
+    seconds = engine("mean").run_segment(index, 0, 40).metadata()["seconds"]
     assert set(seconds) == {"total", "decode", "model", "cost", "prepare"}
     assert all(value >= 0 for value in seconds.values())
 
@@ -489,7 +489,7 @@ class Taken:
         self.pictures: list[np.ndarray | None] = []
         self.status: list[str] = []
 
-    def begin(self, picture: np.ndarray) -> None:
+    def set_fallback(self, picture: np.ndarray) -> None:
         assert not self.pictures
         self.before.append(picture)
 
@@ -502,7 +502,7 @@ def test_frames_go_to_the_writer_and_not_to_the_table(
     engine: Any, index: FrameIndex, luma: np.ndarray
 ):
     taken = Taken()
-    result = engine("inverted").run(index, 0, 40, frames_sink=taken)
+    result = engine("inverted").run_segment(index, 0, 40, frame_sink=taken)
     assert "frames" not in result.table.table().column_names
     assert np.array_equal(np.stack(taken.pictures)[..., 0], 255 - luma)
     assert taken.status == ["ok"] * 40
@@ -511,7 +511,7 @@ def test_frames_go_to_the_writer_and_not_to_the_table(
 
 def test_frames_without_a_picture_are_none_for_the_writer(engine: Any, damaged: FrameIndex):
     taken = Taken()
-    result = engine("inverted").run(damaged, 0, 40, frames_sink=taken)
+    result = engine("inverted").run_segment(damaged, 0, 40, frame_sink=taken)
     assert taken.status == list(column_array(result.table.table(), "status"))
     has_slice = [picture is not None for picture in taken.pictures]
     assert has_slice == [status in ("ok", "suspect") for status in taken.status]
@@ -521,8 +521,8 @@ def test_frames_without_a_picture_are_none_for_the_writer(engine: Any, damaged: 
 
 def test_a_segment_without_a_picture_shows_the_last_one_before(engine: Any, damaged: FrameIndex):
     whole, part = Taken(), Taken()
-    engine("inverted").run(damaged, 0, 40, frames_sink=whole)
-    engine("inverted").run(damaged, 30, 40, frames_sink=part)
+    engine("inverted").run_segment(damaged, 0, 40, frame_sink=whole)
+    engine("inverted").run_segment(damaged, 30, 40, frame_sink=part)
     shown = [picture for picture in whole.pictures[:30] if picture is not None]
     assert part.pictures == [None] * 10
     [before] = part.before
@@ -552,7 +552,7 @@ def test_a_video_that_begins_without_pictures_is_black_in_the_size_of_the_others
 ):
     first, stop = 0, int(headless.keyframes[1])
     taken = Taken()
-    engine("halved").run(headless, first, stop, frames_sink=taken)
+    engine("halved").run_segment(headless, first, stop, frame_sink=taken)
     assert taken.pictures == [None] * stop
     [before] = taken.before
     assert before.shape[:2] == (headless.height // 2, headless.width // 2)
@@ -563,7 +563,7 @@ def test_a_video_without_any_picture_is_black_in_its_own_size(engine: Any, damag
     path = Path(damaged.path)
     path.write_bytes(path.read_bytes()[:600])
     taken = Taken()
-    engine("halved").run(damaged, 0, 40, frames_sink=taken)
+    engine("halved").run_segment(damaged, 0, 40, frame_sink=taken)
     [before] = taken.before
     assert before.shape[:2] == (damaged.height, damaged.width)
     assert not before.any()
@@ -571,7 +571,7 @@ def test_a_video_without_any_picture_is_black_in_its_own_size(engine: Any, damag
 
 def test_a_model_without_frames_cannot_fill_a_video(engine: Any, index: FrameIndex):
     with pytest.raises(ModelError, match="frames"):
-        engine("mean").run(index, 0, 40, frames_sink=Taken())
+        engine("mean").run_segment(index, 0, 40, frame_sink=Taken())
 
 
 def test_the_model_goes_on_while_pictures_are_written(engine: Any, index: FrameIndex):
@@ -594,7 +594,7 @@ def test_the_model_goes_on_while_pictures_are_written(engine: Any, index: FrameI
             if not overlapped:
                 overlapped.append(went_on.wait(10))
 
-    model.run(index, 0, 40, frames_sink=Slow())
+    model.run_segment(index, 0, 40, frame_sink=Slow())
     assert overlapped == [True]
 
 
@@ -604,21 +604,21 @@ def test_what_the_writer_raises_comes_back(engine: Any, index: FrameIndex):
             raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        engine("inverted").run(index, 0, 40, frames_sink=Full())
+        engine("inverted").run_segment(index, 0, 40, frame_sink=Full())
 
 
 def test_decoding_stays_a_bounded_number_of_batches_ahead(
     engine: Any, index: FrameIndex, monkeypatch: pytest.MonkeyPatch
 ):
     decoded = 0
-    convert = pvio.inference.engine.FrameConverter.convert_into
+    convert = FrameConverter.convert_into
 
     def counting(*args: Any) -> None:
         nonlocal decoded
         decoded += 1
         convert(*args)
 
-    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "convert_into", counting)
+    monkeypatch.setattr(FrameConverter, "convert_into", counting)
     model = engine("mean", batch_size=2)
     ahead: list[int] = []
 
@@ -628,9 +628,9 @@ def test_decoding_stays_a_bounded_number_of_batches_ahead(
         return torch.zeros(len(frames))
 
     model.model = slow
-    model.run(index, 0, 40)
+    model.run_segment(index, 0, 40)
     # Batches that wait, one in the making and the one at the model.
-    assert max(ahead) <= 2 * (BATCHES_AHEAD + 2)
+    assert max(ahead) <= 2 * (PREFETCHED_BATCHES + 2)
     assert max(ahead) > 2  # more than the one at the model
 
 
@@ -641,7 +641,7 @@ def test_a_thread_that_is_left_behind_writes_to_no_batch(
     model = engine("pixels")
     model.settings = model.settings.model_copy(update={"decoder_timeout": 8.0})
     convert, stuck, goes_on = (
-        pvio.inference.engine.FrameConverter.convert_into,
+        FrameConverter.convert_into,
         threading.Event(),
         threading.Event(),
     )
@@ -654,7 +654,7 @@ def test_a_thread_that_is_left_behind_writes_to_no_batch(
             return
         convert(self, picture, out)
 
-    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "convert_into", into)
+    monkeypatch.setattr(FrameConverter, "convert_into", into)
     assert np.array_equal(columns(model, index)["pixels"], expected)
     (left_behind,) = decoding_threads()
     pixels = model.model

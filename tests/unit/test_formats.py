@@ -62,11 +62,11 @@ def test_a_file_of_this_kind_gives_the_right_rows(case: Case, ffmpeg: Any, tmp_p
     reader = open_reader(index)
     frames = list(reader.frames(0, index.n_frames))
     reader.close()
-    assert [frame.rank for frame in frames] == list(range(case.n_frames))
+    assert [frame.number for frame in frames] == list(range(case.n_frames))
     assert Counter(frame.status for frame in frames) == (case.status or {"ok": case.n_frames})
     if case.means:
         for frame, mean in zip(frames, case.means, strict=True):
             if mean is None:
-                assert frame.picture is None
+                assert frame.pixels is None
             elif not np.isnan(mean):
-                assert convert(frame.picture).mean() == pytest.approx(mean, abs=case.tolerance)
+                assert convert(frame.pixels).mean() == pytest.approx(mean, abs=case.tolerance)

@@ -18,7 +18,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import av
-import dying_index
+import failing_index
 import pyarrow as pa
 import pytest
 import torch
@@ -379,22 +379,33 @@ def test_errors_come_back_from_another_process_as_they_are(error: Exception):
 def test_an_installation_that_reads_no_video_is_no_matter_of_the_videos(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def broken(*_: object) -> None:
-        raise AttributeError("module 'av' has no attribute 'open'")
-
-    monkeypatch.setattr(probe_module, "rebuild_index", broken)
+    monkeypatch.setattr(probe_module, "_index", failing_index.unforeseen)
     settings = run.settings.model_copy(update={"cache": str(tmp_path)})
     with pytest.raises(PvioError, match=r"none of 3 videos can be indexed.*'av'"):
         probe(settings)
 
 
-def test_a_process_that_dies_while_it_indexes_costs_its_video(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("fail", "said"),
+    [
+        (failing_index.crash, "it crashed (SIGABRT)"),
+        (failing_index.hang, "FFmpeg hangs at it: nothing was read for 5 s"),
+        (failing_index.eat, "it ran out of memory"),
+    ],
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_video_at_which_indexing_crashes_hangs_or_eats_memory_costs_itself(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fail: Callable[..., Any],
+    said: str,
+    threads: int,
 ):
-    """With many new videos they are indexed in processes."""
-    monkeypatch.setattr(probe_module, "_WORTH_PROCESSES", 2)
-    monkeypatch.setattr(probe_module, "_index", dying_index.index)
-    settings = run.settings.model_copy(update={"cache": str(tmp_path)})
-    found = {Path(row.path).stem: row for row in probe(settings, 2)}
+    monkeypatch.setattr(probe_module, "_index", fail)
+    monkeypatch.setattr("pvio.concurrency.child_process.free_memory", lambda: 300 << 20)
+    changes = {"cache": str(tmp_path), "decoder_timeout": 5.0}
+    settings = run.settings.model_copy(update=changes)
+    found = {Path(row.path).stem: row for row in probe(settings, threads)}
     assert {name for name, row in found.items() if row.status == "ok"} == OTHERS
-    assert "the process that indexed it died" in found[VICTIM].reason
+    assert said in found[VICTIM].reason

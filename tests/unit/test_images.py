@@ -41,7 +41,7 @@ def lumas(path: Path | str) -> list[int]:
     index = load_index(path)
     frames = open_reader(index).frames(0, index.n_frames)
     return [
-        -1 if frame.picture is None else round(float(frame.picture.to_ndarray().mean()))
+        -1 if frame.pixels is None else round(float(frame.pixels.to_ndarray().mean()))
         for frame in frames
     ]
 
@@ -230,7 +230,7 @@ class TestPages:
         assert index.keyframes.tolist() == [0]
         reader = open_reader(index)
         found = [
-            round(float(frame.picture.to_ndarray().mean()))
+            round(float(frame.pixels.to_ndarray().mean()))
             for ranks in ((2, 4), (0, 1), (3, 4))
             for frame in reader.frames(*ranks)
         ]

@@ -331,7 +331,7 @@ def test_a_mutated_file_is_read_or_refused(ffmpeg: Any, tmp_path: Path, name: st
         except UnreadableVideo:
             continue
         reader = open_reader(index)
-        ranks = [frame.rank for frame in reader.frames(0, index.n_frames)]
+        ranks = [frame.number for frame in reader.frames(0, index.n_frames)]
         reader.close()
         assert ranks == list(range(index.n_frames))
         n_read += 1

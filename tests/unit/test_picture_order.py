@@ -46,9 +46,7 @@ def rows(index: FrameIndex, start: int, stop: int) -> tuple[list[str], list[floa
     reader = open_reader(index)
     frames = list(reader.frames(start, stop))
     reader.close()
-    means = [
-        -1.0 if each.picture is None else float(convert(each.picture).mean()) for each in frames
-    ]
+    means = [-1.0 if each.pixels is None else float(convert(each.pixels).mean()) for each in frames]
     return [each.status for each in frames], means
 
 

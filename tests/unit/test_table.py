@@ -63,11 +63,11 @@ def by_pvio(path: Path, start: int = 0, stop: int | None = None) -> tuple[list[R
     reader = open_reader(index)
     rows, statuses = [], set()
     for decoded in reader.frames(start, index.n_frames if stop is None else stop):
-        assert decoded.rank == start + len(rows)
-        picture: Any = decoded.picture
+        assert decoded.number == start + len(rows)
+        picture: Any = decoded.pixels
         luma = np.ascontiguousarray(index.orientation.apply(plane_as_array(picture, 0)))
         rows.append(
-            Row(int(index.pts[decoded.rank]) * index.time_base, hashlib.md5(luma).hexdigest())
+            Row(int(index.pts[decoded.number]) * index.time_base, hashlib.md5(luma).hexdigest())
         )
         statuses.add(decoded.status)
     reader.close()
@@ -103,7 +103,7 @@ def test_the_functions_of_0_1_3_agree(kind: Callable[[str], Path], name: str):
     index = load_index(kind(name))
     convert = FrameConverter("rgb", index.height, index.width, index.orientation)
     reader = open_reader(index)
-    expected = [convert(decoded.picture) for decoded in reader.frames(0, index.n_frames)]
+    expected = [convert(decoded.pixels) for decoded in reader.frames(0, index.n_frames)]
     reader.close()
     frames, _ = pvio.video_io.read_frames_from_video(kind(name))
     assert np.array_equal(frames, expected)
@@ -145,9 +145,9 @@ def test_where_the_clock_starts_again_all_frames_are_kept(
     assert (np.diff(index.pts) > 0).all()
     reader = open_reader(index)
     for decoded in reader.frames(0, 2 * N_FRAMES):
-        if decoded.picture is not None:
-            luma = np.ascontiguousarray(plane_as_array(decoded.picture, 0))
-            assert hashlib.md5(luma).hexdigest() == once[decoded.rank % N_FRAMES].digest
+        if decoded.pixels is not None:
+            luma = np.ascontiguousarray(plane_as_array(decoded.pixels, 0))
+            assert hashlib.md5(luma).hexdigest() == once[decoded.number % N_FRAMES].digest
     reader.close()
 
 

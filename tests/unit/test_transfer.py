@@ -17,13 +17,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import pvio.inference.engine
 from pvio.config.settings import ModelSettings, parse_settings
 from pvio.errors import ModelError
-from pvio.inference.engine import BATCHES_AHEAD, Engine
+from pvio.inference.engine import PREFETCHED_BATCHES, Engine
 from pvio.inference.transfer import CudaTransfer, Transfer, transfer_to
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
+from pvio.media.pixels.convert import FrameConverter
 
 Clip = Callable[[str], Path]
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ def pixels(settings: ModelSettings, n: int = 5) -> np.ndarray:
 def received(transfer: Transfer, pictures: np.ndarray) -> torch.Tensor:
     buffer = transfer.buffers(1, (len(pictures) + 2, *pictures.shape[1:]))[0]
     buffer[: len(pictures)] = pictures
-    return transfer.receive(transfer.send(buffer[: len(pictures)]))
+    return transfer.to_model_input(transfer.upload(buffer[: len(pictures)]))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -159,7 +159,7 @@ def test_memory_of_pictures_is_used_again_by_the_next_segment():
 def test_bytes_reach_a_model_on_the_cpu_without_a_copy():
     transfer = Transfer(CPU, SETTINGS["uint8"])
     (buffer,) = transfer.buffers(1, (4, 16, 16, 3))
-    assert transfer.receive(transfer.send(buffer)).data_ptr() == buffer.ctypes.data
+    assert transfer.to_model_input(transfer.upload(buffer)).data_ptr() == buffer.ctypes.data
 
 
 def test_the_cpu_has_no_copies_to_wait_for():
@@ -182,9 +182,9 @@ def test_a_device_converts_all_pictures_of_a_batch_at_once(name: str, cuda: Fake
     transfer = CudaTransfer(CPU, settings, cuda)
     counts = []
     for n in (2, 30):
-        sent = transfer.send(pixels(settings, n))
+        sent = transfer.upload(pixels(settings, n))
         with Counting() as counting:
-            transfer.receive(sent)
+            transfer.to_model_input(sent)
         counts.append(counting.n)
     assert counts[0] == counts[1] == (4 if name == "normalized" else 2)
 
@@ -218,7 +218,7 @@ def test_the_next_batch_is_copied_while_the_model_runs(
         overlapped.append(cuda.wait_for("copy started", min(len(overlapped) + 1, 7)))
         return torch.zeros(len(frames))
 
-    engine(model).run(index, 0, 40)
+    engine(model).run_segment(index, 0, 40)
     assert overlapped == [True] * 8
 
 
@@ -232,7 +232,7 @@ def test_the_model_waits_for_the_copy_of_its_own_batch(
         cuda.note("model", next(numbers))
         return torch.zeros(len(frames))
 
-    engine(model, dtype=dtype).run(index, 0, 40)
+    engine(model, dtype=dtype).run_segment(index, 0, 40)
     calls = [call for call in cuda.calls if call[0] in ("model", "model waits for")]
     assert calls == [(what, n) for n in range(8) for what in ("model waits for", "model")]
     assert cuda.calls.count(("memory is kept", 0)) == 8
@@ -242,7 +242,7 @@ def test_a_buffer_is_filled_again_only_after_its_copy(
     index: FrameIndex, engine: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ):
     pictures = itertools.count()
-    convert = pvio.inference.engine.FrameConverter.convert_into
+    convert = FrameConverter.convert_into
 
     def into(*args: Any) -> None:
         n = next(pictures)
@@ -250,9 +250,9 @@ def test_a_buffer_is_filled_again_only_after_its_copy(
             cuda.note("filled", n // 5)
         convert(*args)
 
-    monkeypatch.setattr(pvio.inference.engine.FrameConverter, "convert_into", into)
-    engine(lambda frames: torch.zeros(len(frames))).run(index, 0, 40)
-    ring = BATCHES_AHEAD + 2
+    monkeypatch.setattr(FrameConverter, "convert_into", into)
+    engine(lambda frames: torch.zeros(len(frames))).run_segment(index, 0, 40)
+    ring = PREFETCHED_BATCHES + 2
     for number in range(8 - ring):
         complete = cuda.calls.index(("copy complete", number))
         assert complete < cuda.calls.index(("filled", number + ring))
@@ -262,15 +262,15 @@ def test_the_decoding_thread_starts_the_copies(
     index: FrameIndex, engine: Any, monkeypatch: pytest.MonkeyPatch
 ):
     threads = set()
-    send = CudaTransfer.send
+    send = CudaTransfer.upload
 
     def noting(self: CudaTransfer, pictures: np.ndarray) -> Any:
         threads.add(threading.current_thread().name)
         return send(self, pictures)
 
-    monkeypatch.setattr(CudaTransfer, "send", noting)
-    engine(lambda frames: torch.zeros(len(frames))).run(index, 0, 40)
-    assert threads == {"pvio-decode"}
+    monkeypatch.setattr(CudaTransfer, "upload", noting)
+    engine(lambda frames: torch.zeros(len(frames))).run_segment(index, 0, 40)
+    assert threads == {"pvio-prefetch"}
 
 
 def test_no_copy_is_on_its_way_when_the_model_has_failed(
@@ -280,7 +280,7 @@ def test_no_copy_is_on_its_way_when_the_model_has_failed(
         raise ValueError("out of memory")
 
     with pytest.raises(ModelError):
-        engine(model).run(index, 0, 40)
+        engine(model).run_segment(index, 0, 40)
     assert cuda.calls[-1] == ("all copies complete", -1)
 
 
@@ -288,7 +288,7 @@ def test_predictions_are_those_of_the_cpu(index: FrameIndex, engine: Any):
     def model(frames: torch.Tensor) -> torch.Tensor:
         return frames.clone()
 
-    found = engine(model).run(index, 0, 40).table.table()
+    found = engine(model).run_segment(index, 0, 40).table.table()
     plain = engine(model)
     plain.transfer = Transfer(CPU, plain.settings.model)
-    assert found.equals(plain.run(index, 0, 40).table.table())
+    assert found.equals(plain.run_segment(index, 0, 40).table.table())

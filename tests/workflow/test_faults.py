@@ -259,7 +259,7 @@ frames = PyAVReader.frames
 
 def crashing(self, start, stop):
     for decoded in frames(self, start, stop):
-        if decoded.rank == 25 and self.index.path.endswith("long.mp4"):
+        if decoded.number == 25 and self.index.path.endswith("long.mp4"):
             os.kill(os.getpid(), signal.SIGSEGV)
         yield decoded
 

@@ -1,92 +1,69 @@
-"""Reading in a sub-process, which can be ended whatever the decoder does to it."""
+"""A reader in a child process, which can be ended whatever the decoder does to it."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pickle
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Generator
+from multiprocessing.connection import Connection
 from typing import Any
 
-from pvio.errors import UnreadableVideo
-from pvio.media.decoders.frame import Decoded
+from pvio.concurrency.child_process import ChildProcess
+from pvio.media.decode.reader import open_reader
+from pvio.media.decoders.frame import DecodedFrame
 from pvio.media.index.frame_index import FrameIndex
 
 Convert = Callable[[Any], Any]
-# In place of a status: what comes with it is path and reason of an `UnreadableVideo`.
-_FAILED = "failed"
 
 
-class IsolatedFrames:
-    """Frames `[start, stop)` of a video, read in a process of its own.
+class SubprocessReader:
+    """Reads frames in a child process, which converts them. To be used in one thread.
 
     Args:
         index: of a video file or an image folder.
         decoder: see `open_reader`.
-        start, stop: ranks.
-        convert: makes of a picture what shall come over; can be pickled.
+        convert: makes of the pixels of a usable frame what comes over; can be pickled.
+        timeout: seconds to wait for a frame.
     """
 
-    def __init__(self, index: FrameIndex, decoder: str, start: int, stop: int, convert: Convert):
-        self._n_frames = stop - start
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pvio.media.decode.subprocess_reader"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # then there is no frame either
-            pickle.dump((index, decoder, start, stop, convert), self._process.stdin)
-            self._process.stdin.flush()
+    def __init__(self, index: FrameIndex, decoder: str, convert: Convert, timeout: float):
+        self.index = index
+        self._timeout = timeout
+        self._arguments = (index, decoder, convert)
+        self._child: ChildProcess | None = None
 
-    def frames(self) -> Generator[Decoded]:
-        """The frames as they come; fewer when the process dies.
+    def frames(self, start: int, stop: int) -> Generator[DecodedFrame]:
+        """See `FrameReader.frames`; `pixels` are converted, and None for unusable frames.
 
         Raises:
+            StallTimeout: when no frame comes in time.
+            ChildCrashed: when the child crashes, or runs out of memory.
             UnreadableVideo: as reading itself.
         """
-        output = self._process.stdout
-        assert output is not None
-        for _ in range(self._n_frames):
-            try:
-                rank, status, picture = pickle.load(output)
-            except (EOFError, pickle.UnpicklingError):
-                return
-            if status == _FAILED:
-                raise UnreadableVideo(*picture)
-            yield Decoded(rank, status, picture)
+        if self._child is None:
+            # Memory that a graphics device maps would count as well.
+            memory = not self._arguments[1].startswith("cuda")
+            self._child = ChildProcess(_serve, *self._arguments, memory=memory)
+        self._child.send((start, stop))
+        is_complete = False
+        try:
+            for _ in range(start, stop):
+                yield DecodedFrame(*self._child.receive(self._timeout))
+            is_complete = True
+        finally:
+            if not is_complete:
+                self.close()
 
-    def kill(self) -> None:
-        """End the process, whatever it is doing; `frames` ends as well."""
-        self._process.kill()
-        self._process.wait()
-
-
-def _serve() -> None:
-    """In the sub-process: read what standard input asks for, write frames to standard output."""
-    from pvio.media.decode.reader import open_reader
-
-    output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # nothing else shall get in between
-    index, decoder, start, stop, convert = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        for rank, status, picture in open_reader(index, decoder).frames(start, stop):
-            converted = None if picture is None else convert(picture)
-            pickle.dump((rank, status, converted), output, pickle.HIGHEST_PROTOCOL)
-            output.flush()
-    except UnreadableVideo as error:
-        pickle.dump((start, _FAILED, (error.path, error.reason)), output)
-        output.flush()
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
 
 
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()  # until the other end is closed
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    _serve()
+def _serve(connection: Connection, index: FrameIndex, decoder: str, convert: Convert) -> None:
+    """In the child: read the frames that the parent asks for."""
+    reader = open_reader(index, decoder)
+    while True:
+        start, stop = connection.recv()
+        for frame in reader.frames(start, stop):
+            pixels = convert(frame.pixels) if frame.is_usable else None
+            connection.send((frame.number, frame.status, pixels))

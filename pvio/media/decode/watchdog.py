@@ -1,169 +1,239 @@
-"""Reading that goes on when a decoder hangs."""
+"""Reading that goes on when a decoder hangs, crashes or takes all memory."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterable
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
-from pvio.concurrency.prefetch import Ahead, Pulse, Stalled
+import numpy as np
+
+from pvio.concurrency.child_process import ChildCrashed
+from pvio.concurrency.prefetch import Heartbeat, Prefetcher
+from pvio.concurrency.restart import Resumable, restartable
 from pvio.media.decode.reader import open_reader
-from pvio.media.decode.subprocess_reader import Convert, IsolatedFrames
-from pvio.media.decoders.frame import Decoded, Reader
+from pvio.media.decode.subprocess_reader import Convert, SubprocessReader
+from pvio.media.decoders.frame import USABLE_STATUSES, FrameReader, Status
 from pvio.media.index.frame_index import FrameIndex
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-# Takes frames in order, the first of this rank; yields what it makes of them, and the next rank.
-Make = Callable[[int, Iterator[Decoded]], Iterator[tuple[Item, int]]]
+Item = TypeVar("Item", bound=Resumable)
 
 # Frames decoded before they are asked for. To wake a thread for every one of them costs as much as
 # to copy a small one.
-_DEPTH, _GROUP = 8, 4
-# How often decoding is taken up again behind a place at which it hangs.
-_ATTEMPTS = 3
+_DEPTH, _WAKE_EVERY = 8, 4
+# How many times a child may hang or crash before the rest is skipped.
+_MAX_FAILURES = 3
 
 
-class GuardedReader:
-    """Reads in a thread. When no frame comes for too long, a sub-process is tried from there on.
+class WatchedFrame(NamedTuple):
+    """One frame, to be converted where it was decoded.
 
-    Where the sub-process hangs or dies too, the frames up to the next keyframe are given up: they
-    are `missing`. After some such places so are all that are left of the segment.
+    Attributes:
+        number: in the frame index.
+        status: see `DecodedFrame`.
+        pixels: as decoded; as converted where `convert` is None; None for an unusable frame of a
+            child, and a missing one.
+        convert: makes of the pixels what the reader's user wants.
+    """
+
+    number: int
+    status: Status
+    pixels: Any
+    convert: Convert | None
+
+    @property
+    def stop(self) -> int:
+        """Number of the next frame."""
+        return self.number + 1
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether models and viewers get to see the frame."""
+        return self.pixels is not None and self.status in USABLE_STATUSES
+
+    def converted(self) -> Any:
+        """What the reader's `convert` makes of the pixels."""
+        return self.pixels if self.convert is None else self.convert(self.pixels)
+
+    def write_to(self, out: np.ndarray) -> None:
+        """Write what a `FrameConverter` makes of the pixels.
+
+        Args:
+            out: uint8, of the converter's `output_shape`.
+        """
+        if self.convert is None:
+            out[...] = self.pixels
+        else:
+            self.convert.convert_into(self.pixels, out)  # type: ignore[attr-defined]
+
+
+class WatchedReader:
+    """Reads frames although the decoder may hang, crash or take all memory.
+
+    The decoder runs in this process first. When no frame comes within the timeout, it runs in a
+    child process from there on. Where the child hangs or dies as well, the frames up to the next
+    keyframe are skipped: they are `missing`. After some such places all others are skipped, too:
+    whatever is read with one reader shares one budget.
+
+    A crash in this process ends it; the caller that starts it again passes `isolated`.
 
     Args:
         index: of a video file or an image folder.
         decoder: see `open_reader`.
-        limit: seconds to wait for a frame.
-        convert: what is done with a picture before it comes over from a sub-process; takes decoded
-            pictures and what it made of them itself, so that callers can apply it to all.
-        isolated: whether to read in a sub-process from the start.
+        timeout: seconds to wait for a frame.
+        convert: what is done with the pixels of usable frames; can be pickled.
+        isolated: whether to read in a child process from the start.
 
     Attributes:
-        given_up: why frames were given up, as words; "" while none were.
-        left_behind: whether a thread hangs in the decoder; it may still write where it was told to.
+        isolated: whether frames are read in a child process by now.
+        skipped_reason: why frames were skipped; "" while none were.
     """
 
     def __init__(
         self,
         index: FrameIndex,
         decoder: str,
-        limit: float,
+        timeout: float,
         convert: Convert,
         isolated: bool = False,
     ):
         self.index = index
-        self.given_up = ""
-        self.left_behind = False
-        self._decoded_to = 0
-        self._decoder, self._limit, self._convert = decoder, limit, convert
+        self.isolated = isolated
+        self.skipped_reason = ""
+        self._decoder, self._timeout, self._convert = decoder, timeout, convert
         self._cancelled = threading.Event()
-        self._reader: Reader | None = None if isolated else open_reader(index, decoder)
+        self._heartbeat = Heartbeat()
+        self._next = 0
+        self._n_failures = 0
+        self._reader: FrameReader | None = None
+        self._child: SubprocessReader | None = None
 
-    def frames(self, start: int, stop: int) -> Generator[Decoded]:
-        """See `Reader.frames`. To be closed, or used up, before the reader is closed."""
-        return self.made_of(start, stop, _as_they_come, _DEPTH, _GROUP)
+    def frames(self, start: int, stop: int) -> Generator[WatchedFrame]:
+        """See `FrameReader.frames`. To be closed, or used up, before the reader is closed."""
+        return self.restartable(
+            partial(self.read_frames, stop=stop), start, stop, _DEPTH, _WAKE_EVERY
+        )
 
-    def made_of(
-        self, start: int, stop: int, make: Make[Item], depth: int, group: int = 1
+    def restartable(
+        self,
+        make: Callable[[int], Generator[Item]],
+        start: int,
+        stop: int,
+        depth: int,
+        wake_every: int = 1,
     ) -> Generator[Item]:
-        """What is made of the frames, by the thread that decodes them.
+        """Items made of frames; when the decoder hangs, the unfinished one is made again.
 
         To be closed, or used up, before the reader is closed.
 
         Args:
-            start, stop: ranks.
-            make: what it has begun when the decoder hangs is given up; another call goes on behind
-                the last item.
-            depth, group: of items, see `Ahead`.
+            make: called with the number of a frame; makes items of `read_frames` from there on.
+            start, stop: numbers.
+            depth: items that are made before they are asked for.
+            wake_every: see `Prefetcher`.
         """
-        expected = start
-        if self._reader is not None:
-            pulse = Pulse()
-            frames = self._watched(self._reader, start, stop, pulse)
-            items = Ahead(
-                _run(make, start, frames), depth, self._limit, self._cancelled, pulse, group
+
+        def attempt(at: int) -> Generator[Item]:
+            # A child decodes while this process works: it needs no thread here.
+            return make(at) if self.isolated else self._prefetched(make(at), depth, wake_every)
+
+        self._cancelled = threading.Event()
+        if self._reader is None and not self.isolated:
+            self._reader = open_reader(self.index, self._decoder)
+        return restartable(attempt, start, stop, self._isolate)
+
+    def read_frames(self, start: int, stop: int) -> Generator[WatchedFrame]:
+        """Frames, where they are read by now; only in a child process under a timeout."""
+        if self.isolated:
+            return restartable(
+                partial(self._frames_of_child, stop=stop),
+                start,
+                stop,
+                partial(self._skip, stop=stop),
             )
-            try:
-                with contextlib.closing(iter(items)) as each:
-                    for item, following in each:
-                        yield item
-                        expected = following
-                return
-            except Stalled:
-                log.warning(
-                    "%s: no frame %d within %g s; a sub-process tries again",
-                    *(self.index.path, self._decoded_to, self._limit),
-                )
-            finally:
-                if items.is_running:  # in the decoder: its reader must not be closed
-                    self._reader, self.left_behind = None, True
-        with contextlib.closing(self._isolated(expected, stop)) as decoded:
-            for item, _ in make(expected, decoded):
-                yield item
+        return self._frames_of_reader(start, stop)
 
     def cancel(self) -> None:
         """Let `frames` end early, also when it waits for a frame in another thread."""
         self._cancelled.set()
 
     def close(self) -> None:
-        """Close the reader and end the thread or child process."""
+        """End reading; it may begin again, with what is left of the budget."""
         self.cancel()
         if self._reader is not None:
             self._reader.close()
+            self._reader = None
+        if self._child is not None:
+            self._child.close()
+            self._child = None
 
-    def _isolated(self, start: int, stop: int) -> Generator[Decoded]:
-        expected = start
-        for attempt in range(_ATTEMPTS):
-            what = "crashed"
-            process = IsolatedFrames(self.index, self._decoder, expected, stop, self._convert)
-            try:
-                for decoded in Ahead(
-                    process.frames(), _DEPTH, self._limit, self._cancelled, group=_GROUP
-                ):
-                    yield decoded
-                    expected = decoded.rank + 1
-            except Stalled:
-                what = "hung"
-            finally:
-                process.kill()
-            if expected >= stop or self._cancelled.is_set():
+    def __enter__(self) -> WatchedReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _prefetched(self, items: Generator[Item], depth: int, wake_every: int) -> Generator[Item]:
+        self._heartbeat = Heartbeat()
+        prefetcher = Prefetcher(
+            items, depth, self._timeout, self._cancelled, self._heartbeat, wake_every
+        )
+        try:
+            with contextlib.closing(iter(prefetcher)) as each:
+                yield from each
+        finally:
+            if prefetcher.is_running:  # in the decoder: its reader must not be closed
+                self._reader, self.isolated = None, True
+
+    def _isolate(self, at: int, error: Exception) -> Iterable[Any]:
+        logger.warning(
+            "%s: no frame %d within %g s; a child process tries again",
+            *(self.index.path, max(at, self._next), self._timeout),
+        )
+        self._reader, self.isolated = None, True
+        return ()
+
+    def _frames_of_reader(self, start: int, stop: int) -> Generator[WatchedFrame]:
+        reader, heartbeat, self._next = self._reader, self._heartbeat, start
+        assert reader is not None
+        for number, status, pixels in reader.frames(start, stop):
+            if self._cancelled.is_set() or self._reader is not reader:
                 return
-            what = f"the decoder {what} at frame {expected}"
-            self.given_up = self.given_up or what
-            resume = self._keyframe_behind(expected, stop) if attempt < _ATTEMPTS - 1 else stop
-            log.warning(
-                "%s: %s; frames %d to %d are given up",
-                *(self.index.path, what, expected, resume - 1),
-            )
-            for rank in range(expected, resume):
-                yield Decoded(rank, "missing", None)
-            expected = resume
-            if expected >= stop:
-                return
+            heartbeat.beat()
+            self._next = number + 1
+            yield WatchedFrame(number, status, pixels, self._convert)
 
-    def _watched(self, reader: Reader, start: int, stop: int, pulse: Pulse) -> Generator[Decoded]:
-        self._decoded_to = start
-        for decoded in reader.frames(start, stop):
-            if self._cancelled.is_set():
-                return
-            pulse.beat()
-            self._decoded_to = decoded.rank + 1
-            yield decoded
+    def _frames_of_child(self, start: int, stop: int) -> Generator[WatchedFrame]:
+        if self._n_failures >= _MAX_FAILURES:
+            for number in range(start, stop):
+                yield WatchedFrame(number, "missing", None, None)
+            return
+        if self._child is None:
+            arguments = (self.index, self._decoder, self._convert, self._timeout)
+            self._child = SubprocessReader(*arguments)
+        with contextlib.closing(self._child.frames(start, stop)) as frames:
+            for frame in frames:
+                if self._cancelled.is_set():
+                    return
+                yield WatchedFrame(*frame, None)
 
-    def _keyframe_behind(self, rank: int, stop: int) -> int:
-        """Rank of the first keyframe after `rank`, at most `stop`."""
-        later = self.index.keyframes[self.index.keyframes > rank]
-        return min(int(later[0]), stop) if len(later) else stop
-
-
-def _run(make: Make[Item], start: int, frames: Generator[Decoded]) -> Generator[tuple[Item, int]]:
-    with contextlib.closing(frames):
-        yield from make(start, frames)
-
-
-def _as_they_come(_: int, frames: Iterator[Decoded]) -> Iterator[tuple[Decoded, int]]:
-    for decoded in frames:
-        yield decoded, decoded.rank + 1
+    def _skip(self, at: int, error: Exception, stop: int) -> Generator[WatchedFrame]:
+        self._n_failures += 1
+        what = "hung"
+        if isinstance(error, ChildCrashed):
+            what = "ran out of memory" if error.is_out_of_memory else "crashed"
+        reason = f"the decoder {what} at frame {at}"
+        self.skipped_reason = self.skipped_reason or reason
+        resume = stop
+        if self._n_failures < _MAX_FAILURES:
+            resume = min(self.index.next_keyframe(at), stop)
+        logger.warning(
+            "%s: %s; frames %d to %d are skipped", self.index.path, reason, at, resume - 1
+        )
+        for number in range(at, resume):
+            yield WatchedFrame(number, "missing", None, None)

@@ -13,32 +13,37 @@ from pvio.media.index.frame_index import FrameIndex
 
 Status = Literal["ok", "suspect", "corrupt", "missing"]
 # From the least to the most severe.
-SEVERITY: tuple[Status, ...] = ("ok", "suspect", "corrupt", "missing")
+STATUS_BY_SEVERITY: tuple[Status, ...] = ("ok", "suspect", "corrupt", "missing")
 # Of frames whose own picture is shown to models and viewers.
-SHOWN = SEVERITY[:2]
+USABLE_STATUSES = STATUS_BY_SEVERITY[:2]
 
 
-class Decoded(NamedTuple):
+class DecodedFrame(NamedTuple):
     """One frame as it came out of the decoder.
 
     Attributes:
-        rank: frame number, the rank in the frame index.
+        number: in the frame index.
         status: `ok`; `suspect`: damage was found in this frame or one before it in its GOP;
-            `corrupt`: the decoder flagged the picture; `missing`: no picture came.
-        picture: the coded picture (`av.VideoFrame`) or an upright RGB array; None when missing.
+            `corrupt`: the decoder flagged the frame; `missing`: it could not be decoded.
+        pixels: the coded frame (`av.VideoFrame`) or an upright RGB array; None when missing.
     """
 
-    rank: int
+    number: int
     status: Status
-    picture: av.VideoFrame | np.ndarray | None
+    pixels: av.VideoFrame | np.ndarray | None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether models and viewers get to see the frame."""
+        return self.pixels is not None and self.status in USABLE_STATUSES
 
 
-class Reader(Protocol):
+class FrameReader(Protocol):
     """Reads the frames of one video."""
 
     index: FrameIndex
 
-    def frames(self, start: int, stop: int) -> Iterator[Decoded]:
+    def frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
         """Frames `start` to `stop - 1`, each exactly once, in order."""
 
     def close(self) -> None:
@@ -46,7 +51,7 @@ class Reader(Protocol):
         ...
 
 
-def words_of_suspect(n_frames: int, path: str | os.PathLike[str]) -> str:
+def suspect_warning(n_frames: int, path: str | os.PathLike[str]) -> str:
     """A warning that so many frames of a video that were read are `suspect`."""
     frames = f"{n_frames} frame{'s' * (n_frames > 1)} of {os.fspath(path)}"
     are, them = ("are", "them") if n_frames > 1 else ("is", "it")

@@ -10,7 +10,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from pvio.collection.image_names import image_files
 from pvio.errors import UnreadableVideo
-from pvio.media.decoders.frame import Decoded, Status
+from pvio.media.decoders.frame import DecodedFrame, Status
 from pvio.media.images.files import ImageFile, open_image, to_frame
 from pvio.media.images.jpeg_damage import jpeg_damage
 from pvio.media.index.frame_index import FrameIndex
@@ -46,8 +46,8 @@ class ImageReader:
         self._open: tuple[int, ImageFile] | None = None
         self._scaler = VideoReformatter()
 
-    def frames(self, start: int, stop: int) -> Iterator[Decoded]:
-        """See `Reader.frames`.
+    def frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
+        """See `FrameReader.frames`.
 
         An image of another size is scaled to the one that most have. Where the index does not know
         its size, the image has changed since, and is `corrupt`.
@@ -56,7 +56,7 @@ class ImageReader:
             try:
                 decoded = self._decoded(rank)
             except _UNREADABLE:
-                decoded = Decoded(rank, "missing", None)
+                decoded = DecodedFrame(rank, "missing", None)
             yield decoded
         self.close()
 
@@ -66,14 +66,14 @@ class ImageReader:
             self._open[1].close()
             self._open = None
 
-    def _decoded(self, rank: int) -> Decoded:
+    def _decoded(self, rank: int) -> DecodedFrame:
         frame = self._frame(rank)
         size = (frame.height, frame.width)
         if size == (self.index.height, self.index.width):
-            return Decoded(rank, self._status(rank), frame)
+            return DecodedFrame(rank, self._status(rank), frame)
         if size in self.index.other_sizes:
-            return Decoded(rank, self._status(rank), self._scaled(frame))
-        return Decoded(rank, "corrupt", frame)
+            return DecodedFrame(rank, self._status(rank), self._scaled(frame))
+        return DecodedFrame(rank, "corrupt", frame)
 
     def _status(self, rank: int) -> Status:
         """Whether an image that could be read is to be trusted."""

@@ -10,7 +10,7 @@ from typing import Any
 import av
 from av.codec.hwaccel import HWAccel
 
-from pvio.media.decoders.frame import Decoded
+from pvio.media.decoders.frame import DecodedFrame
 from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.log import capture_log
@@ -47,7 +47,7 @@ def device_fault(number: int) -> str:
     return "" if context.is_hwaccel else "PyAV's FFmpeg is built without CUDA"
 
 
-def open_cuda(index: FrameIndex, number: int) -> CudaReader | PyAVReader:
+def open_cuda(index: FrameIndex, number: int) -> NvdecReader | PyAVReader:
     """A reader that decodes on a device, or PyAV's where there is no such device.
 
     Args:
@@ -57,10 +57,10 @@ def open_cuda(index: FrameIndex, number: int) -> CudaReader | PyAVReader:
     if fault := device_fault(number):
         _tell(f"decoder: cuda: device {number} cannot be opened ({fault}); PyAV decodes instead")
         return PyAVReader(index)
-    return CudaReader(index, number)
+    return NvdecReader(index, number)
 
 
-class CudaReader:
+class NvdecReader:
     """Decodes on a CUDA device; the pictures come to main memory, packets are read as by PyAV.
 
     The device decodes damaged data to any frame and reports nothing. Damage is seen only in
@@ -87,19 +87,19 @@ class CudaReader:
             kind = f"{index.codec} in {index.pix_fmt}"
             self._tell(f"{kind} is not decoded on CUDA devices; PyAV decodes instead")
 
-    def frames(self, start: int, stop: int) -> Iterator[Decoded]:
-        """See `Reader.frames`."""
+    def frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
+        """See `FrameReader.frames`."""
         expected = start
         if self._on_device is not None:
             try:
                 for decoded in self._on_device.frames(start, stop):
-                    if decoded.rank == start and self._is_decoded_differently(decoded):
+                    if decoded.number == start and self._is_decoded_differently(decoded):
                         raise _Refused("the CUDA device decodes this stream differently")
                     if decoded.status != "ok":
                         self._tell("some frames are damaged; PyAV decodes from there on")
                         break
                     yield decoded
-                    expected = decoded.rank + 1
+                    expected = decoded.number + 1
             except _Refused as refused:
                 self._tell(f"{refused}; PyAV decodes instead")
                 self._on_device.close()
@@ -107,11 +107,11 @@ class CudaReader:
         if expected < stop:
             yield from self._in_software.frames(expected, stop)
 
-    def _is_decoded_differently(self, decoded: Decoded) -> bool:
+    def _is_decoded_differently(self, decoded: DecodedFrame) -> bool:
         """Whether PyAV finds nothing wrong with a frame, and the device gives another one."""
-        expected = next(self._in_software.frames(decoded.rank, decoded.rank + 1))
+        expected = next(self._in_software.frames(decoded.number, decoded.number + 1))
         return expected.status == "ok" and (
-            decoded.status != "ok" or _samples(decoded.picture) != _samples(expected.picture)
+            decoded.status != "ok" or _samples(decoded.pixels) != _samples(expected.pixels)
         )
 
     def close(self) -> None:

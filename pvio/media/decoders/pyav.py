@@ -18,7 +18,7 @@ from pvio.media.bitstream.nal.units import (
     random_access,
 )
 from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
-from pvio.media.decoders.frame import Decoded, Status
+from pvio.media.decoders.frame import DecodedFrame, Status
 from pvio.media.decoders.strict_av1 import StrictAv1Decoder, keeps_the_rule
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.demux import demux
@@ -71,8 +71,8 @@ class PyAVReader:
         self._parser: PacketParser | None = None
         self._repeats = _Repeats(index)
 
-    def frames(self, start: int, stop: int) -> Iterator[Decoded]:
-        """See `Reader.frames`."""
+    def frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
+        """See `FrameReader.frames`."""
         expected = start
         before: tuple[int, int | None] = (-1, None)
         last: tuple[int, _Picture] | None = None
@@ -91,7 +91,7 @@ class PyAVReader:
             last = (rank, picture)
             if rank < expected:
                 continue
-            yield Decoded(rank, self._judge(frame, suspect), frame)
+            yield DecodedFrame(rank, self._judge(frame, suspect), frame)
             expected = rank + 1
             if expected == stop:
                 break
@@ -144,7 +144,7 @@ class PyAVReader:
             )
         return rank if rank < last else None
 
-    def _without_picture(self, rank: int, last: tuple[int, _Picture] | None) -> Decoded:
+    def _without_picture(self, rank: int, last: tuple[int, _Picture] | None) -> DecodedFrame:
         """A frame that the decoder did not give: the one before where that is what is to be shown.
 
         Args:
@@ -152,9 +152,9 @@ class PyAVReader:
             last: the last picture in front of it, with its rank.
         """
         if last is None or not self._repeats.cover(last[0] + 1, rank):
-            return Decoded(rank, "missing", None)
+            return DecodedFrame(rank, "missing", None)
         frame, suspect, _ = last[1]
-        return Decoded(rank, self._judge(frame, suspect), frame)
+        return DecodedFrame(rank, self._judge(frame, suspect), frame)
 
     def _judge(self, frame: av.VideoFrame, suspect: bool) -> Status:
         size = self.index.orientation.upright_size(frame.height, frame.width)
@@ -173,7 +173,7 @@ class PyAVReader:
         wanted = self.index.pts[start]
         keyframe = self.index.keyframe_at_or_before(start)
         if keyframe > 0 and self.index.needs_preroll:
-            # Behind such a keyframe the decoder misses pictures of the GOP before, and says so.
+            # After such a keyframe the decoder misses pictures of the GOP before, and says so.
             keyframe = self.index.keyframe_at_or_before(keyframe - 1)
         while True:
             pictures = self._decode_from(keyframe)
@@ -408,7 +408,7 @@ class _Count:
     The packets are numbered in decoding order, and pictures come in the order in which they are
     shown. All pictures of a GOP, those that lead its keyframe included, come after all pictures of
     the GOPs before. So the first one to come has the number of the keyframe as its rank, whatever
-    was lost before. Behind a loss within a GOP ranks are not known up to the next keyframe.
+    was lost before. After a loss within a GOP ranks are not known up to the next keyframe.
 
     Args:
         n_frames: of the video.

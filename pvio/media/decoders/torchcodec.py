@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pvio.errors import PvioError
-from pvio.media.decoders.frame import Decoded
+from pvio.media.decoders.frame import DecodedFrame
 from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.ffmpeg.container import absolute_path
 from pvio.media.ffmpeg.log import capture_log, indicates_damage
@@ -91,13 +91,13 @@ class TorchcodecReader:
         first = self._decoder.get_frame_at(0).pts_seconds
         return bool(abs(first - self.index.times[0]) < float(self.index.time_base) / 2)
 
-    def frames(self, start: int, stop: int) -> Iterator[Decoded]:
-        """See `Reader.frames`."""
+    def frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
+        """See `FrameReader.frames`."""
         damaged = self._fallback.damaged_gops(start, stop)
         at = start
         while at < stop:
             keyframe = self.index.keyframe_at_or_before(at)
-            gop_end = min(self._keyframe_behind(at), stop)
+            gop_end = min(self.index.next_keyframe(at), stop)
             # Chunks are counted from the keyframe, so that they do not depend on `start`.
             end = min(at + _CHUNK - (at - keyframe) % _CHUNK, gop_end)
             pictures = None if keyframe in damaged else self._decode(at, end)
@@ -106,17 +106,12 @@ class TorchcodecReader:
                 at = gop_end
             else:
                 for rank, picture in zip(range(at, end), pictures, strict=True):
-                    yield Decoded(rank, "ok", picture)
+                    yield DecodedFrame(rank, "ok", picture)
                 at = end
 
     def close(self) -> None:
         """Close the decoders."""
         self._fallback.close()
-
-    def _keyframe_behind(self, rank: int) -> int:
-        keyframes = self.index.keyframes
-        number = int(np.searchsorted(keyframes, rank, side="right"))
-        return int(keyframes[number]) if number < len(keyframes) else self.index.n_frames
 
     def _decode(self, first: int, last: int) -> np.ndarray | None:
         """Pictures N×H×W×3 of the frames `[first, last)`; None when they are not to trust."""

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, BinaryIO
@@ -14,10 +14,14 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
+from pvio.concurrency.child_process import ChildCrashed, WorkerPool
+from pvio.concurrency.prefetch import StallTimeout
+from pvio.concurrency.timeout import keep_reporting, report_progress
 from pvio.errors import EncodeError
 from pvio.media.encode.audio_metadata import AudioCopier, copy_metadata, needs_mdta_tags
 from pvio.media.encode.format import output_color
 from pvio.media.ffmpeg.container import absolute_path, open_container
+from pvio.media.ffmpeg.demux import demux
 from pvio.media.index.frame_index import FrameIndex
 
 logger = logging.getLogger(__name__)
@@ -80,6 +84,8 @@ def concat_segments(
             file = io.BytesIO(payload) if isinstance(payload, bytes) else payload
             muxer.add(file, start, stop, name)
         warnings = muxer.finish()
+        with keep_reporting():  # moving the index to the front copies the whole file
+            target.close()
     _verify(path, index)
     return warnings
 
@@ -116,6 +122,7 @@ class _Muxer:
                 raise EncodeError(f"{name} {_difference(found, self._first)}")
             packets = (packet for packet in source.demux(stream) if packet.size)
             for position, (packet, number) in enumerate(zip(packets, numbers, strict=True), start):
+                report_progress()
                 _retime(packet, position, number, clock, depth, name)
                 packet.stream = self._video
                 if self._audio is not None:  # interleaved by time, as players expect
@@ -147,6 +154,53 @@ class _Muxer:
             copy_metadata(index, target, start_offset)
         if self._has_audio:
             self._audio = AudioCopier(index, target, start_offset)
+
+
+def concat_in_child(
+    workers: WorkerPool,
+    load: Callable[[], Iterable[EncodedSegment]],
+    index: FrameIndex,
+    path: str | os.PathLike[str],
+    timeout: float,
+) -> list[str]:
+    """`concat_segments` in a child process, as audio and metadata are read from the source.
+
+    When FFmpeg crashes or hangs at the source, the video has no audio and metadata of it.
+
+    Args:
+        workers: make the calls.
+        load: gives the segments; can be pickled.
+        index, path: see `concat_segments`.
+        timeout: seconds without a sign of life.
+
+    Returns:
+        Warnings about what is left out.
+
+    Raises:
+        EncodeError: also when a child crashes or hangs without reading the source.
+    """
+    try:
+        found: list[str] = workers.call(_concat, load, index, path, True, timeout=timeout)
+        return found
+    except StallTimeout:
+        reason = f"nothing was read for {timeout:g} s"
+    except ChildCrashed as error:
+        reason = str(error)
+    warning = f"its audio and metadata are left out: FFmpeg failed to read them ({reason})"
+    logger.warning("%s: %s", index.path, warning)
+    try:
+        return [warning, *workers.call(_concat, load, index, path, False, timeout=timeout)]
+    except (StallTimeout, ChildCrashed) as error:
+        raise EncodeError(f"{index.path}: concatenating failed: {error}") from error
+
+
+def _concat(
+    load: Callable[[], Iterable[EncodedSegment]],
+    index: FrameIndex,
+    path: str | os.PathLike[str],
+    source: bool,
+) -> list[str]:
+    return concat_segments(load(), index, path, audio=source, metadata=source)
 
 
 def muxed_timestamps(
@@ -192,9 +246,8 @@ def presentation_times(path: str | os.PathLike[str]) -> list[Fraction]:
     with open_container(os.fspath(path)) as container:
         stream = container.streams.video[0]
         unit = stream.time_base or Fraction(1)
-        return sorted(
-            int(packet.pts or 0) * unit for packet in container.demux(stream) if packet.size
-        )
+        packets = demux(container, stream)
+        return sorted(int(packet.pts or 0) * unit for packet in packets if packet.size)
 
 
 @dataclass(frozen=True)

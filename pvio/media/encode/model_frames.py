@@ -49,7 +49,7 @@ class ModelFrameWriter:
         if not self._index.has_size:
             return
         if pixels is not None:
-            self.begin(pixels)
+            self.set_fallback(pixels)
         assert self._encoder is not None
         assert self._last is not None
         planes = self._encoder.load_planes(self._last)
@@ -58,7 +58,7 @@ class ModelFrameWriter:
         self._encoder.encode(int(self._index.pts[self._next]))
         self._next += 1
 
-    def begin(self, pixels: np.ndarray) -> None:
+    def set_fallback(self, pixels: np.ndarray) -> None:
         """Set what is written for frames without pixels, until others are written.
 
         Args:

@@ -58,10 +58,8 @@ class PlanarConverter:
         They may be views of the frame; the caller must not write to them.
 
         Args:
-            frame: as decoded, or planes that this converter returned.
+            frame: as decoded.
         """
-        if isinstance(frame, list):
-            return frame
         frame = to_swscale_format(frame)
         name = frame.format.name
         if (frame.height, frame.width) != self._size:

@@ -8,6 +8,8 @@ from typing import Any
 import av
 
 # Packets per file that may exceed the memory before reading fails.
+from pvio.concurrency.timeout import report_progress
+
 _MOST_FAILED = 10
 
 
@@ -41,4 +43,5 @@ def demux(container: Any, *streams: Any) -> Iterator[av.Packet[Any]]:
             continue
         if packet is None:
             return
+        report_progress()
         yield packet

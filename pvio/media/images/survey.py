@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from pvio.concurrency.timeout import report_progress
 from pvio.errors import UnreadableVideo
 from pvio.media.images.files import ImageFile, opened_image, read_pixels
 from pvio.media.images.pillow import is_readable_size
@@ -85,6 +86,7 @@ def survey_images(path: str, files: Sequence[str]) -> ImageSurvey:
     headers: list[_Header | None] = []
     first_error: UnreadableVideo | None = None
     for file in files:
+        report_progress()
         try:
             with opened_image(file) as image:
                 headers.append(_header_of(image))

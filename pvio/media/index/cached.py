@@ -6,8 +6,10 @@ import functools
 import logging
 import os
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,11 @@ from pvio.cache.digest import hash_key
 from pvio.cache.store import Store
 from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.sources import Source
+from pvio.concurrency.prefetch import StallTimeout
+from pvio.concurrency.timeout import call_with_timeout
 from pvio.errors import StoreError, UnreadableVideo
 from pvio.media.index.build import build_index
-from pvio.media.index.content import content_digest, error_reason
+from pvio.media.index.content import content_digest, error_reason, hang_reason
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.color import ColorTags
 from pvio.media.pixels.orientation import Orientation
@@ -35,6 +39,8 @@ _STORED_NAMES = {
 }
 # Fields that are not in the metadata: arrays are the payload, paths belong to the caller.
 _NOT_STORED = ("pts", "keyframes", "path", "staged_path")
+# Seconds without progress after which building an index in this process is given up.
+_TIMEOUT = 120.0
 
 
 def load_index(source: Source | str | os.PathLike[str], store: Store | None = None) -> FrameIndex:
@@ -50,22 +56,38 @@ def load_index(source: Source | str | os.PathLike[str], store: Store | None = No
     if not isinstance(source, Source):
         source = Source(str(source), "", os.path.isdir(source) or is_sequence(source))
     if store is None:
-        return build_index(source)
+        return _build_with_timeout(source)
     try:
         key, _ = cached_index_metadata(source, store)
         return deserialize_index(*store.read("index", key), source.path)
     except StoreError as error:
         if store.has("index", index_key(source)):
             logger.warning("%s; the index of %s is rebuilt", error, source.path)
-        return rebuild_index(source, store)[0]
+        return rebuild_index(source, store, _build_with_timeout)[0]
 
 
-def rebuild_index(source: Source, store: Store) -> tuple[FrameIndex, str, dict[str, Any]]:
+def _build_with_timeout(source: Source) -> FrameIndex:
+    """Build an index in a thread, for callers that cannot have a child process.
+
+    A program that uses pvio as a library may be a worker of a pool itself, which must not have
+    children, and an interpreter for every file would take longer than most indexes. So a file that
+    makes FFmpeg hang is unreadable, and one that makes it crash ends the program.
+    """
+    try:
+        return call_with_timeout(partial(build_index, source), _TIMEOUT)
+    except StallTimeout:
+        raise UnreadableVideo(source.path, hang_reason(_TIMEOUT)) from None
+
+
+def rebuild_index(
+    source: Source, store: Store, build: Callable[[Source], FrameIndex] = build_index
+) -> tuple[FrameIndex, str, dict[str, Any]]:
     """Build the index of a video and store it.
 
     Args:
         source: the video.
         store: the cache.
+        build: builds the index.
 
     Returns:
         The index, its key and its metadata in the cache.
@@ -74,7 +96,7 @@ def rebuild_index(source: Source, store: Store) -> tuple[FrameIndex, str, dict[s
         UnreadableVideo: see `load_index`; also if the file changes while it is being indexed.
     """
     key, changed_ns = before = _identity(source)
-    index = build_index(source)
+    index = build(source)
     if _identity(source) != before:
         raise UnreadableVideo(
             source.path, "the file changed while it was being indexed; is it still being recorded?"

@@ -7,12 +7,14 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import av
 
-from pvio.cache.digest import file_digest
+from pvio.cache.digest import stream_digest
 from pvio.collection.image_names import image_files
 from pvio.collection.sources import Source
+from pvio.concurrency.timeout import report_progress
 from pvio.errors import UnreadableVideo
 from pvio.media.containers.file_kind import describe_other_file
 
@@ -29,7 +31,7 @@ def content_digest(source: Source) -> str:
         UnreadableVideo: if the file cannot be read.
     """
     try:
-        return combined_digest(source, file_digest)
+        return combined_digest(source, _file_digest)
     except OSError as error:
         raise UnreadableVideo(source.path, error_reason(error)) from error
 
@@ -54,6 +56,11 @@ def combined_digest(source: Source, digest_of: Callable[[str], str]) -> str:
     return digest.hexdigest()
 
 
+def hang_reason(seconds: float) -> str:
+    """Why a file is unreadable at which FFmpeg hangs."""
+    return f"FFmpeg hangs at it: nothing was read for {seconds:g} s"
+
+
 def error_reason(error: Exception, path: str | None = None) -> str:
     """Why a file could not be read, for a user.
 
@@ -73,6 +80,27 @@ def error_reason(error: Exception, path: str | None = None) -> str:
             )
         return "no video, or its header is damaged (FFmpeg: " + text + ")"
     return text[0].lower() + text[1:] if text else type(error).__name__
+
+
+def _file_digest(path: str) -> str:
+    """`file_digest`, which shows that it is at work: a file may be large, and its disk slow."""
+    with open(path, "rb") as file:
+        return stream_digest(_Reporting(file))
+
+
+class _Reporting:
+    """A binary file that reports each piece that is read."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        report_progress()
+        n_bytes: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        return n_bytes
 
 
 def _is_mp4(path: str | None) -> bool:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from functools import partial
 from typing import Any
 
 import av
 
-from pvio.concurrency.prefetch import Stalled
-from pvio.concurrency.timeout import within
-from pvio.errors import UnreadableVideo
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.pixels.orientation import Orientation, orientation_of
-
-# Seconds to wait for the first frame of a video.
-_DECODER_TIMEOUT = 120.0
 
 
 def display_orientation(
@@ -27,16 +20,8 @@ def display_orientation(
         path: the file.
         stream: of the file.
         leading_packets: its first packets; if none gives a frame, the file is decoded further.
-
-    Raises:
-        UnreadableVideo: if the decoder hangs.
     """
-    try:
-        found = within(_DECODER_TIMEOUT, partial(_among, stream, leading_packets))
-        found = found or within(_DECODER_TIMEOUT, partial(_from_start, path, stream.index))
-    except Stalled:
-        raise UnreadableVideo(path, "its decoder hangs") from None
-    return found or Orientation()
+    return _among(stream, leading_packets) or _from_start(path, stream.index) or Orientation()
 
 
 def _among(stream: Any, packets: list[av.Packet[Any]]) -> Orientation | None:

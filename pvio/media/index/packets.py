@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import partial
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
 
-from pvio.concurrency.prefetch import Stalled
-from pvio.concurrency.timeout import within
 from pvio.media.bitstream.nal.units import RandomAccess, nal_length_size, random_access
 from pvio.media.bitstream.packet_kinds import PacketKind
 from pvio.media.containers.limits import Budget
@@ -50,8 +46,6 @@ _PACKET += [(name, "?") for name in ("key", "unclean", "discard", "corrupt", "fr
 _PACKET += [("step", "i1")]
 # Codecs with hidden frames.
 _WITH_HIDDEN_FRAMES = ("vp8", "vp9", "av1")
-# Seconds to wait for a decoder.
-_DECODER_TIMEOUT = 120.0
 # Packets that are kept as Python objects at a time.
 _CHUNK = 4096
 
@@ -171,9 +165,7 @@ def _pts_are_dts(path: str, stream: Any, table: np.ndarray) -> bool:
         return times_contradict(*columns, NO_TIME, reorders)
     if not reorders or len(table) < 2 or (np.diff(table["pts"]) <= 0).any():
         return False
-    with contextlib.suppress(Stalled):  # reading the first frame will report it
-        return within(_DECODER_TIMEOUT, partial(decodes_out_of_order, path, stream.index))
-    return False
+    return decodes_out_of_order(path, stream.index)
 
 
 def avi_positions(stream: Any) -> dict[int, int]:

@@ -56,37 +56,34 @@ class FrameConverter:
     def __reduce__(self) -> Any:
         return partial(FrameConverter, planar=self._planar), self._arguments
 
-    def __call__(self, frame: av.VideoFrame | np.ndarray) -> np.ndarray:
-        """One frame in a new array, see `convert_into`."""
+    def __call__(self, pixels: av.VideoFrame | np.ndarray) -> np.ndarray:
+        """One converted frame, in an array of its own."""
         out = np.empty(self.output_shape, np.uint8)
-        self.convert_into(frame, out)
+        self.convert_into(pixels, out)
         return out
 
-    def convert_into(self, frame: av.VideoFrame | np.ndarray, out: np.ndarray) -> None:
-        """Write one frame.
+    def convert_into(self, pixels: av.VideoFrame | np.ndarray, out: np.ndarray) -> None:
+        """Write one converted frame.
 
         Args:
-            frame: as decoded, or uint8: H×W×C rotated for display, or output of a converter.
-            out: uint8, `self.output_shape`, written in place.
+            pixels: a decoded frame, or an upright array H×W×3 of uint8.
+            out: uint8, `output_shape`, written in place.
         """
-        if isinstance(frame, np.ndarray):
-            if frame.shape == self.output_shape:
-                out[...] = frame
-            else:
-                pixels = self._resized(frame, self._size, "rgb24")
-                out[...] = pixels.transpose(2, 0, 1) if self._planar else pixels
-        elif self._is_rgb and self._planar and self._has_fast_planes(frame):
-            rgb = self._resize_to_rgb(frame, "gbrp")
-            for plane, view in zip(out, planes_as_arrays(rgb, (2, 0, 1)), strict=True):
+        if isinstance(pixels, np.ndarray):
+            resized = self._resized(pixels, self._size, "rgb24")
+            out[...] = resized.transpose(2, 0, 1) if self._planar else resized
+        elif self._is_rgb and self._planar and self._has_fast_planes(pixels):
+            frame = self._resize_to_rgb(pixels, "gbrp")
+            for plane, view in zip(out, planes_as_arrays(frame, (2, 0, 1)), strict=True):
                 plane[...] = self._orientation.apply(view)
         elif self._is_rgb:
-            rgb = self._resize_to_rgb(frame, "rgb24")
-            rows = np.frombuffer(memoryview(rgb.planes[0]), np.uint8).reshape(rgb.height, -1)
-            pixels = rows[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3)
-            pixels = self._orientation.apply(pixels)
-            out[...] = pixels.transpose(2, 0, 1) if self._planar else pixels
+            frame = self._resize_to_rgb(pixels, "rgb24")
+            rows = np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(frame.height, -1)
+            rgb = rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
+            rgb = self._orientation.apply(rgb)
+            out[...] = rgb.transpose(2, 0, 1) if self._planar else rgb
         else:
-            luma = self._orientation.apply(self._luma(frame))
+            luma = self._orientation.apply(self._luma(pixels))
             out[...] = luma[np.newaxis] if self._planar else luma[:, :, np.newaxis]
 
     def _has_fast_planes(self, frame: av.VideoFrame) -> bool:

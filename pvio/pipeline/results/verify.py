@@ -13,12 +13,13 @@ import pyarrow as pa
 
 from pvio.cache.digest import file_digest
 from pvio.collection.sources import Source
+from pvio.concurrency.child_process import Worker
 from pvio.config.codecs import VIDEO_SUFFIXES
 from pvio.errors import PvioError
 from pvio.layout import REPORT_FILE, RESULTS_PLAN_FILE, SUMMARY_FILE, predictions_file, video_file
 from pvio.media.encode.concat import muxed_timestamps, presentation_times
-from pvio.media.index.build import build_index
 from pvio.media.index.frame_index import FrameIndex
+from pvio.media.index.isolated import build_index_in_child
 from pvio.models.contract import BASE_COLUMNS
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import ProbedVideo, read_plan
@@ -26,6 +27,8 @@ from pvio.pipeline.results.products import ProductTable, require_products
 from pvio.pipeline.results.summary import read_summary
 from pvio.predictions.parquet import Predictions, read_predictions
 
+# Seconds to wait for a sign of life of FFmpeg.
+_TIMEOUT = 120.0
 # What a run writes besides the products of each video.
 RUN_PRODUCTS = (SUMMARY_FILE, REPORT_FILE, RESULTS_PLAN_FILE)
 
@@ -180,7 +183,9 @@ def _check_rows(rows: Predictions, video: ProbedVideo) -> Iterator[str]:
 
 def _source_index(video: ProbedVideo) -> FrameIndex | None:
     try:
-        index = build_index(Source(video.path, video.name, video.is_image_folder))
+        source = Source(video.path, video.name, video.is_image_folder)
+        with Worker() as worker:
+            index = build_index_in_child(source, worker, _TIMEOUT)
     except PvioError:
         return None
     return index if index.content_digest == video.digest else None

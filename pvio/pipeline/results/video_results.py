@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 import pvio
 from pvio.cache.store import Store
+from pvio.concurrency.child_process import WorkerPool
 from pvio.config.settings import Settings
 from pvio.errors import UnreadableVideo
 from pvio.layout import predictions_file, video_file
-from pvio.media.encode.concat import concat_segments
+from pvio.media.encode.concat import EncodedSegment, concat_in_child
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.completion import read_entry
-from pvio.pipeline.planning.keys import ResultKeys
+from pvio.pipeline.planning.keys import CacheEntry, ResultKeys
 from pvio.pipeline.planning.manifest import Plan, PlannedSegment, ProbedVideo, SegmentReceipt
 from pvio.pipeline.planning.probed_video import check_unchanged, index_of
 from pvio.pipeline.results.outcomes import VideoOutcome
@@ -33,6 +36,7 @@ class VideoResults:
         keys: the entries of the segments.
         products: where the products go.
         outcomes: what became of the segments of each video.
+        workers: concatenate segments, for which they read the source.
     """
 
     def __init__(
@@ -42,9 +46,11 @@ class VideoResults:
         keys: ResultKeys,
         products: Products,
         outcomes: list[VideoOutcome],
+        workers: WorkerPool,
     ):
         self._plan, self._settings, self._keys = plan, settings, keys
         self._products, self._outcomes = products, outcomes
+        self._workers = workers
         self._store = Store(settings.cache)
 
     def make(self, number: int) -> SummaryRow:
@@ -189,11 +195,18 @@ class VideoResults:
         self, video: ProbedVideo, segments: list[PlannedSegment], path: Path
     ) -> list[str]:
         index = index_of(video, self._store)
-        encoded = (
-            (each.start, each.stop, read_entry(self._store, self._keys.video(video, each))[0])
-            for each in segments
-        )
+        spans = [(each.start, each.stop, self._keys.video(video, each)) for each in segments]
+        load = partial(_encoded_segments, self._store, spans)
         check_unchanged(video, self._store)  # its audio and metadata are copied
-        remarks = concat_segments(encoded, index, path)
+        timeout = self._settings.decoder_timeout
+        remarks = concat_in_child(self._workers, load, index, path, timeout)
         check_unchanged(video, self._store)
         return remarks
+
+
+def _encoded_segments(
+    store: Store, spans: list[tuple[int, int, CacheEntry]]
+) -> Iterator[EncodedSegment]:
+    """The encoded segments of a video, one after the other."""
+    for start, stop, entry in spans:
+        yield start, stop, read_entry(store, entry)[0]

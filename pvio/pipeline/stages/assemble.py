@@ -8,6 +8,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from pvio.cache.atomic import remove_leftovers, write_json, write_text
 from pvio.cache.store import Store
 from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.names import named_videos
+from pvio.concurrency.child_process import WorkerPool
 from pvio.config.settings import Settings, dump_settings
 from pvio.errors import FailedSegments, PvioError, no_space
 from pvio.layout import NAMES_FILE, REPORT_FILE, RESULTS_PLAN_FILE, RUN_FILE, STAGES, SUMMARY_FILE
 from pvio.models.entry import model_fingerprint
+from pvio.pipeline.jobs.log import log_to_stderr
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.planning.cost import CostModel, CostSample, stage_workloads
 from pvio.pipeline.planning.keys import ResultKeys
@@ -93,11 +96,13 @@ def _assemble(
         failures = failures_in(receipts)
     keys, products = ResultKeys(settings, model_fingerprint(settings.model)), Products(snapshot)
     of_videos = outcomes(plan, receipts, failures)
-    video_results = VideoResults(plan, settings, keys, products, of_videos)
     numbers = range(len(plan.videos))
-    with ProgressReport("assemble", len(plan.videos), "videos") as progress:
+    n_workers = min(threads, len(numbers)) if settings.output.makes_video else 0
+    workers = WorkerPool(n_workers, partial(log_to_stderr, logging.getLogger().level))
+    video_results = VideoResults(plan, settings, keys, products, of_videos, workers)
+    with ProgressReport("assemble", len(numbers), "videos") as progress:
         rows = []
-        with ThreadPoolExecutor(threads) as pool:
+        with workers, ThreadPoolExecutor(threads) as pool:
             for row in pool.map(video_results.make, numbers):
                 rows.append(row)
                 progress.advance(1)

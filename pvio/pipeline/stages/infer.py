@@ -72,7 +72,7 @@ class Inference:
         from pvio.media.encode.model_frames import ModelFrameWriter
         from pvio.predictions.parquet import serialize
 
-        how: dict[str, Any] = {"progress": task.progress, "careful": task.isolated}
+        how: dict[str, Any] = {"progress": task.progress, "isolated": task.isolated}
         facts: dict[str, Any] = {"patience": self._settings.decoder_timeout}
         predictions, *video = task.entries
         with contextlib.ExitStack() as stack:
@@ -81,10 +81,10 @@ class Inference:
                 with ModelFrameWriter(
                     file, task.index, task.segment.start, self._settings.output
                 ) as sink:
-                    result = engine.run(task.index, *task.span, frames_sink=sink, **how)
+                    result = engine.run_segment(task.index, *task.span, frame_sink=sink, **how)
             else:
-                result = engine.run(task.index, *task.span, **how)
-            facts |= result.facts()
+                result = engine.run_segment(task.index, *task.span, **how)
+            facts |= result.metadata()
             task.check_source()
             store.write(*predictions, serialize(result.table.table()), facts)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from pvio.cache.lookup import LOOKUP_THREADS
@@ -14,21 +12,19 @@ from pvio.cache.store import Store
 from pvio.collection.names import read_names
 from pvio.collection.search import find_sources
 from pvio.collection.sources import Source
-from pvio.concurrency.timeout import keep_helper
+from pvio.concurrency.child_process import WorkerPool
 from pvio.config.settings import Settings
 from pvio.errors import PvioError, UnreadableVideo
 from pvio.media.index.cached import index_key, rebuild_index
+from pvio.media.index.isolated import call_for_video
 from pvio.pipeline.guard import reason_for_video
+from pvio.pipeline.jobs.log import log_to_stderr
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.planning.manifest import ProbedVideo
 from pvio.pipeline.planning.probed_video import known_video, probed_row, unreadable_row
 
 logger = logging.getLogger(__name__)
 
-# New videos from which on starting processes pays.
-_WORTH_PROCESSES = 100
-# Videos that are handed to a process at once.
-_CHUNK = 8
 # So many videos, and no other, that cannot be indexed for reasons that no one foresaw are a fault
 # of the installation.
 _TOO_MANY_ALIKE = 3
@@ -40,7 +36,7 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
     Whatever is raised for a video makes it `unreadable`, see `reason_for_video`.
 
     Args:
-        settings: `videos` and `cache` matter.
+        settings: `videos`, `cache` and `decoder_timeout` matter.
         threads: videos indexed at the same time.
         results: folder of the products; videos keep the names that they have in it.
 
@@ -68,7 +64,9 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
                     progress.advance(1)
         new = [source for source in sources if source not in rows]
         unforeseen = 0
-        for source, (row, foreseen) in zip(new, _indexed(new, store, threads), strict=True):
+        for source, (row, foreseen) in zip(
+            new, _indexed(new, store, threads, settings.decoder_timeout), strict=True
+        ):
             rows[source] = row
             unforeseen += not foreseen
             progress.advance(1)
@@ -82,42 +80,28 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
 
 
 def _indexed(
-    sources: Sequence[Source], store: Store, threads: int
+    sources: Sequence[Source], store: Store, threads: int, timeout: float
 ) -> Iterator[tuple[ProbedVideo, bool]]:
-    """`_index` of each source, in order; a source at which a process dies is unreadable."""
-    index = partial(_index, store=store)
-    done = 0
-    while done < len(sources):
-        try:
-            with _pool(threads, len(sources)) as pool:
-                for found in pool.map(index, sources[done:], chunksize=_CHUNK):
-                    yield found
-                    done += 1
-        except BrokenProcessPool:
-            logger.warning("a process died while it indexed videos: the next ones go one by one")
-            # One of those that were in work when it died; the others of them are in the store.
-            for source in sources[done : done + threads * _CHUNK]:
-                yield _indexed_alone(source, store)
-                done += 1
+    """`_index` of each source, in order, in child processes that are used again and again."""
+    if not sources:
+        return
+    prepare = partial(log_to_stderr, logging.getLogger().level)
+    with WorkerPool(min(threads, len(sources)), prepare) as workers:
+        index = partial(_index_in_child, workers=workers, store=store, timeout=timeout)
+        with ThreadPoolExecutor(threads) as pool:
+            yield from pool.map(index, sources)
 
 
-def _indexed_alone(source: Source, store: Store) -> tuple[ProbedVideo, bool]:
-    """`_index` in a process of its own."""
-    context = multiprocessing.get_context("spawn")
+def _index_in_child(
+    source: Source, workers: WorkerPool, store: Store, timeout: float
+) -> tuple[ProbedVideo, bool]:
     try:
-        with ProcessPoolExecutor(1, context, keep_helper) as pool:
-            return pool.submit(_index, source, store).result()
-    except BrokenProcessPool:
-        logger.warning("%s: the process that indexed it died", source.path)
-        reason = "the process that indexed it died: the file makes FFmpeg crash, or needs too much"
-        return unreadable_row(source, f"{reason} memory"), True
-
-
-def _pool(threads: int, n: int) -> Executor:
-    """Processes where there is enough to do: indexing a small file is more Python than waiting."""
-    if threads > 1 and n > _WORTH_PROCESSES:
-        return ProcessPoolExecutor(threads, multiprocessing.get_context("spawn"), keep_helper)
-    return ThreadPoolExecutor(threads, initializer=keep_helper)
+        found: tuple[ProbedVideo, bool] = call_for_video(
+            workers, source.path, timeout, _index, source, store
+        )
+        return found
+    except UnreadableVideo as error:
+        return unreadable_row(source, error.reason), True
 
 
 def _index(source: Source, store: Store) -> tuple[ProbedVideo, bool]:

@@ -20,12 +20,12 @@ from av.video.reformatter import VideoReformatter
 
 from pvio.cli.doctor import diagnose
 from pvio.config.settings import parse_settings
-from pvio.inference.engine import Engine, decoder_beside
+from pvio.inference.engine import Engine, decoder_for
 from pvio.media.decode.reader import open_reader
-from pvio.media.decode.subprocess_reader import IsolatedFrames
-from pvio.media.decode.watchdog import GuardedReader
+from pvio.media.decode.subprocess_reader import SubprocessReader
+from pvio.media.decode.watchdog import WatchedFrame, WatchedReader
 from pvio.media.decoders import nvdec as cuda_reader
-from pvio.media.decoders.nvdec import CudaReader, device_fault
+from pvio.media.decoders.nvdec import NvdecReader, device_fault
 from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
@@ -96,8 +96,10 @@ def rows(reader: Any, channels: str, start: int = 0, stop: int = 40) -> tuple[st
     for decoded in reader.frames(start, stop):
         letters += decoded.status[0]
         pictures.append(np.zeros(convert.output_shape, np.uint8))
-        if decoded.picture is not None:
-            convert.convert_into(decoded.picture, pictures[-1])
+        if isinstance(decoded, WatchedFrame):
+            decoded.write_to(pictures[-1])
+        elif decoded.pixels is not None:
+            convert.convert_into(decoded.pixels, pictures[-1])
     reader.close()
     return letters, np.stack(pictures)
 
@@ -243,7 +245,7 @@ def test_a_device_that_cannot_be_opened_again_costs_nothing(
     clip: Clip, caplog: pytest.LogCaptureFixture
 ):
     index = load_index(clip("b_frames.mp4"))
-    letters, pictures = rows(CudaReader(index, 0), "gray")
+    letters, pictures = rows(NvdecReader(index, 0), "gray")
     assert letters == "o" * 40
     assert np.array_equal(pictures, rows(PyAVReader(index), "gray")[1])
     assert f"{index.path}: decoding on the CUDA device failed" in caplog.text
@@ -271,7 +273,9 @@ def test_predictions_without_a_device_are_those_of_pyav(
     for decoder in ("pyav", "cuda"):
         model = {"entry": f"{tmp_path}/mean_model.py:mean", "device": "cpu"}
         engine = Engine(parse_settings({"decoder": decoder, "model": model}))
-        tables[decoder] = [engine.run(index, *span).table.table() for span in ((0, 12), (12, 40))]
+        tables[decoder] = [
+            engine.run_segment(index, *span).table.table() for span in ((0, 12), (12, 40))
+        ]
     assert all(a.equals(b) for a, b in zip(tables["pyav"], tables["cuda"], strict=True))
     assert len(caplog.records) == 1
 
@@ -280,9 +284,9 @@ def test_predictions_without_a_device_are_those_of_pyav(
 def test_a_sub_process_decodes_without_a_device_too(clip: Clip, capfd: pytest.CaptureFixture[str]):
     index = load_index(clip("b_frames.mp4"))
     convert = FrameConverter("gray", index.height, index.width, index.orientation)
-    process = IsolatedFrames(index, "cuda:0", 5, 20, convert)
-    found = [convert(decoded.picture) for decoded in process.frames()]
-    process.kill()
+    process = SubprocessReader(index, "cuda:0", convert, 60)
+    found = [decoded.pixels for decoded in process.frames(5, 20)]
+    process.close()
     assert np.array_equal(np.stack(found), rows(PyAVReader(index), "gray", 5, 20)[1])
     assert "cannot be opened" in capfd.readouterr().err
 
@@ -294,22 +298,22 @@ def test_a_device_that_hangs_is_left_to_a_sub_process(
 
     def frames(self: Any, start: int, stop: int) -> Any:
         for decoded in hanging(self, start, stop):
-            if decoded.rank == 17:
+            if decoded.number == 17:
                 time.sleep(30)
             yield decoded
 
     monkeypatch.setattr(cuda_reader._DeviceReader, "frames", frames)
     index = load_index(clip("b_frames.mp4"))
     convert = FrameConverter("gray", index.height, index.width, index.orientation)
-    reader = GuardedReader(index, "cuda:0", 3, convert)
+    reader = WatchedReader(index, "cuda:0", 3, convert)
     assert rows(reader, "gray")[0] == "o" * 40
-    assert reader.given_up == ""
+    assert reader.skipped_reason == ""
 
 
 @pytest.mark.parametrize(("name", "number"), [("cuda:1", 1), ("cuda", 0), ("cpu", 0)])
 def test_decoding_is_on_the_device_of_the_model(name: str, number: int):
     settings = parse_settings({"decoder": "cuda"})
-    assert decoder_beside(torch.device(name), settings) == f"cuda:{number}"
+    assert decoder_for(torch.device(name), settings) == f"cuda:{number}"
 
 
 def test_the_device_is_the_one_that_is_asked_for(

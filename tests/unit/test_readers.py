@@ -19,8 +19,10 @@ from formats import rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pvio.media.decode.reader import open_reader, read_ranks, sample_pictures, sample_ranks
-from pvio.media.decoders.frame import Decoded, Reader
+from pvio.media.decode.reader import open_reader
+from pvio.media.decode.sampling import read_frames_at, sample_frame_numbers, sample_frames
+from pvio.media.decode.watchdog import WatchedReader
+from pvio.media.decoders.frame import DecodedFrame, FrameReader
 from pvio.media.decoders.images import ImageReader
 from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
@@ -59,8 +61,8 @@ def pictures(frames: Any, convert: FrameConverter) -> np.ndarray:
     result = []
     for decoded in frames:
         result.append(np.zeros(convert.output_shape, np.uint8))
-        if decoded.picture is not None:
-            convert.convert_into(decoded.picture, result[-1])
+        if decoded.pixels is not None:
+            convert.convert_into(decoded.pixels, result[-1])
     return np.array(result)
 
 
@@ -172,7 +174,7 @@ def test_colours_follow_the_tagged_matrix_and_range(
 def test_all_frames_of_an_undamaged_video_are_ok(clip: Clip, any_clip: str, n_frames: int):
     index = load_index(clip(any_clip))
     frames = list(open_reader(index).frames(0, index.n_frames))
-    assert [frame.rank for frame in frames] == list(range(n_frames))
+    assert [frame.number for frame in frames] == list(range(n_frames))
     assert {frame.status for frame in frames} == {"ok"}
 
 
@@ -201,7 +203,7 @@ def test_one_reader_gives_any_segments_in_any_order(
     reader = open_reader(index)
     for start, stop in spans:
         frames = list(reader.frames(start, stop))
-        assert [frame.rank for frame in frames] == list(range(start, stop))
+        assert [frame.number for frame in frames] == list(range(start, stop))
         assert {frame.status for frame in frames} == {"ok"}
         found = pictures(frames, converter(index, "gray"))
         assert np.array_equal(found, expected[start:stop])
@@ -213,16 +215,18 @@ def test_one_reader_gives_any_segments_in_any_order(
 @given(st.sets(st.integers(0, 39), max_size=6).map(sorted))
 def test_scattered_ranks_are_the_frames_of_the_whole(clip: Clip, name: str, ranks: list[int]):
     index, expected = whole(clip(name))
-    frames = list(read_ranks(open_reader(index), ranks))
-    assert [frame.rank for frame in frames] == ranks
+    frames = list(read_frames_at(open_reader(index), ranks))
+    assert [frame.number for frame in frames] == ranks
     for frame in frames:
-        assert np.array_equal(pictures([frame], converter(index, "gray"))[0], expected[frame.rank])
+        assert np.array_equal(
+            pictures([frame], converter(index, "gray"))[0], expected[frame.number]
+        )
 
 
 @pytest.mark.parametrize("n", [1, 3, 10, 40, 100])
 def test_a_sample_is_spread_over_the_whole_video(clip: Clip, n: int):
     index = load_index(clip("b_frames.mp4"))
-    ranks = sample_ranks(index, n)
+    ranks = sample_frame_numbers(index, n)
     assert len(ranks) <= n
     assert ranks == sorted(set(ranks))
     if n > 1:
@@ -232,8 +236,9 @@ def test_a_sample_is_spread_over_the_whole_video(clip: Clip, n: int):
 
 def test_sampled_pictures_are_those_of_their_ranks(clip: Clip):
     index, expected = whole(clip("b_frames.mp4"))
-    found = sample_pictures(open_reader(index), converter(index, "gray"), 5)
-    assert np.array_equal(found, expected[sample_ranks(index, 5)])
+    convert = converter(index, "gray")
+    found = sample_frames(WatchedReader(index, "pyav", 60, convert), convert, 5)
+    assert np.array_equal(found, expected[sample_frame_numbers(index, 5)])
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -290,7 +295,7 @@ def damaged_copy(source: Path, target: Path, damage: Callable[[bytearray, int, i
     return target
 
 
-def frames_of(path: Path) -> tuple[FrameIndex, list[Decoded]]:
+def frames_of(path: Path) -> tuple[FrameIndex, list[DecodedFrame]]:
     index = load_index(path)
     return index, list(open_reader(index).frames(0, index.n_frames))
 
@@ -312,7 +317,7 @@ def half_zero(clip: Clip, tmp_path: Path) -> Path:
 
 def test_a_damaged_video_keeps_all_rows(half_zero: Path):
     _, frames = frames_of(half_zero)
-    assert [frame.rank for frame in frames] == list(range(40))
+    assert [frame.number for frame in frames] == list(range(40))
 
 
 def test_frames_of_a_damaged_gop_are_not_ok(half_zero: Path):
@@ -333,7 +338,7 @@ def test_gops_around_a_damaged_one_are_ok_and_exact(half_zero: Path, clip: Clip)
 def test_a_segment_of_a_damaged_video_has_the_status_of_the_whole(half_zero: Path, start: int):
     index, frames = frames_of(half_zero)
     part = list(open_reader(index).frames(start, 40))
-    assert [frame.rank for frame in part] == list(range(start, 40))
+    assert [frame.number for frame in part] == list(range(start, 40))
     # A decoder that starts within a GOP has seen the same packets of it.
     assert [frame.status for frame in part] == [frame.status for frame in frames[start:]]
 
@@ -349,7 +354,7 @@ def test_flipped_bits_lose_no_row_and_raise_nothing(
             data[position] ^= 1 << random.integers(8)
 
     _, frames = frames_of(damaged_copy(clip(name), tmp_path / "flipped.mp4", flip))
-    assert [frame.rank for frame in frames] == list(range(40))
+    assert [frame.number for frame in frames] == list(range(40))
 
 
 def truncated_copy(source: Path, target: Path, share: float) -> Path:
@@ -367,7 +372,7 @@ def test_frames_that_a_truncated_file_lacks_are_rows_that_are_not_ok(
         tmp_path / "fast.mp4",
     )
     _, frames = frames_of(truncated_copy(tmp_path / "fast.mp4", tmp_path / "cut.mp4", 0.7))
-    assert [frame.rank for frame in frames] == list(range(40))
+    assert [frame.number for frame in frames] == list(range(40))
     assert frames[0].status == "ok"
     assert frames[-1].status == "missing"
 
@@ -377,7 +382,7 @@ def test_frames_that_a_truncated_file_lacks_are_rows_that_are_not_ok(
 def test_a_truncated_stream_raises_nothing(clip: Clip, tmp_path: Path, name: str, share: float):
     cut = truncated_copy(clip(name), tmp_path / f"cut{Path(name).suffix}", share)
     index, frames = frames_of(cut)
-    assert [frame.rank for frame in frames] == list(range(index.n_frames))
+    assert [frame.number for frame in frames] == list(range(index.n_frames))
     assert frames[0].status == "ok"
     assert 5 < sum(frame.status == "ok" for frame in frames) < 40
 
@@ -387,7 +392,7 @@ def test_a_file_that_shrinks_after_indexing_loses_no_row(clip: Clip, tmp_path: P
     index = load_index(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     frames = list(open_reader(index).frames(0, 40))
-    assert [frame.rank for frame in frames] == list(range(40))
+    assert [frame.number for frame in frames] == list(range(40))
     assert frames[0].status == "ok"
     assert frames[-1].status == "missing"
 
@@ -424,9 +429,9 @@ def test_frames_are_the_same_wherever_reading_starts(name: str, tmp_path: Path, 
     reader = open_reader(index)
     for start in range(index.n_frames):
         for frame, same in zip(reader.frames(start, index.n_frames), whole[start:], strict=True):
-            assert (frame.rank, frame.status) == (same.rank, same.status)
-            if same.picture is not None:
-                assert (plane_as_array(frame.picture, 0) == plane_as_array(same.picture, 0)).all()
+            assert (frame.number, frame.status) == (same.number, same.status)
+            if same.pixels is not None:
+                assert (plane_as_array(frame.pixels, 0) == plane_as_array(same.pixels, 0)).all()
     reader.close()
 
 
@@ -439,7 +444,7 @@ def test_what_is_not_coded_is_the_frame_before(tmp_path: Path, ffmpeg: Any):
     assert len(shown) < index.n_frames
     for frame, pts in zip(frames, index.pts.tolist(), strict=True):
         expected = shown[max(each for each in shown if each <= pts)]
-        assert (plane_as_array(frame.picture, 0) == expected).all()
+        assert (plane_as_array(frame.pixels, 0) == expected).all()
 
 
 def test_a_single_picture_of_another_size_is_taken_for_damage(size_change: Path):
@@ -490,7 +495,7 @@ def test_damaged_absent_and_other_sized_images_are_marked(image_folder: Path):
 
 
 def test_readers_are_closed_more_than_once(clip: Clip):
-    reader: Reader = PyAVReader(load_index(clip("plain.mp4")))
+    reader: FrameReader = PyAVReader(load_index(clip("plain.mp4")))
     next(iter(reader.frames(3, 5)))
     reader.close()
     reader.close()
@@ -511,7 +516,7 @@ for path in sys.argv[2:]:
     frames = [*reader.frames(0, 40), *reader.frames(17, 23)]
     name = path.rsplit("/", 1)[1]
     convert = FrameConverter("rgb", index.height, index.width, index.orientation)
-    np.save(f"{sys.argv[1]}/{name}.npy", np.stack([convert(frame.picture) for frame in frames]))
+    np.save(f"{sys.argv[1]}/{name}.npy", np.stack([convert(frame.pixels) for frame in frames]))
     status = ",".join(frame.status for frame in frames)
     print(name, status)
 """
@@ -615,7 +620,7 @@ def test_a_container_that_cannot_seek_is_read_from_its_start(clip: Clip):
     list(reader.frames(0, 1))
     reader._container = Unseekable(reader._container)
     seen = list(reader.frames(26, 30))
-    assert [decoded.rank for decoded in seen] == [26, 27, 28, 29]
+    assert [decoded.number for decoded in seen] == [26, 27, 28, 29]
     assert {decoded.status for decoded in seen} == {"ok"}
 
 

@@ -75,7 +75,7 @@ def test_absent_pictures_repeat_the_one_before_with_a_mark(
     index = load_index(clip("plain.mp4"))
     file = io.BytesIO()
     with ModelFrameWriter(file, index, 0, settings_for().output) as writer:
-        writer.begin(np.zeros((64, 96, 3), np.uint8))
+        writer.set_fallback(np.zeros((64, 96, 3), np.uint8))
         writer.write(None, "missing")
         writer.write(np.full((64, 96, 3), 120, np.uint8), "ok")
         writer.write(None, "corrupt")

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from projects import HANGING_DECODER
 
-from pvio.concurrency.prefetch import Ahead, Stalled
+from pvio.concurrency.child_process import ChildProcess
+from pvio.concurrency.prefetch import Prefetcher, StallTimeout
 from pvio.config.settings import OutputSettings
 from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
-from pvio.media.decode.subprocess_reader import IsolatedFrames
-from pvio.media.decode.watchdog import GuardedReader
-from pvio.media.decoders.frame import Decoded
+from pvio.media.decode.subprocess_reader import SubprocessReader
+from pvio.media.decode.watchdog import WatchedReader
+from pvio.media.decoders.frame import DecodedFrame
 from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.encode.format import output_format
 from pvio.media.encode.planes import PlanarConverter
@@ -37,7 +38,7 @@ def test_items_come_in_order_and_errors_too():
         yield from range(10)
         raise ValueError("the end")
 
-    stream = iter(Ahead(items(), 3, 10, threading.Event()))
+    stream = iter(Prefetcher(items(), 3, 10))
     assert [next(stream) for _ in range(10)] == list(range(10))
     with pytest.raises(ValueError, match="the end"):
         next(stream)
@@ -51,7 +52,7 @@ def test_no_more_is_made_ahead_than_allowed():
             made.append(i)
             yield i
 
-    stream = iter(Ahead(items(), 3, 10, threading.Event()))
+    stream = iter(Prefetcher(items(), 3, 10))
     next(stream)
     time.sleep(0.2)
     assert len(made) <= 5  # one taken, three waiting, one in the making
@@ -67,7 +68,7 @@ def test_whoever_leaves_early_closes_the_source():
         finally:
             closed.set()
 
-    stream = iter(Ahead(items(), 3, 10, threading.Event()))
+    stream = iter(Prefetcher(items(), 3, 10))
     next(stream)
     stream.close()
     assert closed.is_set()
@@ -80,10 +81,10 @@ def test_a_wait_that_is_too_long_is_told_at_once():
         yield 0
         wake.wait(60)
 
-    stream = iter(Ahead(items(), 3, 0.2, threading.Event()))
+    stream = iter(Prefetcher(items(), 3, 0.2))
     assert next(stream) == 0
     began = time.monotonic()
-    with pytest.raises(Stalled):
+    with pytest.raises(StallTimeout):
         next(stream)
     assert time.monotonic() - began < 5
     wake.set()
@@ -95,24 +96,27 @@ def test_the_limit_is_one_of_frames_and_not_of_what_is_made_of_them(
     index = load_index(clip("b_frames.mp4"))
     whole = PyAVReader.frames
 
-    def slow(self: Any, start: int, stop: int) -> Iterator[Decoded]:
+    def slow(self: Any, start: int, stop: int) -> Iterator[DecodedFrame]:
         for decoded in whole(self, start, stop):
             time.sleep(0.2)
             yield decoded
 
-    def ranks(start: int, frames: Iterator[Decoded]) -> Iterator[tuple[list[int], int]]:
-        yield [decoded.rank for decoded in frames], 40
+    class Numbers(list[int]):
+        stop = 40
+
+    def numbers(start: int) -> Iterator[Numbers]:
+        yield Numbers(frame.number for frame in reader.read_frames(start, 40))
 
     monkeypatch.setattr(PyAVReader, "frames", slow)
-    reader = GuardedReader(index, "pyav", 3, converter(index))
-    assert list(reader.made_of(0, 40, ranks, depth=1)) == [list(range(40))]  # in 8 seconds
-    assert not reader.left_behind
+    reader = WatchedReader(index, "pyav", 3, converter(index))
+    assert list(reader.restartable(numbers, 0, 40, depth=1)) == [list(range(40))]  # in 8 seconds
+    assert not reader.isolated
 
 
 def test_a_wait_that_is_no_longer_wanted_ends(clip: Clip, hang: Any):
     path = clip("b_frames.mp4")
     hang(path, 17, False)
-    reader = GuardedReader(load_index(path), "pyav", 20, converter(load_index(path)))
+    reader = WatchedReader(load_index(path), "pyav", 20, converter(load_index(path)))
     began = time.monotonic()
     threading.Timer(1, reader.cancel).start()
     assert len(list(reader.frames(5, 40))) < 35
@@ -128,11 +132,12 @@ def converter(index: FrameIndex, channels: str = "gray") -> FrameConverter:
 def test_a_sub_process_reads_the_same_planes(clip: Clip, name: str):
     index = load_index(clip(name))
     convert = PlanarConverter(output_format(index, OutputSettings()), index.orientation)
-    process = IsolatedFrames(index, "pyav", 5, 9, convert)
-    for decoded, expected in zip(process.frames(), open_reader(index).frames(5, 9), strict=True):
-        for found, wanted in zip(convert(decoded.picture), convert(expected.picture), strict=True):
+    reader = SubprocessReader(index, "pyav", convert, 60)
+    frames = zip(reader.frames(5, 9), open_reader(index).frames(5, 9), strict=True)
+    for decoded, expected in frames:
+        for found, wanted in zip(decoded.pixels, convert(expected.pixels), strict=True):
             assert np.array_equal(found, wanted)
-    process.kill()
+    reader.close()
 
 
 @pytest.mark.parametrize(
@@ -143,11 +148,15 @@ def test_a_sub_process_reads_the_same_planes(clip: Clip, name: str):
 def test_a_sub_process_reads_the_same_pictures(clip: Clip, name: str, channels: str):
     index = load_index(clip(name))
     convert = converter(index, channels)
-    process = IsolatedFrames(index, "pyav", 5, 20, convert)
-    for decoded, expected in zip(process.frames(), open_reader(index).frames(5, 20), strict=True):
-        assert decoded[:2] == expected[:2]
-        assert np.array_equal(convert(decoded.picture), convert(expected.picture))
-    process.kill()
+    reader = SubprocessReader(index, "pyav", convert, 60)
+    for start, stop in ((5, 20), (30, 34), (0, 3)):
+        frames = zip(
+            reader.frames(start, stop), open_reader(index).frames(start, stop), strict=True
+        )
+        for decoded, expected in frames:
+            assert decoded[:2] == expected[:2]
+            assert np.array_equal(decoded.pixels, convert(expected.pixels))
+    reader.close()
 
 
 def test_a_sub_process_tells_of_a_file_that_vanished(clip: Clip, tmp_path: Path):
@@ -155,10 +164,10 @@ def test_a_sub_process_tells_of_a_file_that_vanished(clip: Clip, tmp_path: Path)
     path.write_bytes(clip("b_frames.mp4").read_bytes())
     index = load_index(path)
     path.unlink()
-    process = IsolatedFrames(index, "pyav", 0, 5, converter(index))
+    reader = SubprocessReader(index, "pyav", converter(index), 60)
     with pytest.raises(UnreadableVideo):
-        list(process.frames())
-    process.kill()
+        list(reader.frames(0, 5))
+    reader.close()
 
 
 @pytest.fixture
@@ -170,7 +179,7 @@ def hang(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path, int
 
         def frames(self: Any, start: int, stop: int) -> Any:
             for decoded in whole(self, start, stop):
-                if decoded.rank == rank and self.index.path == str(path):
+                if decoded.number == rank and self.index.path == str(path):
                     time.sleep(30)
                 yield decoded
 
@@ -184,15 +193,15 @@ def hang(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path, int
     return make
 
 
-def guarded(path: Path) -> GuardedReader:
+def guarded(path: Path) -> WatchedReader:
     index = load_index(path)
-    return GuardedReader(index, "pyav", 3, converter(index))
+    return WatchedReader(index, "pyav", 3, converter(index))
 
 
-def statuses(reader: GuardedReader, start: int, stop: int) -> str:
+def statuses(reader: WatchedReader, start: int, stop: int) -> str:
     """First letters of the statuses, the ranks being checked."""
     frames = list(reader.frames(start, stop))
-    assert [frame.rank for frame in frames] == list(range(start, stop))
+    assert [frame.number for frame in frames] == list(range(start, stop))
     return "".join(frame.status[0] for frame in frames)
 
 
@@ -201,18 +210,18 @@ def test_a_decoder_that_hangs_once_costs_nothing(clip: Clip, hang: Any):
     hang(path, 17, False)
     reader = guarded(path)
     assert statuses(reader, 5, 40) == "o" * 35
-    assert reader.given_up == ""
+    assert reader.skipped_reason == ""
     reader.close()
 
 
 def test_a_reader_that_is_left_early_goes_on_without_a_sub_process(
     clip: Clip, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("pvio.media.decode.watchdog.IsolatedFrames", None)
+    monkeypatch.setattr("pvio.media.decode.watchdog.SubprocessReader", None)
     reader = guarded(clip("b_frames.mp4"))
     for start in (0, 12, 5):
         frames = iter(reader.frames(start, 40))
-        assert next(frames).rank == start
+        assert next(frames).number == start
         del frames
     assert statuses(reader, 5, 40) == "o" * 35
     reader.close()
@@ -223,7 +232,7 @@ def test_a_decoder_that_always_hangs_costs_the_rest_of_the_gop(clip: Clip, hang:
     hang(path, 17, True)
     reader = guarded(path)
     assert statuses(reader, 5, 40) == "o" * 12 + "m" * 7 + "o" * 16
-    assert reader.given_up == "the decoder hung at frame 17"
+    assert reader.skipped_reason == "the decoder hung at frame 17"
     reader.close()
 
 
@@ -232,19 +241,19 @@ def test_a_sub_process_that_dies_costs_the_rest_of_the_gop(
 ):
     path = clip("b_frames.mp4")
     hang(path, 17, False)
-    processes: list[IsolatedFrames] = []
+    children: list[ChildProcess] = []
 
-    class Dying(IsolatedFrames):
-        def __init__(self, *args: Any):
-            super().__init__(*args)
-            processes.append(self)
-            if len(processes) == 1:
-                os.kill(self._process.pid, signal.SIGKILL)
+    class Dying(ChildProcess):
+        def __init__(self, *args: Any, **options: Any):
+            super().__init__(*args, **options)
+            children.append(self)
+            if len(children) == 1:
+                os.kill(self.pid, signal.SIGKILL)
 
-    monkeypatch.setattr("pvio.media.decode.watchdog.IsolatedFrames", Dying)
+    monkeypatch.setattr("pvio.media.decode.subprocess_reader.ChildProcess", Dying)
     reader = guarded(path)
     assert statuses(reader, 0, 40) == "o" * 17 + "m" * 7 + "o" * 16
-    assert reader.given_up == "the decoder crashed at frame 17"
+    assert reader.skipped_reason == "the decoder crashed at frame 17"
 
 
 def test_the_sub_process_ends_with_its_parent(clip: Clip, tmp_path: Path, hang: Any):
@@ -254,9 +263,10 @@ def test_the_sub_process_ends_with_its_parent(clip: Clip, tmp_path: Path, hang: 
     hang(path, 3, True)
     script = (
         "import sys; from pvio.media.index.cached import load_index;"
-        "from pvio.media.decode.subprocess_reader import IsolatedFrames;"
-        f"p = IsolatedFrames(load_index({str(path)!r}), 'pyav', 0, 40, bool);"
-        "next(p.frames()); print(p._process.pid, flush=True); sys.stdin.read()"
+        "from pvio.media.decode.subprocess_reader import SubprocessReader;"
+        f"p = SubprocessReader(load_index({str(path)!r}), 'pyav', bool, 60);"
+        "frames = p.frames(0, 40);"
+        "next(frames); print(p._child.pid, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE

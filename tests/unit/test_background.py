@@ -6,22 +6,22 @@ import threading
 
 import pytest
 
-from pvio.concurrency.background import Behind
+from pvio.concurrency.background import BackgroundConsumer
 
 
 def test_all_items_are_handed_on_in_order():
     found: list[int] = []
-    with Behind(found.append, depth=2) as behind:
+    with BackgroundConsumer(found.append, max_pending=2) as consumer:
         for number in range(50):
-            behind.put(number)
+            consumer.put(number)
     assert found == list(range(50))
 
 
 def test_making_goes_on_while_an_item_is_used():
     made_next, waited = threading.Event(), []
-    with Behind(lambda _: waited.append(made_next.wait(10)), depth=1) as behind:
-        behind.put(1)
-        behind.put(2)
+    with BackgroundConsumer(lambda _: waited.append(made_next.wait(10)), max_pending=1) as consumer:
+        consumer.put(1)
+        consumer.put(2)
         made_next.set()
     # Had the first item to be done with before the next one is made, nothing would have come.
     assert waited == [True, True]
@@ -33,9 +33,9 @@ def test_only_so_many_items_wait():
 
     def put_all() -> None:
         nonlocal n_put
-        with Behind(lambda _: go_on.wait(60), depth=2) as behind:
+        with BackgroundConsumer(lambda _: go_on.wait(60), max_pending=2) as consumer:
             for number in range(10):
-                behind.put(number)
+                consumer.put(number)
                 n_put += 1
                 if n_put == 3:
                     three_are_put.set()
@@ -58,17 +58,20 @@ def refuse_three(number: int) -> None:
 
 def test_what_the_consumer_raises_comes_back():
     def put_all() -> None:
-        with Behind(refuse_three, depth=1) as behind:
+        with BackgroundConsumer(refuse_three, max_pending=1) as consumer:
             for number in range(100):
-                behind.put(number)
+                consumer.put(number)
 
     with pytest.raises(ValueError, match="not three"):
         put_all()
 
 
 def test_what_the_consumer_raises_last_comes_back():
-    with pytest.raises(ValueError, match="not three"), Behind(refuse_three, depth=9) as behind:
-        behind.put(3)
+    with (
+        pytest.raises(ValueError, match="not three"),
+        BackgroundConsumer(refuse_three, max_pending=9) as consumer,
+    ):
+        consumer.put(3)
 
 
 def test_an_exception_of_the_maker_leaves_what_waits():
@@ -79,12 +82,12 @@ def test_an_exception_of_the_maker_leaves_what_waits():
         hold.wait(10)
         found.append(number)
 
-    def fail(behind: Behind[int]) -> None:
+    def fail(consumer: BackgroundConsumer[int]) -> None:
         for number in range(3):
-            behind.put(number)
+            consumer.put(number)
         threading.Timer(0.2, hold.set).start()
         raise KeyError("maker")
 
-    with pytest.raises(KeyError, match="maker"), Behind(use, depth=5) as behind:
-        fail(behind)
+    with pytest.raises(KeyError, match="maker"), BackgroundConsumer(use, max_pending=5) as consumer:
+        fail(consumer)
     assert found == [0]
