@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pvio.media.index.cached
-import pvio.media.index.orientation
+import pvio.media.index.frame_geometry
 from pvio.concurrency.prefetch import StallTimeout
 from pvio.concurrency.timeout import call_with_timeout, keep_reporting, report_progress
 from pvio.errors import UnreadableVideo
@@ -62,7 +62,9 @@ def test_a_video_at_whose_first_frame_the_decoder_hangs_is_unreadable(
     path: Path = clip("plain.mp4")
     goes_on = threading.Event()
     monkeypatch.setattr(pvio.media.index.cached, "_TIMEOUT", 0.5)
-    monkeypatch.setattr(pvio.media.index.orientation, "orientation_of", lambda _: goes_on.wait(60))
+    monkeypatch.setattr(
+        pvio.media.index.frame_geometry, "orientation_of", lambda _: goes_on.wait(60)
+    )
     with pytest.raises(UnreadableVideo, match="FFmpeg hangs at it"):
         load_index(path)
     monkeypatch.undo()

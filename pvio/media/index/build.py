@@ -26,9 +26,8 @@ from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.log import LogMessage, capture_log
 from pvio.media.images.survey import survey_images
 from pvio.media.index.content import content_digest, error_reason
+from pvio.media.index.frame_geometry import display_orientation, frame_sizes, size_warning
 from pvio.media.index.frame_index import FrameIndex
-from pvio.media.index.frame_sizes import frame_sizes, size_warning
-from pvio.media.index.orientation import display_orientation
 from pvio.media.index.packets import PacketTable, read_packets
 from pvio.media.pixels.color import BT709_LIMITED, ColorTags
 from pvio.media.pixels.orientation import Orientation

@@ -102,6 +102,9 @@ def _index_in_child(
         return found
     except UnreadableVideo as error:
         return unreadable_row(source, error.reason), True
+    except Exception as error:
+        reason = reason_for_video(error, source.path, "indexing", store.root)
+        return unreadable_row(source, reason), False
 
 
 def _index(source: Source, store: Store) -> tuple[ProbedVideo, bool]:

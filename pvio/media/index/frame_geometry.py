@@ -1,4 +1,4 @@
-"""Frame sizes of a video, where they change within it."""
+"""Size and orientation of the frames of a video; sizes may change within it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import av
 
+from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.log import capture_log
 from pvio.media.index.packets import PacketTable
-from pvio.media.pixels.orientation import Orientation
+from pvio.media.pixels.orientation import Orientation, orientation_of
 
 # Sizes that a single frame has count as damage, unless more than this share of frames has one.
 _SHARE_OF_SINGLE = 0.05
@@ -98,3 +99,34 @@ def _decoded_size(packet: av.Packet[Any], context: Any) -> tuple[Size | None, st
         if frames := [*decoder.decode(packet), *decoder.decode(None)]:
             return (frames[0].height, frames[0].width), frames[0].format.name
     return None, ""
+
+
+def display_orientation(
+    path: str, stream: Any, leading_packets: list[av.Packet[Any]]
+) -> Orientation:
+    """The orientation given by the display matrix of the first frame that can be decoded.
+
+    Args:
+        path: the file.
+        stream: of the file.
+        leading_packets: its first packets; if none gives a frame, the file is decoded further.
+    """
+    return _among(stream, leading_packets) or _from_start(path, stream.index) or Orientation()
+
+
+def _among(stream: Any, packets: list[av.Packet[Any]]) -> Orientation | None:
+    stream.codec_context.thread_count = 1
+    with contextlib.suppress(av.error.FFmpegError):
+        for packet in packets:
+            for frame in packet.decode():
+                return orientation_of(frame)
+    return None
+
+
+def _from_start(path: str, stream_index: int) -> Orientation | None:
+    with contextlib.suppress(av.error.FFmpegError), open_container(path) as container:
+        stream = container.streams[stream_index]
+        stream.codec_context.thread_count = 1
+        for frame in container.decode(stream):
+            return orientation_of(frame)
+    return None
