@@ -25,7 +25,7 @@ from benchmarks.measure import (
     seconds,
     side_by_side,
 )
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.media.encode.concat import concat_segments
 from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
 from pvio.media.index.cached import load_index
@@ -103,16 +103,16 @@ class Encoding:
     def share_of_joining(self) -> float:
         """Seconds of joining the segments of all videos over those of encoding them."""
         plan = read_plan(self._folder / "plan.json")
-        store = Store(self._folder / "cache")
-        names = [path.name for path in store.root.glob("video/*/*")]
-        by_digest = {store.info("video", name)["digest"]: name for name in names}
+        cache = Cache(self._folder / "cache")
+        names = [path.name for path in cache.root.glob("video/*/*")]
+        by_digest = {cache.metadata("video", name)["digest"]: name for name in names}
         encoding = joining = 0.0
         parts: dict[int, list[tuple[int, int, bytes]]] = {}
         for receipt in self._receipts:
             for done in receipt.segments:
                 segment = plan.segments[done.segment]
                 encoding += done.seconds["total"]
-                payload = store.read("video", by_digest[done.digests["video"]])[0]
+                payload = cache.read("video", by_digest[done.digests["video"]])[0]
                 parts.setdefault(segment.video, []).append((segment.start, segment.stop, payload))
         for video, segments in parts.items():
             index = load_index(plan.videos[video].path)

@@ -38,11 +38,11 @@ class ModelError(PvioError):
     """A model cannot be loaded, or breaks the contract of docs/models.md."""
 
 
-class StoreError(PvioError):
+class CacheError(PvioError):
     """An entry of the cache is absent or damaged."""
 
 
-class LostEntry(StoreError):
+class LostEntry(CacheError):
     """An entry that an earlier stage had committed is lost or damaged.
 
     Attributes:

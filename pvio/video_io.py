@@ -23,7 +23,7 @@ from typing import IO, Any
 import imageio_ffmpeg
 import numpy as np
 
-from pvio.cache.atomic import replacing, write_json
+from pvio.cache.atomic import atomic_path, write_json
 from pvio.collection.sources import VIDEO_SUFFIXES
 from pvio.errors import EncodeError, UnreadableVideo
 from pvio.media.decode.reader import open_reader
@@ -144,7 +144,7 @@ def write_frames_to_video(
     if not video_path.parent.is_dir():
         raise FileNotFoundError(f"The directory does not exist: {str(video_path.parent)!r}")
     total = len(frames) if isinstance(frames, Sized) else "?"
-    with replacing(video_path) as temporary:
+    with atomic_path(video_path) as temporary:
         command = _encode_command(temporary, first, rate, codec, ffmpeg_params)
         all_taken = False
         with tempfile.TemporaryFile() as messages:

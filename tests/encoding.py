@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from pvio.cache.atomic import replacing
+from pvio.cache.atomic import atomic_path
 from pvio.config.settings import Settings, parse_settings
 from pvio.inference.overlay import OverlayRenderer
 from pvio.media.encode.concat import concat_segments
@@ -58,6 +58,6 @@ def encoded(index: FrameIndex, settings: Settings, length: int = 10) -> list[Par
 def reencode(source: Path, settings: Settings, path: Path, length: int = 10) -> Path:
     """Encode a video again in several segments, and join them."""
     index = load_index(source)
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         concat_segments(encoded(index, settings, length), index, temporary)
     return path

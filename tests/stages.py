@@ -31,7 +31,7 @@ POLICIES = (("damaged", "mark"), ("failed", "fail"))
 def one_by_one(
     work: Any, tasks: Iterable[int], progress: Any, *_unused: object, **_more: object
 ) -> Iterator[Any]:
-    """Stands for `supervised`, without a child process."""
+    """Stands for `run_supervised`, without a child process."""
     for task in list(tasks):
         yield work(task, False, progress)
 
@@ -105,7 +105,7 @@ def _undone(folder: Path) -> Iterator[None]:
     with (
         contextlib.chdir(folder),
         mock.patch.dict(os.environ),
-        mock.patch("pvio.pipeline.jobs.shard.supervised", one_by_one),
+        mock.patch("pvio.pipeline.jobs.shard.run_supervised", one_by_one),
     ):
         try:
             yield

@@ -17,13 +17,13 @@ from typing import Any
 from pvio.errors import on_disk_of
 from pvio.text import json_text
 
-# What replacing() calls its files.
+# What atomic_path() calls its files.
 _TEMPORARY = re.compile(r"\.(?P<here>\w+)-(?P<pid>\d+)-[0-9a-f]{12}\.tmp")
 _SECONDS_UNTIL_GIVEN_UP = 24 * 3600.0
 
 
 @contextlib.contextmanager
-def replacing(
+def atomic_path(
     final: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None
 ) -> Iterator[Path]:
     """A temporary path, renamed to `final` when the block ends without an exception.
@@ -55,11 +55,11 @@ def replacing(
 
 
 def temporary_name(prefix: str = "") -> str:
-    """A name that states the process that uses it, see `remove_leftovers`."""
+    """A name that states the process that uses it, see `remove_stale_temporaries`."""
     return f"{prefix}.{_here()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp"
 
 
-def remove_leftovers(folder: str | os.PathLike[str], pid: int | None = None) -> int:
+def remove_stale_temporaries(folder: str | os.PathLike[str], pid: int | None = None) -> int:
     """Remove temporary files and folders whose writers no longer run.
 
     Those of other hosts, whose processes are not seen from here, are removed after a day.
@@ -125,7 +125,7 @@ def write_text(final: str | os.PathLike[str], text: str) -> None:
 
     In UTF-8; of a character that is none, as in a name of other bytes, its escape is written.
     """
-    with replacing(final) as temporary:
+    with atomic_path(final) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 

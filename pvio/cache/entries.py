@@ -1,4 +1,4 @@
-"""The store of finished work: one file per entry, found by key, committed by a rename.
+"""The cache of finished work: one file per entry, found by key, committed by a rename.
 
 An entry is its payload, followed by a footer: a JSON object with metadata of the payload, its
 digest among them, then a digest of this object, its length and a magic number. Both digests are
@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pvio.cache.atomic import replacing
+from pvio.cache.atomic import atomic_path
 from pvio.cache.digest import DIGEST_SIZE, digest_of
-from pvio.errors import StoreError, on_disk_of
+from pvio.errors import CacheError, on_disk_of
 from pvio.layout import TEMPORARY_FOLDER, Kind
 
 _END = struct.Struct(f"<{DIGEST_SIZE}sQ8s")
@@ -33,7 +33,7 @@ _TAIL = 2048
 _SECONDS_TO_APPEAR, _GLANCE = 4.0, 0.5
 
 
-class Store:
+class Cache:
     """Entries below a folder that many jobs and hosts may share.
 
     Args:
@@ -52,7 +52,7 @@ class Store:
         """Whether an entry exists; its content is not looked at."""
         return self.path(kind, key).is_file()
 
-    def comes(self, kind: Kind, key: str) -> bool:
+    def wait_for(self, kind: Kind, key: str) -> bool:
         """Whether an entry is there that a job on another host committed.
 
         Network file systems may show a host for a while that a file is absent, which it has looked
@@ -68,15 +68,15 @@ class Store:
             time.sleep(_GLANCE)
         return True
 
-    def holds(self, kind: Kind) -> bool:
+    def has_any(self, kind: Kind) -> bool:
         """Whether there may be entries of a kind."""
         return (self.root / kind).is_dir()
 
-    def info(self, kind: Kind, key: str) -> dict[str, Any]:
+    def metadata(self, kind: Kind, key: str) -> dict[str, Any]:
         """The metadata in the footer, with the payload's `digest`; reads no payload.
 
         Raises:
-            StoreError: when the entry is absent or its footer is damaged.
+            CacheError: when the entry is absent or its footer is damaged.
         """
         with self._opened(kind, key) as file:
             return self._footer(file, kind, key)[0]
@@ -88,14 +88,14 @@ class Store:
             What `info` gives, and seconds since 1970.
 
         Raises:
-            StoreError: when its footer is damaged, or it cannot be opened.
+            CacheError: when its footer is damaged, or it cannot be opened.
         """
         try:
             number = os.open(self.path(kind, key), os.O_RDONLY)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StoreError(f"no entry {self.path(kind, key)}: {error}") from error
+            raise CacheError(f"no entry {self.path(kind, key)}: {error}") from error
         with open(number, "rb", buffering=0) as file:
             return self._footer(file, kind, key)[0], os.fstat(number).st_mtime
 
@@ -103,17 +103,17 @@ class Store:
         """Payload and metadata.
 
         Raises:
-            StoreError: when the entry is absent, or payload and digest disagree.
+            CacheError: when the entry is absent, or payload and digest disagree.
         """
         with self._opened(kind, key) as file:
             info, size = self._footer(file, kind, key)
             file.seek(0)
             payload = file.read(size)
         if digest_of(payload).hexdigest() != info["digest"]:
-            raise StoreError(f"{self.path(kind, key)} is damaged: its digest does not match")
+            raise CacheError(f"{self.path(kind, key)} is damaged: its digest does not match")
         return payload, info
 
-    def discard(self, kind: Kind, key: str) -> None:
+    def remove(self, kind: Kind, key: str) -> None:
         """Remove an entry, e.g. a damaged one, so that it is computed again."""
         self.path(kind, key).unlink(missing_ok=True)
 
@@ -126,7 +126,7 @@ class Store:
             file.write(_footer(info, digest_of(payload)))
 
     @contextlib.contextmanager
-    def writing(self, kind: Kind, key: str, info: dict[str, Any]) -> Iterator[BinaryIO]:
+    def open_for_write(self, kind: Kind, key: str, info: dict[str, Any]) -> Iterator[BinaryIO]:
         """A file to write the payload to; committed when the block ends without an exception.
 
         `info` is stored as it is at the end of the block.
@@ -159,7 +159,7 @@ class Store:
     @contextlib.contextmanager
     def _committed(self, kind: Kind, key: str) -> Iterator[BinaryIO]:
         path = self.path(kind, key)
-        with replacing(path, self.temporaries) as temporary, open(temporary, "w+b") as file:
+        with atomic_path(path, self.temporaries) as temporary, open(temporary, "w+b") as file:
             yield file
             file.flush()
             if kind != "index":  # quickly built again, should a power cut take it
@@ -169,7 +169,7 @@ class Store:
         try:
             return open(self.path(kind, key), "rb")
         except OSError as error:
-            raise StoreError(f"no entry {self.path(kind, key)}: {error}") from error
+            raise CacheError(f"no entry {self.path(kind, key)}: {error}") from error
 
     def _footer(
         self, file: BinaryIO | io.FileIO, kind: Kind, key: str
@@ -191,7 +191,7 @@ class Store:
                 raise ValueError("the digest of its footer does not match")
             return json.loads(text), end - length
         except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path(kind, key)} is damaged: {error}") from error
+            raise CacheError(f"{self.path(kind, key)} is damaged: {error}") from error
 
 
 def _footer(info: dict[str, Any], digest: Any) -> bytes:

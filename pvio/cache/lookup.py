@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 LOOKUP_THREADS, _LOOKUPS = 8, 64
 
 
-def look_up(
+def map_in_threads(
     function: Callable[[Item], Result], items: Sequence[Item], at_once: int = _LOOKUPS
 ) -> list[Result]:
     """`function` of every item, in threads, for what waits for the file system.

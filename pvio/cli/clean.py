@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pvio.cache.atomic import remove_leftovers
-from pvio.cache.store import Store
+from pvio.cache.atomic import remove_stale_temporaries
+from pvio.cache.entries import Cache
 from pvio.cli.collection_state import current_state
 from pvio.config.settings import Settings
 from pvio.errors import CollectionError, ConfigError, ModelError
@@ -52,7 +52,7 @@ def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
     Raises:
         PvioError: when it cannot be told what another run needs.
     """
-    store = Store(settings.cache)
+    cache = Cache(settings.cache)
     used: set[tuple[Kind, str]] = set()
     runs = registered_runs(settings.cache)
     for run in runs:
@@ -83,7 +83,7 @@ def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
     )
     now = time.time()
     for kind in KINDS:
-        for folder in _folders(store.root / kind):
+        for folder in _folders(cache.root / kind):
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if (kind, entry.name) in used:
@@ -105,7 +105,7 @@ def remove(unused: Unused, settings: Settings) -> None:
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-    remove_leftovers(Store(settings.cache).temporaries)
+    remove_stale_temporaries(Cache(settings.cache).temporaries)
 
 
 def _folders(root: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""What of a collection is in the store, and why the rest is not: `pvio status` and `pvio clean`."""
+"""What of a collection is in the cache, and why the rest is not: `pvio status` and `pvio clean`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from pvio.cache.lookup import look_up
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
+from pvio.cache.lookup import map_in_threads
 from pvio.collection.search import find_sources
 from pvio.config.settings import Settings
-from pvio.errors import StoreError
+from pvio.errors import CacheError
 from pvio.media.index.cached import deserialize_index
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video
@@ -21,7 +21,7 @@ from pvio.pipeline.planning.segments import Segment, cut_segments
 
 @dataclass(frozen=True)
 class State:
-    """A collection as the store knows it.
+    """A collection as the cache knows it.
 
     Attributes:
         videos: of the collection whose frames are indexed, and those that are not there.
@@ -42,15 +42,15 @@ class State:
 
 
 def current_state(settings: Settings) -> State:
-    """Look a collection up in the store; nothing is indexed.
+    """Look a collection up in the cache; nothing is indexed.
 
     Raises:
         PvioError: when the settings lead to no collection or no model.
     """
-    store = Store(settings.cache)
+    cache = Cache(settings.cache)
     sources = find_sources(settings.videos, report=lambda _: None)
     model = model_fingerprint(settings.model)
-    rows = look_up(partial(known_video, store=store, renew=False), sources)
+    rows = map_in_threads(partial(known_video, cache=cache, renew=False), sources)
     videos = [row for row in rows if row is not None]
     new = [source.path for source, row in zip(sources, rows, strict=True) if row is None]
 
@@ -59,13 +59,13 @@ def current_state(settings: Settings) -> State:
         if video.status != "ok":
             return []
         try:
-            index = deserialize_index(*store.read("index", video.index_key), video.path)
+            index = deserialize_index(*cache.read("index", video.index_key), video.path)
             return cut_segments(index, settings.segment_frames, number)
-        except StoreError:  # damaged: the next run builds it again
+        except CacheError:  # damaged: the next run builds it again
             return []
         except Exception as error:
             reason_for_video(error, video.path, "cutting", settings.cache)
             return []
 
-    segments = [each for found in look_up(cut, range(len(videos))) for each in found]
+    segments = [each for found in map_in_threads(cut, range(len(videos))) for each in found]
     return State(videos, new, segments, model)

@@ -18,7 +18,7 @@ from pvio.concurrency.threads import limit_libraries
 from pvio.config.settings import Settings, load_merged, load_settings
 from pvio.errors import PvioError, no_space
 from pvio.pipeline.jobs.log import log_to_stderr
-from pvio.pipeline.jobs.signals import end_on_sigterm
+from pvio.pipeline.jobs.signals import exit_on_sigterm
 from pvio.text import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def probe(config: str, out: Path, results: str, threads: int) -> None:
 @out_option
 def plan(config: str, probe_path: str, shards: int, parts: Path | None, out: Path) -> None:
     """Cut videos into segments and spread them over shards, longest processing time first."""
-    from pvio.cache.atomic import replacing, write_json
+    from pvio.cache.atomic import atomic_path, write_json
     from pvio.models.entry import model_fingerprint
     from pvio.pipeline.planning.manifest import read_probe
     from pvio.pipeline.planning.registry import register
@@ -203,7 +203,7 @@ def plan(config: str, probe_path: str, shards: int, parts: Path | None, out: Pat
     manifest, resources = make_plan(read_probe(probe_path), settings, shards)
     if parts is not None:
         write_shard_plans(parts, manifest, resources)
-    with replacing(out) as file:
+    with atomic_path(out) as file:
         write_json(file, manifest)
         # Before the plan appears: from then on its entries are in use.
         register(file, out, settings, model_fingerprint(settings.model))
@@ -228,8 +228,8 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
     from pvio.pipeline.stages.infer import infer as run
 
     settings = _settings(config)
-    end_on_sigterm()
-    _provide_ffmpeg(settings)
+    exit_on_sigterm()
+    reexec_with_ffmpeg_libraries(settings)
     write_json(out, run(read_shard_plan(plan_path, "infer", shard), settings, threads))
 
 
@@ -270,9 +270,9 @@ def encode(config: str, plan_path: str, shard: str, inferred: str | None, out: P
     from pvio.pipeline.stages.encode import encode as run
     from pvio.pipeline.stages.infer import infer as run_infer
 
-    end_on_sigterm()
+    exit_on_sigterm()
     part, settings = read_shard_plan(plan_path, "encode", shard), _settings(config)
-    _provide_ffmpeg(settings)  # lost predictions may have to be computed
+    reexec_with_ffmpeg_libraries(settings)  # lost predictions may have to be computed
     rows = replace(part, stage="infer", segment_numbers=list(part.segments))
     failures = failures_in(_receipts((inferred,) if inferred else ()))
     receipt = repairing(
@@ -306,10 +306,10 @@ def assemble(
     from pvio.pipeline.stages.encode import encode as run_encode
     from pvio.pipeline.stages.infer import infer as run_infer
 
-    end_on_sigterm()
+    exit_on_sigterm()
     plan_bytes = Path(plan_path).read_bytes()
     plan, settings, found = read_plan(plan_path), _settings(config), _receipts(receipts)
-    _provide_ffmpeg(settings)  # lost predictions may have to be computed
+    reexec_with_ffmpeg_libraries(settings)  # lost predictions may have to be computed
 
     def plan_is_unchanged() -> bool:
         """Whether no other run has begun in this folder."""
@@ -500,7 +500,7 @@ def _receipts(paths: tuple[str, ...]) -> list[Receipt]:
     return [read_receipt(file) for file in files]
 
 
-def _provide_ffmpeg(settings: Settings) -> None:
+def reexec_with_ffmpeg_libraries(settings: Settings) -> None:
     """Start this process again with FFmpeg's libraries on its path, if torchcodec needs them."""
     if settings.resolved_decoder != "torchcodec":
         return

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.cli.collection_state import State, current_state
 from pvio.config.settings import Settings, load_stored
 from pvio.config.text import same
@@ -65,7 +65,7 @@ class Status:
     Attributes:
         stages: infer, and encode when there is an overlay.
         videos: of the collection.
-        finished: whose results are up to date in the store.
+        finished: whose results are up to date in the cache.
         not_indexed: videos that are new or have changed, so that their frames are not known.
         lost: names of results that are not where the last run has put them.
         unreadable: path and reason of each; they are tried again in every run.
@@ -88,7 +88,7 @@ class Status:
 
 
 def status(settings: Settings, folder: Path, results: str = "results") -> Status:
-    """Compare a collection with the store and the results of the last run.
+    """Compare a collection with the cache and the results of the last run.
 
     Nothing is computed or written.
 
@@ -200,7 +200,7 @@ def _reasons(video: ProbedVideo, last: _LastRun | None, changed: Sequence[str]) 
 def _states(state: State, settings: Settings) -> tuple[list[SegmentState], dict[int, str]]:
     """For every segment which stages are finished, and by video why that could not be found out."""
     completion = Completion(
-        ResultKeys(settings, state.model), Store(settings.cache), settings.decoder_timeout
+        ResultKeys(settings, state.model), Cache(settings.cache), settings.decoder_timeout
     )
     found = completion.states([(state.videos[each.video], each) for each in state.cut])
     pairs = zip(state.cut, found, strict=True)

@@ -24,7 +24,7 @@ from pvio.media.decode.sampling import first_usable_frame_from, last_usable_fram
 from pvio.media.decode.watchdog import WatchedReader
 from pvio.media.index.frame_index import FrameIndex
 from pvio.models.contract import FRAMES_OUTPUT, HasPrepare
-from pvio.models.loading import choose_device, load_model, take_cuda_device
+from pvio.models.loading import acquire_cuda_device, load_model, resolve_device
 from pvio.predictions.table import SegmentTable
 
 # Batches decoded before the model asks for them. A job's memory is bounded by this many batches of
@@ -70,7 +70,7 @@ def decoder_for(device: torch.device, settings: Settings) -> str:
     if decoder != "cuda":
         return decoder
     if device.type == "cpu" and torch.cuda.device_count() > 0:
-        return f"cuda:{take_cuda_device()}"
+        return f"cuda:{acquire_cuda_device()}"
     return f"cuda:{device.index or 0}"
 
 
@@ -86,7 +86,7 @@ class Engine:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.device = choose_device(settings.model.device)
+        self.device = resolve_device(settings.model.device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # what a model calls "cuda" is this one, too
         self.decoder = decoder_for(self.device, settings)

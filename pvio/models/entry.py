@@ -22,7 +22,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelEntry:
     """A resolved `model.entry`.
 
     Attributes:
@@ -43,7 +43,7 @@ def search_path() -> list[str]:
     return [os.getcwd(), *(entry for entry in sys.path if entry)]
 
 
-def resolve_entry(entry: str) -> Entry:
+def resolve_entry(entry: str) -> ModelEntry:
     """Find what an entry refers to.
 
     Raises:
@@ -53,7 +53,7 @@ def resolve_entry(entry: str) -> Entry:
         path = Path(entry).expanduser()
         if not path.is_file():
             raise ConfigError(f"model.entry: there is no file {entry} (seen from {os.getcwd()})")
-        return Entry("program", path)
+        return ModelEntry("program", path)
     match = ENTRY_PATTERN.match(entry)
     if match is None:
         raise ConfigError(f"model.entry: {entry!r} is not of the form module:name or file.py:name")
@@ -63,7 +63,7 @@ def resolve_entry(entry: str) -> Entry:
         if not path.is_file():
             raise ConfigError(f"model.entry: there is no file {where} (seen from {os.getcwd()})")
         _check_defined(path, name)
-        return Entry("file", path, name=name)
+        return ModelEntry("file", path, name=name)
     origin = find_module(where)
     if origin is None:
         raise ConfigError(
@@ -71,7 +71,7 @@ def resolve_entry(entry: str) -> Entry:
             f"{os.getcwd()} and in what is installed for {sys.executable}"
         )
     _check_defined(origin, name)
-    return Entry("module", origin, module=where, name=name)
+    return ModelEntry("module", origin, module=where, name=name)
 
 
 def model_fingerprint(settings: ModelSettings, *, quick: bool = False) -> str:

@@ -18,7 +18,7 @@ from pvio.concurrency.lock_files import open_own, own_folder
 log = logging.getLogger(__name__)
 
 
-def lock_folder() -> Path:
+def gpu_lock_dir() -> Path:
     """Where the lock files of this user's jobs on this host lie.
 
     In /tmp whatever TMPDIR says, which Slurm and Snakemake may set for each job. Of the other
@@ -29,7 +29,7 @@ def lock_folder() -> Path:
     return Path(f"/tmp/pvio-gpus-{os.getuid()}")
 
 
-def take_device(identities: Sequence[str], folder: Path) -> int:
+def acquire_gpu(identities: Sequence[str], folder: Path) -> int:
     """Take a device, until this process ends.
 
     Each device has slots, 0, 1, 2 and so on. The first slot that is free is taken, slots 0 of all
@@ -39,7 +39,7 @@ def take_device(identities: Sequence[str], folder: Path) -> int:
     Args:
         identities: of the devices that this process sees: the same for all processes, whatever
             the devices' numbers, and fit for a file name. At least one.
-        folder: of the lock files, see `lock_folder`; made when it is not there.
+        folder: of the lock files, see `gpu_lock_dir`; made when it is not there.
 
     Returns:
         The position in `identities`; 0, with a warning, when the folder cannot be used.

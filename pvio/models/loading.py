@@ -15,14 +15,14 @@ import torch
 
 from pvio.config.settings import ModelSettings
 from pvio.errors import ModelError
-from pvio.models.entry import Entry, resolve_entry, search_path
-from pvio.models.gpu_lock import lock_folder, take_device
+from pvio.models.entry import ModelEntry, resolve_entry, search_path
+from pvio.models.gpu_lock import acquire_gpu, gpu_lock_dir
 
 
-def choose_device(wanted: str) -> torch.device:
+def resolve_device(wanted: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda` or `cuda:N`.
 
-    Without a number it is a CUDA device that no other job holds, see `take_cuda_device`.
+    Without a number it is a CUDA device that no other job holds, see `acquire_cuda_device`.
 
     Raises:
         ModelError: when a CUDA device is asked for and there is none of that number.
@@ -36,13 +36,13 @@ def choose_device(wanted: str) -> torch.device:
             "visible); use device: auto or cpu, or run `pvio doctor`"
         )
     if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", take_cuda_device())
+        return torch.device("cuda", acquire_cuda_device())
     return device
 
 
 @functools.cache
-def take_cuda_device() -> int:
-    """The number of a visible CUDA device that this process takes until it ends, by `take_device`.
+def acquire_cuda_device() -> int:
+    """The number of a visible CUDA device that this process takes until it ends, by `acquire_gpu`.
 
     Asked again, it is the same one: a job tries to load its model again for each segment. Devices
     are known by their UUID, since CUDA_VISIBLE_DEVICES gives them other numbers.
@@ -51,7 +51,7 @@ def take_cuda_device() -> int:
     identities = [
         str(getattr(torch.cuda.get_device_properties(number), "uuid", number)) for number in numbers
     ]
-    return take_device(identities, lock_folder())
+    return acquire_gpu(identities, gpu_lock_dir())
 
 
 def load_model(settings: ModelSettings, device: torch.device) -> Callable[..., Any]:
@@ -101,7 +101,7 @@ def _load_program(path: Path, device: torch.device) -> torch.nn.Module:
         ) from error
 
 
-def _load_attribute(entry: Entry) -> Any:
+def _load_attribute(entry: ModelEntry) -> Any:
     for folder in reversed(search_path()):
         if folder not in sys.path:
             sys.path.insert(0, folder)

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pvio.errors import (
+    CacheError,
     CollectionError,
     ConfigError,
     JobError,
     NoSpaceLeft,
     NotWritable,
     PvioError,
-    StoreError,
     UnreadableVideo,
     no_space,
 )
@@ -30,7 +30,7 @@ _FAULTS_OF_THE_SYSTEM = {
 }  # fmt: skip
 _LONGEST_REASON = 300
 # Errors that no single video is to blame for.
-_OF_ALL = (StoreError, NoSpaceLeft, NotWritable, ConfigError, CollectionError, ImportError)
+_OF_ALL = (CacheError, NoSpaceLeft, NotWritable, ConfigError, CollectionError, ImportError)
 
 
 def reason_for_video(error: Exception, path: str, doing: str, *shared: str | Path) -> str:
@@ -66,7 +66,7 @@ def concerns_all(error: Exception, *shared: str | Path) -> bool:
 
     That is so for
 
-    * errors of the cache (`StoreError`, `LostEntry`), and of the system at a path in one of the
+    * errors of the cache (`CacheError`, `LostEntry`), and of the system at a path in one of the
       `shared` folders: no video can do without these;
     * a full disk or quota, a read-only file system, too many open files: the next video would
       meet them, too;

@@ -11,7 +11,7 @@ import pyarrow as pa
 SHAPE_KEY = b"shape"
 
 
-def column_array(table: pa.Table, name: str) -> np.ndarray:
+def column_to_numpy(table: pa.Table, name: str) -> np.ndarray:
     """A column as an array of shape (rows, *shape of the output), see `read_predictions`."""
     field = table.schema.field(name)
     column = table.column(name).combine_chunks()

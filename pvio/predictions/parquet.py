@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pvio.errors import ModelError
-from pvio.predictions.columns import SHAPE_KEY, column_array
+from pvio.predictions.columns import SHAPE_KEY, column_to_numpy
 from pvio.text import json_text
 
 METADATA_KEY = b"pvio"
@@ -42,7 +42,7 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
     """
     with open(path, "rb") as file:  # pyarrow takes no path that is no UTF-8
         table = pq.read_table(file, partitioning=None)
-    result = Predictions({name: column_array(table, name) for name in table.column_names})
+    result = Predictions({name: column_to_numpy(table, name) for name in table.column_names})
     result.metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     return result
 

@@ -154,7 +154,7 @@ def in_this_process() -> Callable[[pytest.MonkeyPatch], None]:
 
     That a child process does it otherwise is for test_supervised.py and the tests of the workflow.
     """
-    return lambda patch: patch.setattr("pvio.pipeline.jobs.shard.supervised", one_by_one)
+    return lambda patch: patch.setattr("pvio.pipeline.jobs.shard.run_supervised", one_by_one)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.config.settings import parse_settings
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.planning.cost import CostModel, CostSample, StageWorkload, stage_workloads
@@ -139,12 +139,12 @@ def test_finished_segments_do_not_weigh_when_the_rest_is_spread(tmp_path: Path) 
     )
     videos = probe(settings)
     keys = ResultKeys(settings, model_fingerprint(settings.model))
-    store = Store(settings.cache)
+    cache = Cache(settings.cache)
     plan, _ = make_plan(videos, settings, 2)
     for segment in plan.segments:
         video = videos[segment.video]
         if "old" in video.name:
-            store.write(*keys.predictions(video, segment), b"", FINISHED)
+            cache.write(*keys.predictions(video, segment), b"", FINISHED)
     spread = make_plan(videos, settings, 2)[0].infer_shards
     of_new = [sum("new" in videos[number].name for number in shard) for shard in spread]
     assert of_new == [1, 1]
@@ -153,7 +153,7 @@ def test_finished_segments_do_not_weigh_when_the_rest_is_spread(tmp_path: Path) 
 def test_the_shard_with_the_most_to_do_is_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def index(video: ProbedVideo, store: Store) -> SimpleNamespace:
+    def index(video: ProbedVideo, cache: Cache) -> SimpleNamespace:
         return SimpleNamespace(n_frames=video.n_frames, keyframes=np.array([0]))
 
     monkeypatch.setattr("pvio.pipeline.stages.plan.index_of", index)

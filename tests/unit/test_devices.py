@@ -18,18 +18,18 @@ from pvio.concurrency.lock_files import open_own, own_folder
 from pvio.config.settings import parse_settings
 from pvio.inference.engine import decoder_for
 from pvio.models import loading
-from pvio.models.gpu_lock import take_device
-from pvio.models.loading import choose_device
+from pvio.models.gpu_lock import acquire_gpu
+from pvio.models.loading import resolve_device
 
 # Takes one of the devices, says which, and holds it until it is told to end.
 JOB = """
 import subprocess, sys
 from pathlib import Path
 from pvio.concurrency.lock_files import open_own, own_folder
-from pvio.models.gpu_lock import take_device
+from pvio.models.gpu_lock import acquire_gpu
 
 folder, *devices = sys.argv[1:]
-print(take_device(devices, Path(folder)), flush=True)
+print(acquire_gpu(devices, Path(folder)), flush=True)
 sys.stdin.readline()
 """
 
@@ -101,7 +101,7 @@ def test_without_a_folder_for_locks_the_first_device_is_taken(
 ):
     (tmp_path / "file").touch()
     for folder in ("file", "file/locks", "no/such/parent"):
-        assert take_device(["a", "b"], tmp_path / folder) == 0
+        assert acquire_gpu(["a", "b"], tmp_path / folder) == 0
     assert caplog.text.count("without knowing of other jobs") == 3
 
 
@@ -114,26 +114,26 @@ def two_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=uuids[number])
     )
-    monkeypatch.setattr(loading, "lock_folder", lambda: tmp_path / "locks")
-    loading.take_cuda_device.cache_clear()
+    monkeypatch.setattr(loading, "gpu_lock_dir", lambda: tmp_path / "locks")
+    loading.acquire_cuda_device.cache_clear()
     yield
-    loading.take_cuda_device.cache_clear()
+    loading.acquire_cuda_device.cache_clear()
 
 
 @pytest.mark.parametrize("wanted", ["auto", "cuda"])
 def test_a_model_goes_to_the_device_that_is_free(wanted: str, start: Start, two_devices: None):
     start("a")
-    assert choose_device(wanted) == torch.device("cuda:1")
+    assert resolve_device(wanted) == torch.device("cuda:1")
 
 
 def test_a_job_takes_no_second_device(start: Start, two_devices: None):
-    assert [choose_device("cuda").index for _ in range(3)] == [0, 0, 0]
+    assert [resolve_device("cuda").index for _ in range(3)] == [0, 0, 0]
     assert start("a", "b")[1] == 1
 
 
 def test_a_device_that_is_named_is_taken_as_it_is(start: Start, two_devices: None):
     start("b")
-    assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
     assert start("b", "a")[1] == 1, "of no slot of b"
 
 
@@ -142,13 +142,13 @@ def test_a_device_without_uuid_is_known_by_its_number(
 ):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace())
     start("0")
-    assert choose_device("auto") == torch.device("cuda:1")
+    assert resolve_device("auto") == torch.device("cuda:1")
 
 
 def test_a_decoder_is_on_the_device_that_the_model_took(start: Start, two_devices: None):
     start("a")
     settings = parse_settings({"decoder": "cuda"})
-    assert decoder_for(choose_device("auto"), settings) == "cuda:1"
+    assert decoder_for(resolve_device("auto"), settings) == "cuda:1"
 
 
 def test_a_decoder_beside_a_model_on_the_cpu_takes_a_device(start: Start, two_devices: None):
@@ -174,7 +174,7 @@ def test_a_folder_of_locks_that_another_user_may_have_made_is_not_used(
         if kind == "link":
             other.mkdir()
     with caplog.at_level(logging.WARNING):
-        assert take_device(["a", "b"], folder) == 0
+        assert acquire_gpu(["a", "b"], folder) == 0
     assert str(folder) in caplog.text
     assert not list(tmp_path.rglob("*.lock"))
 

@@ -20,7 +20,7 @@ from pvio.inference.engine import PREFETCHED_BATCHES, Engine
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import FrameConverter
-from pvio.predictions.columns import column_array
+from pvio.predictions.columns import column_to_numpy
 
 Clip = Callable[[str], Path]
 
@@ -179,7 +179,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., E
 
 def columns(engine: Engine, index: FrameIndex, start: int = 0, stop: int = 40) -> dict[str, Any]:
     table = engine.run_segment(index, start, stop).table.table()
-    return {name: column_array(table, name) for name in table.column_names}
+    return {name: column_to_numpy(table, name) for name in table.column_names}
 
 
 @pytest.fixture(scope="module")
@@ -512,7 +512,7 @@ def test_frames_go_to_the_writer_and_not_to_the_table(
 def test_frames_without_a_picture_are_none_for_the_writer(engine: Any, damaged: FrameIndex):
     taken = Taken()
     result = engine("inverted").run_segment(damaged, 0, 40, frame_sink=taken)
-    assert taken.status == list(column_array(result.table.table(), "status"))
+    assert taken.status == list(column_to_numpy(result.table.table(), "status"))
     has_slice = [picture is not None for picture in taken.pictures]
     assert has_slice == [status in ("ok", "suspect") for status in taken.status]
     assert has_slice[0]

@@ -27,12 +27,12 @@ import pvio
 from pvio.cli.status import status
 from pvio.config.settings import Settings, parse_settings
 from pvio.errors import (
+    CacheError,
     ConfigError,
     LostEntry,
     ModelError,
     NoSpaceLeft,
     PvioError,
-    StoreError,
     UnreadableVideo,
 )
 from pvio.pipeline.guard import concerns_all, describe, reason_for_video
@@ -350,7 +350,7 @@ def test_in_each_step_of_status(run: Run, tmp_path: Path, is_done: bool):
         OSError(errno.EMFILE, "Too many open files", "/elsewhere"),
         OSError(errno.EIO, "Input/output error", "/data/cache/index/ab/abc"),
         PermissionError(errno.EACCES, "Permission denied", "/data/cache"),
-        StoreError("no entry"),
+        CacheError("no entry"),
         LostEntry("no entry", "video"),
         ConfigError("wrong"),
         ImportError("libtorch.so"),

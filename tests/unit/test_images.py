@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.collection.image_names import image_files, natural_key, sequence_name
 from pvio.collection.search import find_sources
 from pvio.errors import CollectionError, UnreadableVideo
@@ -242,8 +242,8 @@ class TestPages:
         flat(5, 8, 8).save(frames / "0.png")
         stack = np.stack([np.full((4, 6), gray, np.uint8) for gray in (1, 2)])
         tifffile.imwrite(frames / "1.tif", stack, photometric="minisblack")
-        store = Store(tmp_path / "store")
-        first, again = load_index(frames, store), load_index(frames, store)
+        cache = Cache(tmp_path / "store")
+        first, again = load_index(frames, cache), load_index(frames, cache)
         assert again.pages == first.pages == (1, 2)
         assert again.other_sizes == first.other_sizes == ((8, 8),)
         assert "1 of 3 images have another size" in again.warning
@@ -381,10 +381,10 @@ class TestPatterns:
 
     def test_an_image_added_to_a_sequence_is_found(self, folder, tmp_path: Path):
         place = folder(a_1=10, b_1=20)
-        store = Store(tmp_path / "store")
-        before = load_index(place / "a_*.png", store)
+        cache = Cache(tmp_path / "store")
+        before = load_index(place / "a_*.png", cache)
         flat(30).save(place / "a_2.png")
-        after = load_index(place / "a_*.png", store)
+        after = load_index(place / "a_*.png", cache)
         assert (before.n_frames, after.n_frames) == (1, 2)
         assert before.content_digest != after.content_digest
 
@@ -438,11 +438,11 @@ class TestHostile:
         place = folder(**{"1": 10, "3": 30})
         (place / "2.png").symlink_to("/absent.png")
         assert lumas(place) == [10, -1, 30]
-        store = Store(tmp_path / "store")
-        before = load_index(place, store)
+        cache = Cache(tmp_path / "store")
+        before = load_index(place, cache)
         (place / "2.png").unlink()
         flat(20).save(place / "2.png")
-        assert load_index(place, store).content_digest != before.content_digest
+        assert load_index(place, cache).content_digest != before.content_digest
 
     def test_a_folder_that_lost_an_image_since_it_was_indexed_is_not_shifted(self, folder):
         place = folder(**{"1": 10, "2": 20, "3": 30})

@@ -43,7 +43,7 @@ def test_importing_pvio_is_quick():
         "config.settings",
         "collection",
         "errors",
-        "cache.store",
+        "cache.entries",
         "pipeline.planning.keys",
         "models.entry",
     ],

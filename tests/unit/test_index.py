@@ -14,7 +14,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
 from pvio.media.index.cached import load_index
@@ -261,37 +261,37 @@ def video(clip: Clip, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "store")
 
 
 def test_a_second_load_opens_no_video(
-    store: Store, monkeypatch: pytest.MonkeyPatch, any_clip: str, clip: Clip
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, any_clip: str, clip: Clip
 ):
-    first = load_index(clip(any_clip), store)
+    first = load_index(clip(any_clip), cache)
     monkeypatch.setattr(av, "open", lambda *args, **kwargs: pytest.fail("the video was opened"))
-    assert same(load_index(clip(any_clip), store), first)
+    assert same(load_index(clip(any_clip), cache), first)
 
 
-def test_a_changed_file_is_indexed_anew(video: Path, store: Store, clip: Clip, ffmpeg: Any):
-    before = load_index(video, store)
+def test_a_changed_file_is_indexed_anew(video: Path, cache: Cache, clip: Clip, ffmpeg: Any):
+    before = load_index(video, cache)
     ffmpeg.run("-v", "error", "-i", clip("b_frames.mp4"), "-frames:v", 9, "-c:v", "libx264", video)
-    after = load_index(video, store)
+    after = load_index(video, cache)
     assert after.n_frames == 9
     assert after.content_digest != before.content_digest
 
 
-def test_a_damaged_entry_of_the_store_is_built_anew(video: Path, store: Store):
-    first = load_index(video, store)
-    (entry,) = [path for path in store.root.rglob("*") if path.is_file()]
+def test_a_damaged_entry_of_the_store_is_built_anew(video: Path, cache: Cache):
+    first = load_index(video, cache)
+    (entry,) = [path for path in cache.root.rglob("*") if path.is_file()]
     entry.write_bytes(entry.read_bytes()[:-3])
-    assert same(load_index(video, store), first)
+    assert same(load_index(video, cache), first)
 
 
-def test_a_touched_file_has_the_same_digest(video: Path, store: Store):
-    before = load_index(video, store).content_digest
+def test_a_touched_file_has_the_same_digest(video: Path, cache: Cache):
+    before = load_index(video, cache).content_digest
     os.utime(video, ns=(0, 10**18))
-    assert load_index(video, store).content_digest == before
+    assert load_index(video, cache).content_digest == before
 
 
 def test_a_renamed_file_has_the_same_digest(video: Path):
@@ -348,7 +348,7 @@ def test_an_audio_file_is_unreadable(tmp_path: Path, ffmpeg: Any):
 @pytest.mark.parametrize("stored", [False, True])
 def test_an_absent_file_is_unreadable(tmp_path: Path, stored: bool):
     with pytest.raises(UnreadableVideo, match=r"(?i)no such file"):
-        load_index(tmp_path / "a.mp4", Store(tmp_path) if stored else None)
+        load_index(tmp_path / "a.mp4", Cache(tmp_path) if stored else None)
 
 
 def test_a_file_whose_end_with_the_header_is_lost_is_unreadable(video: Path):
@@ -379,20 +379,20 @@ def test_a_folder_of_images_has_one_frame_an_image(image_folder: Path):
     assert index.keyframes.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_an_added_image_is_found(image_folder: Path, store: Store):
-    before = load_index(image_folder, store)
+def test_an_added_image_is_found(image_folder: Path, cache: Cache):
+    before = load_index(image_folder, cache)
     shutil.copy(image_folder / "004.png", image_folder / "005.png")
-    after = load_index(image_folder, store)
+    after = load_index(image_folder, cache)
     assert (before.n_frames, after.n_frames) == (5, 6)
     assert before.content_digest != after.content_digest
 
 
 def test_an_index_of_images_is_stored(
-    image_folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ):
-    first = load_index(image_folder, store)
+    first = load_index(image_folder, cache)
     monkeypatch.setattr("pvio.media.index.build.survey_images", lambda *_: pytest.fail("opened"))
-    assert same(load_index(image_folder, store), first)
+    assert same(load_index(image_folder, cache), first)
 
 
 def test_a_folder_without_images_is_unreadable(tmp_path: Path):

@@ -52,10 +52,10 @@ time.sleep(60)
 """
 WORKFLOW = """
 import signal, subprocess, sys, time
-from pvio.pipeline.jobs.signals import end_jobs_on_sigterm
+from pvio.pipeline.jobs.signals import terminate_jobs_on_sigterm
 
 signal.signal(signal.SIGTERM, lambda *_: print("before", flush=True))
-end_jobs_on_sigterm()
+terminate_jobs_on_sigterm()
 job = f"PVIO_JOB=1 {sys.executable} {sys.argv[1]}; echo $?"
 late = "sleep 1.5; " + job
 shells = [subprocess.Popen(["bash", "-c", text]) for text in (job, late)]

@@ -21,7 +21,7 @@ from encoding import encoded, reencode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pvio.cache.atomic import replacing
+from pvio.cache.atomic import atomic_path
 from pvio.errors import EncodeError
 from pvio.media.encode import concat as stitch
 from pvio.media.encode.concat import concat_segments, muxed_timestamps, strictly_ascending
@@ -46,7 +46,7 @@ def test_wrong_segments_are_an_error_and_leave_no_file(
 ):
     index = load_index(clip("b_frames.mp4"))
     parts = damage(encoded(index, settings_for()))
-    with pytest.raises(EncodeError), replacing(tmp_path / "out.mp4") as temporary:
+    with pytest.raises(EncodeError), atomic_path(tmp_path / "out.mp4") as temporary:
         concat_segments(parts, index, temporary)
     assert list(tmp_path.iterdir()) == []
 

@@ -15,7 +15,7 @@ import torch
 from pvio.config.settings import ModelSettings
 from pvio.errors import ConfigError, ModelError
 from pvio.models.entry import model_fingerprint
-from pvio.models.loading import choose_device, load_model
+from pvio.models.loading import load_model, resolve_device
 
 # TorchScript is deprecated, and still what many labs have.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -227,7 +227,7 @@ def test_a_state_dict_as_entry_is_sent_to_the_weights(folder: Path):
 
 def test_a_cuda_device_that_is_not_there_is_named():
     with pytest.raises(ModelError, match="cuda:99"):
-        choose_device("cuda:99")
+        resolve_device("cuda:99")
 
 
 def fingerprint(entry: str = "zoo.py:Plain", *, quick: bool = False, **settings: Any) -> str:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from clips import REPOSITORY
 
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.config.settings import parse_settings
 from pvio.errors import FailedSegments, JobError
 from pvio.pipeline.jobs import shard
@@ -106,7 +106,7 @@ class Failing:
 def in_this_process(
     work: Failing, tasks: list[int], progress: Any, temporaries: Path, group_of: Any
 ) -> Iterator[Outcome]:
-    """In place of `supervised`."""
+    """In place of `run_supervised`."""
     for task in list(tasks):
         yield work(task, False, progress)
 
@@ -129,10 +129,10 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         part = ShardPlan("infer", "1-of-1", [*segments], videos, segments)
         doing = Failing(tmp_path, segments, frozenset(failing), **more)
         monkeypatch.setattr(shard, "SegmentTask", lambda *_: doing)
-        monkeypatch.setattr(shard, "supervised", in_this_process)
+        monkeypatch.setattr(shard, "run_supervised", in_this_process)
         (tmp_path / "log").write_text("")
         settings = parse_settings({"output": {"video": "none"}})
-        completion = Completion(ResultKeys(settings, "a model"), Store(tmp_path), 9)
+        completion = Completion(ResultKeys(settings, "a model"), Cache(tmp_path), 9)
         receipt = run_shard(part, completion, settings, lambda _: None)
         return receipt.segments
 

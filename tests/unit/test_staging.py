@@ -18,13 +18,13 @@ from typing import Any, cast
 import pytest
 from clips import REPOSITORY
 
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.config.settings import Settings, parse_settings
 from pvio.media.index.cached import load_index, serialize_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.jobs import staging
 from pvio.pipeline.jobs.shard import SegmentTask
-from pvio.pipeline.jobs.staging import Staging, stage_folder
+from pvio.pipeline.jobs.staging import Stager, staging_folder
 from pvio.pipeline.planning.completion import Completion
 from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import Receipt
@@ -78,15 +78,15 @@ def stage(tmp_path: Path) -> Path:
 @pytest.fixture
 def own(stage: Path) -> Iterator[Path]:
     """The folder of copies, as a job has it."""
-    with stage_folder(str(stage)) as folder:
+    with staging_folder(str(stage)) as folder:
         assert folder is not None
         yield folder
 
 
 @pytest.fixture
-def at_work(own: Path) -> Iterator[Staging]:
+def at_work(own: Path) -> Iterator[Stager]:
     """What a job copies with; as when it ends, its lock does not outlive the test."""
-    staging_of_job = Staging(own)
+    staging_of_job = Stager(own)
     yield staging_of_job
     staging_of_job._leave()
 
@@ -174,12 +174,12 @@ def test_results_do_not_depend_on_the_stage(
 def test_a_copy_that_cannot_be_read_is_no_fault_of_the_video(tmp_path: Path, notes: Any):
     plan, settings = job(tmp_path / "cache", SAMPLES[:1])
     part = next(plan.shard_plans("infer"))
-    store = Store(settings.cache)
+    cache = Cache(settings.cache)
     lost = SimpleNamespace(
         staged=lambda index: replace(index, staged_path=str(tmp_path / "lost.mp4"))
     )
-    completion = Completion(ResultKeys(settings, "a model"), store, 9)
-    work = SegmentTask(part, completion, cast(Any, lost), Inference(settings, store, 1))
+    completion = Completion(ResultKeys(settings, "a model"), cache, 9)
+    work = SegmentTask(part, completion, cast(Any, lost), Inference(settings, cache, 1))
     outcome = work(0, False, lambda n: None)
     assert outcome.kind == "done", outcome
     assert outcome.value[-1]["status"] == {"ok": 100}
@@ -191,7 +191,7 @@ def test_models_see_the_path_of_the_video_itself(tmp_path: Path, stage: Path, no
     assert notes("path") == [str(path) for path in SAMPLES]
 
 
-def test_the_copy_stays_until_another_video_comes(own: Path, at_work: Staging):
+def test_the_copy_stays_until_another_video_comes(own: Path, at_work: Stager):
     first, second = (load_index(path) for path in SAMPLES)
     copy = at_work.staged(first).staged_path
     identity = os.stat(copy).st_ino
@@ -203,14 +203,14 @@ def test_the_copy_stays_until_another_video_comes(own: Path, at_work: Staging):
     assert [path.name for path in own.glob("*.mp4")] == [Path(later).name]
 
 
-def test_a_copy_that_vanished_is_made_again(at_work: Staging):
+def test_a_copy_that_vanished_is_made_again(at_work: Stager):
     index = load_index(SAMPLES[0])
     os.unlink(at_work.staged(index).staged_path)
     assert os.path.exists(at_work.staged(index).staged_path)
 
 
 def test_an_image_folder_is_copied_with_all_its_images(
-    tmp_path: Path, at_work: Staging, ffmpeg: Any
+    tmp_path: Path, at_work: Stager, ffmpeg: Any
 ):
     folder = tmp_path / "images.of.a.day"
     folder.mkdir()
@@ -227,7 +227,7 @@ def test_an_image_folder_is_copied_with_all_its_images(
 
 
 def test_a_video_of_another_content_is_not_read_from_a_copy(
-    tmp_path: Path, own: Path, at_work: Staging, caplog: Any
+    tmp_path: Path, own: Path, at_work: Stager, caplog: Any
 ):
     path = tmp_path / "a.mp4"
     shutil.copy(SAMPLES[0], path)
@@ -241,7 +241,7 @@ def test_a_video_of_another_content_is_not_read_from_a_copy(
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_an_error_of_the_stage_is_told_once_and_leaves_nothing(
-    own: Path, at_work: Staging, caplog: Any, monkeypatch: pytest.MonkeyPatch, code: int
+    own: Path, at_work: Stager, caplog: Any, monkeypatch: pytest.MonkeyPatch, code: int
 ):
     blocks = staging._blocks
 
@@ -259,7 +259,7 @@ def test_an_error_of_the_stage_is_told_once_and_leaves_nothing(
 
 
 def test_nothing_is_written_where_the_video_does_not_fit(
-    at_work: Staging, caplog: Any, monkeypatch: pytest.MonkeyPatch
+    at_work: Stager, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ):
     size = SAMPLES[0].stat().st_size
     monkeypatch.setattr(staging.shutil, "disk_usage", lambda path: SimpleNamespace(free=size - 1))
@@ -295,7 +295,7 @@ def test_a_job_with_a_full_stage_disk_gives_all_results(
 
 @pytest.mark.parametrize("path", ["/nothing/there.mp4", "/proc/self/mem"], ids=["gone", "failing"])
 def test_a_video_that_cannot_be_read_is_no_fault_of_the_stage(
-    own: Path, at_work: Staging, caplog: Any, path: str
+    own: Path, at_work: Stager, caplog: Any, path: str
 ):
     index = replace(load_index(SAMPLES[0]), path=path)
     assert at_work.staged(index) is index
@@ -317,7 +317,7 @@ def test_a_stage_that_is_not_there_is_told_and_the_video_read(
 
 def test_variables_are_expanded_in_the_job(stage: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PVIO_STAGE", str(stage))
-    with stage_folder("$PVIO_STAGE") as folder:
+    with staging_folder("$PVIO_STAGE") as folder:
         assert folder == stage / f"pvio-{os.getuid()}"
 
 
@@ -326,13 +326,13 @@ def test_a_folder_of_another_user_is_not_used(
 ):
     (stage / "elsewhere").mkdir()
     (stage / f"pvio-{os.getuid()}").symlink_to(stage / "elsewhere")
-    with stage_folder(str(stage)) as folder:
+    with staging_folder(str(stage)) as folder:
         assert folder is None
     assert "stage: " in caplog.text
 
 
 def test_a_lock_that_is_a_link_elsewhere_is_not_followed(
-    stage: Path, own: Path, at_work: Staging, tmp_path: Path
+    stage: Path, own: Path, at_work: Stager, tmp_path: Path
 ):
     index = load_index(SAMPLES[0])
     victim = tmp_path / "victim"
@@ -349,7 +349,7 @@ FORK = multiprocessing.get_context("fork")
 
 def hold(own: Path, index: FrameIndex, sender: Any) -> None:
     """Another job: takes a copy, tells which, and works until it is told to go on."""
-    at_work = Staging(own)
+    at_work = Stager(own)
     staged = at_work.staged(index)
     sender.send((staged.staged_path, os.stat(staged.staged_path).st_ino))
     sender.recv()
@@ -376,7 +376,7 @@ def another(own: Path) -> Iterator[Callable[[FrameIndex], tuple[Any, Any]]]:
         process.join()
 
 
-def test_jobs_share_a_copy_and_the_last_one_removes_it(at_work: Staging, another: Any):
+def test_jobs_share_a_copy_and_the_last_one_removes_it(at_work: Stager, another: Any):
     index = load_index(SAMPLES[0])
     _, other = another(index)
     copy, identity = other.recv()
@@ -412,12 +412,12 @@ def test_the_copy_of_a_killed_job_is_removed_by_the_next_job(stage: Path, own: P
     index = load_index(SAMPLES[0])
     process, other = another(index)
     copy, _ = other.recv()
-    with stage_folder(str(stage)):
+    with staging_folder(str(stage)):
         assert os.path.exists(copy)
     assert os.path.exists(copy)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    with stage_folder(str(stage)):
+    with staging_folder(str(stage)):
         assert not list(own.iterdir())
 
 
@@ -434,11 +434,11 @@ def test_what_a_job_was_copying_when_it_was_killed_is_removed(
         process, _ = another(load_index(SAMPLES[0]))
         process.join()
     assert len(list(own.iterdir())) == 2
-    with stage_folder(str(stage)):
+    with staging_folder(str(stage)):
         assert not list(own.iterdir())
 
 
-def test_programs_that_a_job_starts_do_not_hold_its_copy(at_work: Staging):
+def test_programs_that_a_job_starts_do_not_hold_its_copy(at_work: Stager):
     copy = at_work.staged(load_index(SAMPLES[0])).staged_path
     with subprocess.Popen(["sleep", "60"], close_fds=False) as program:
         at_work.staged(load_index(SAMPLES[1]))
@@ -446,9 +446,9 @@ def test_programs_that_a_job_starts_do_not_hold_its_copy(at_work: Staging):
         program.kill()
 
 
-def test_a_copy_is_not_part_of_the_stored_index(tmp_path: Path, at_work: Staging):
-    store = Store(tmp_path / "cache")
-    index = load_index(SAMPLES[0], store)
+def test_a_copy_is_not_part_of_the_stored_index(tmp_path: Path, at_work: Stager):
+    cache = Cache(tmp_path / "cache")
+    index = load_index(SAMPLES[0], cache)
     staged = at_work.staged(index)
     assert staged.path == index.path
     assert serialize_index(staged) == serialize_index(index)

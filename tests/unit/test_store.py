@@ -1,4 +1,4 @@
-"""Entries of the store are whole or not there."""
+"""Entries of the cache are whole or not there."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 import av
 import pytest
 
-from pvio.cache.atomic import replacing, write_json, write_text
+from pvio.cache.atomic import atomic_path, write_json, write_text
 from pvio.cache.digest import hash_key
-from pvio.cache.lookup import look_up
-from pvio.cache.store import Kind, Store
-from pvio.errors import StoreError, no_space
+from pvio.cache.entries import Cache, Kind
+from pvio.cache.lookup import map_in_threads
+from pvio.errors import CacheError, no_space
 
 KEY = hash_key(test="entry")
 PAYLOAD = bytes(range(256)) * 20
@@ -26,86 +26,86 @@ FACTS = {"n_frames": 12, "name": "Mäuse"}
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "store")
 
 
 @pytest.fixture
-def entry(store: Store) -> Path:
+def entry(cache: Cache) -> Path:
     """The file of an entry that was committed."""
-    store.write("predictions", KEY, PAYLOAD, FACTS)
-    return store.path("predictions", KEY)
+    cache.write("predictions", KEY, PAYLOAD, FACTS)
+    return cache.path("predictions", KEY)
 
 
-def files_below(store: Store) -> list[Path]:
-    return [path for path in store.root.rglob("*") if path.is_file()]
+def files_below(cache: Cache) -> list[Path]:
+    return [path for path in cache.root.rglob("*") if path.is_file()]
 
 
-def test_an_entry_reads_as_it_was_written(store: Store, entry: Path):
-    payload, facts = store.read("predictions", KEY)
+def test_an_entry_reads_as_it_was_written(cache: Cache, entry: Path):
+    payload, facts = cache.read("predictions", KEY)
     assert payload == PAYLOAD
     assert FACTS.items() <= facts.items()
 
 
-def test_facts_are_read_without_the_payload(store: Store, entry: Path):
-    assert FACTS.items() <= store.info("predictions", KEY).items()
+def test_facts_are_read_without_the_payload(cache: Cache, entry: Path):
+    assert FACTS.items() <= cache.metadata("predictions", KEY).items()
 
 
-def test_an_empty_payload_is_an_entry(store: Store):
-    store.write("video", KEY, b"", {})
-    assert store.read("video", KEY)[0] == b""
+def test_an_empty_payload_is_an_entry(cache: Cache):
+    cache.write("video", KEY, b"", {})
+    assert cache.read("video", KEY)[0] == b""
 
 
-def test_kinds_do_not_share_keys(store: Store, entry: Path):
-    assert store.has("predictions", KEY)
-    assert not store.has("video", KEY)
+def test_kinds_do_not_share_keys(cache: Cache, entry: Path):
+    assert cache.has("predictions", KEY)
+    assert not cache.has("video", KEY)
 
 
-def test_facts_added_while_writing_are_stored(store: Store):
+def test_facts_added_while_writing_are_stored(cache: Cache):
     facts: dict[str, int] = {}
-    with store.writing("video", KEY, facts) as file:
+    with cache.open_for_write("video", KEY, facts) as file:
         file.write(b"abc")
         facts["seconds"] = 3
-    assert store.info("video", KEY)["seconds"] == 3
+    assert cache.metadata("video", KEY)["seconds"] == 3
 
 
-def test_a_writer_may_seek(store: Store):
-    with store.writing("video", KEY, {}) as file:
+def test_a_writer_may_seek(cache: Cache):
+    with cache.open_for_write("video", KEY, {}) as file:
         file.write(b"xxxx")
         file.seek(0)
         file.write(b"ab")
-    assert store.read("video", KEY)[0] == b"abxx"
+    assert cache.read("video", KEY)[0] == b"abxx"
 
 
-def test_a_second_write_replaces_the_first(store: Store, entry: Path):
-    store.write("predictions", KEY, b"new", {})
-    assert store.read("predictions", KEY)[0] == b"new"
+def test_a_second_write_replaces_the_first(cache: Cache, entry: Path):
+    cache.write("predictions", KEY, b"new", {})
+    assert cache.read("predictions", KEY)[0] == b"new"
 
 
-def test_an_absent_entry_is_a_store_error(store: Store):
-    assert not store.has("index", KEY)
-    with pytest.raises(StoreError):
-        store.read("index", KEY)
-    with pytest.raises(StoreError):
-        store.info("index", KEY)
+def test_an_absent_entry_is_a_store_error(cache: Cache):
+    assert not cache.has("index", KEY)
+    with pytest.raises(CacheError):
+        cache.read("index", KEY)
+    with pytest.raises(CacheError):
+        cache.metadata("index", KEY)
 
 
-def test_an_entry_that_another_host_has_written_is_waited_for(store: Store):
+def test_an_entry_that_another_host_has_written_is_waited_for(cache: Cache):
     key = hash_key(test="late")
-    other = threading.Timer(0.7, lambda: store.write("predictions", key, PAYLOAD, FACTS))
+    other = threading.Timer(0.7, lambda: cache.write("predictions", key, PAYLOAD, FACTS))
     other.start()
-    assert not store.has("predictions", key)
-    assert store.comes("predictions", key)
+    assert not cache.has("predictions", key)
+    assert cache.wait_for("predictions", key)
     other.join()
 
 
 def test_all_waits_of_a_store_together_take_some_seconds(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
 ):
     waits: list[float] = []
-    monkeypatch.setattr("pvio.cache.store.time.sleep", waits.append)
+    monkeypatch.setattr("pvio.cache.entries.time.sleep", waits.append)
     for k in range(5):
-        assert not store.comes("predictions", hash_key(test=k))
+        assert not cache.wait_for("predictions", hash_key(test=k))
     assert 2 <= sum(waits) <= 10
 
 
@@ -114,26 +114,26 @@ def test_lookups_come_in_the_order_of_the_items():
         time.sleep(0.02 if number < 3 else 0)
         return number * number
 
-    assert look_up(slow_at_first, range(300)) == [n * n for n in range(300)]
-    assert look_up(slow_at_first, []) == []
+    assert map_in_threads(slow_at_first, range(300)) == [n * n for n in range(300)]
+    assert map_in_threads(slow_at_first, []) == []
 
 
-def test_a_discarded_entry_is_absent(store: Store, entry: Path):
-    store.discard("predictions", KEY)
-    store.discard("predictions", KEY)
-    assert not store.has("predictions", KEY)
+def test_a_discarded_entry_is_absent(cache: Cache, entry: Path):
+    cache.remove("predictions", KEY)
+    cache.remove("predictions", KEY)
+    assert not cache.has("predictions", KEY)
 
 
 @pytest.mark.parametrize("position", [0, 1000, len(PAYLOAD) - 1])
-def test_a_flipped_bit_in_the_payload_is_found(store: Store, entry: Path, position: int):
+def test_a_flipped_bit_in_the_payload_is_found(cache: Cache, entry: Path, position: int):
     damaged = bytearray(entry.read_bytes())
     damaged[position] ^= 1
     entry.write_bytes(damaged)
-    with pytest.raises(StoreError):
-        store.read("predictions", KEY)
+    with pytest.raises(CacheError):
+        cache.read("predictions", KEY)
 
 
-def test_a_flipped_bit_anywhere_in_the_footer_is_found(store: Store, entry: Path):
+def test_a_flipped_bit_anywhere_in_the_footer_is_found(cache: Cache, entry: Path):
     whole = entry.read_bytes()
     passed = []
     for position in range(len(PAYLOAD), len(whole)):
@@ -141,61 +141,61 @@ def test_a_flipped_bit_anywhere_in_the_footer_is_found(store: Store, entry: Path
         damaged[position] ^= 1
         entry.write_bytes(damaged)
         try:
-            store.read("predictions", KEY)
+            cache.read("predictions", KEY)
             passed.append(position)
-        except StoreError:
+        except CacheError:
             pass
     assert passed == []
 
 
 @pytest.mark.parametrize("size", [0, 3, 100, len(PAYLOAD), -1])
-def test_a_truncated_entry_is_found(store: Store, entry: Path, size: int):
+def test_a_truncated_entry_is_found(cache: Cache, entry: Path, size: int):
     entry.write_bytes(entry.read_bytes()[:size])
-    with pytest.raises(StoreError):
-        store.read("predictions", KEY)
-    with pytest.raises(StoreError):
-        store.info("predictions", KEY)
+    with pytest.raises(CacheError):
+        cache.read("predictions", KEY)
+    with pytest.raises(CacheError):
+        cache.metadata("predictions", KEY)
 
 
-def write_half(store: Store, kind: Kind) -> None:
-    with store.writing(kind, KEY, {}) as file:
+def write_half(cache: Cache, kind: Kind) -> None:
+    with cache.open_for_write(kind, KEY, {}) as file:
         file.write(b"half")
         raise RuntimeError
 
 
-def test_an_exception_while_writing_leaves_nothing(store: Store):
+def test_an_exception_while_writing_leaves_nothing(cache: Cache):
     with pytest.raises(RuntimeError):
-        write_half(store, "video")
-    assert files_below(store) == []
+        write_half(cache, "video")
+    assert files_below(cache) == []
 
 
-def test_an_exception_while_writing_keeps_the_entry_before(store: Store, entry: Path):
+def test_an_exception_while_writing_keeps_the_entry_before(cache: Cache, entry: Path):
     with pytest.raises(RuntimeError):
-        write_half(store, "predictions")
-    assert store.read("predictions", KEY)[0] == PAYLOAD
+        write_half(cache, "predictions")
+    assert cache.read("predictions", KEY)[0] == PAYLOAD
 
 
-def test_writing_leaves_no_other_file(store: Store, entry: Path):
-    assert files_below(store) == [entry]
+def test_writing_leaves_no_other_file(cache: Cache, entry: Path):
+    assert files_below(cache) == [entry]
 
 
-def test_processes_may_write_one_key_at_the_same_time(store: Store):
+def test_processes_may_write_one_key_at_the_same_time(cache: Cache):
     code = (
-        "import sys; from pvio.cache.store import Store\n"
+        "import sys; from pvio.cache.entries import Cache\n"
         "for i in range(50):\n"
-        "    Store(sys.argv[1]).write('video', sys.argv[2], bytes([i]) * 100_000, {'i': i})"
+        "    Cache(sys.argv[1]).write('video', sys.argv[2], bytes([i]) * 100_000, {'i': i})"
     )
-    command = [sys.executable, "-c", code, str(store.root), KEY]
+    command = [sys.executable, "-c", code, str(cache.root), KEY]
     writers = [subprocess.Popen(command) for _ in range(2)]
     reads = 0
     while any(writer.poll() is None for writer in writers):
-        if store.has("video", KEY):
-            payload, facts = store.read("video", KEY)
+        if cache.has("video", KEY):
+            payload, facts = cache.read("video", KEY)
             assert payload == bytes([facts["i"]]) * 100_000
             reads += 1
     assert [writer.returncode for writer in writers] == [0, 0]
     assert reads > 0
-    assert files_below(store) == [store.path("video", KEY)]
+    assert files_below(cache) == [cache.path("video", KEY)]
 
 
 def test_a_key_depends_on_every_fact_and_not_on_their_order():
@@ -204,7 +204,7 @@ def test_a_key_depends_on_every_fact_and_not_on_their_order():
 
 
 def test_a_replaced_file_keeps_its_ending_while_it_is_written(tmp_path: Path):
-    with replacing(tmp_path / "a.mp4") as temporary:
+    with atomic_path(tmp_path / "a.mp4") as temporary:
         assert temporary.suffix == ".mp4"
         temporary.touch()
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
@@ -229,11 +229,14 @@ def test_text_that_is_no_utf8_is_written_escaped(tmp_path: Path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_named(tmp_path: Path, number: int):
-    with pytest.raises(OSError) as caught, Store(tmp_path / "cache").writing("video", "a" * 32, {}):  # noqa: PT011
+    with (
+        pytest.raises(OSError) as caught,
+        Cache(tmp_path / "cache").open_for_write("video", "a" * 32, {}),
+    ):  # noqa: PT011
         raise OSError(number, os.strerror(number))  # of a write, which knows no file
     assert str(tmp_path / "cache") in no_space(caught.value)
     assert "cache" in no_space(caught.value)
-    with pytest.raises(OSError) as caught, replacing(tmp_path / "results/a.tsv"):  # noqa: PT011
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "results/a.tsv"):  # noqa: PT011
         av.error.err_check(-number, None)  # type: ignore[attr-defined]
     assert str(tmp_path / "results") in no_space(caught.value)
 
@@ -243,12 +246,12 @@ import sys
 from pathlib import Path
 from pvio.errors import NotWritable
 from pvio.pipeline.results.snapshot import Snapshot
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.cache.atomic import write_json
 
 folder = Path(sys.argv[1])
 for write in (
-    Store(folder / "cache").prepare,
+    Cache(folder / "cache").prepare,
     lambda: write_json(folder / "results/x.json", {}),
     lambda: write_json(folder / "new/x.json", {}),
     lambda: Snapshot(folder / "results"),

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from pvio.cache.store import Store
-from pvio.pipeline.jobs.supervisor import Outcome, supervised
+from pvio.cache.entries import Cache
+from pvio.pipeline.jobs.supervisor import Outcome, run_supervised
 
 
 @dataclass
@@ -44,14 +44,14 @@ class Dying:
 
 
 def run(work: Any, n: int = 4) -> dict[int, Outcome]:
-    found = list(supervised(work, range(n), lambda n: None, work.folder / "tmp"))
+    found = list(run_supervised(work, range(n), lambda n: None, work.folder / "tmp"))
     assert len(found) == n
     return {each.task: each for each in found}
 
 
 def test_tasks_are_done_in_order_in_one_process(tmp_path: Path):
     steps: list[int] = []
-    found = list(supervised(Dying(tmp_path), [3, 1, 2], steps.append, tmp_path))
+    found = list(run_supervised(Dying(tmp_path), [3, 1, 2], steps.append, tmp_path))
     assert [(each.task, each.kind, each.value) for each in found] == [
         (3, "done", 30),
         (1, "done", 10),
@@ -61,7 +61,7 @@ def test_tasks_are_done_in_order_in_one_process(tmp_path: Path):
 
 
 def test_no_task_starts_no_process(tmp_path: Path):
-    assert list(supervised(Dying(tmp_path), [], lambda n: None, tmp_path)) == []
+    assert list(run_supervised(Dying(tmp_path), [], lambda n: None, tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ class Writing:
     folder: Path
 
     def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
-        with Store(self.folder).writing("video", f"key{task}", {}) as file:
+        with Cache(self.folder).open_for_write("video", f"key{task}", {}) as file:
             file.write(b"half")
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -102,13 +102,13 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path):
     found = run(Writing(tmp_path), 1)
     assert found[0].kind == "failed"
     assert list((tmp_path / "tmp").iterdir()) == []
-    assert not Store(tmp_path).has("video", "key0")
+    assert not Cache(tmp_path).has("video", "key0")
 
 
 def test_a_video_at_which_the_process_dies_again_and_again_is_given_up(tmp_path: Path):
     """Of tasks 0 to 7, four are of one video: it costs four processes, and the others go on."""
     work = Dying(tmp_path, always=(2, 3, 4, 5))
-    outcomes = supervised(
+    outcomes = run_supervised(
         work, range(8), lambda n: None, tmp_path / "tmp", lambda task: task in (2, 3, 4, 5)
     )
     found = {each.task: each.kind for each in outcomes}
@@ -120,7 +120,9 @@ def test_a_video_at_which_the_process_dies_again_and_again_is_given_up(tmp_path:
 
 def test_progress_counts_no_frames_of_a_task_that_was_not_done(tmp_path: Path):
     steps: list[int] = []
-    outcomes = supervised(Dying(tmp_path, always=(1,)), range(3), steps.append, tmp_path / "tmp")
+    outcomes = run_supervised(
+        Dying(tmp_path, always=(1,)), range(3), steps.append, tmp_path / "tmp"
+    )
     assert len(list(outcomes)) == 3
     assert sum(steps) == 2 * 3
 
@@ -152,7 +154,9 @@ def test_a_process_that_can_do_no_other_task_is_replaced(tmp_path: Path):
 
 def test_a_group_that_ends_process_after_process_is_not_tried_to_the_end(tmp_path: Path):
     work = Spent(tmp_path, bad=(0, 1, 2, 3))
-    outcomes = supervised(work, range(6), lambda n: None, tmp_path / "tmp", lambda task: task < 4)
+    outcomes = run_supervised(
+        work, range(6), lambda n: None, tmp_path / "tmp", lambda task: task < 4
+    )
     found = {each.task: each.kind for each in outcomes}
     assert found == {task: "failed" if task < 4 else "done" for task in range(6)}
     assert (tmp_path / "log").read_text().split() == ["0", "1", "4", "5"]
@@ -178,7 +182,7 @@ def test_threads_that_are_left_behind_hold_nobody_up(tmp_path: Path):
 SLEEPER = """
 import os, sys, time
 from pathlib import Path
-from pvio.pipeline.jobs.supervisor import supervised
+from pvio.pipeline.jobs.supervisor import run_supervised
 
 def work(task, careful, progress):
     progress(os.getpid())
@@ -187,7 +191,7 @@ def work(task, careful, progress):
 def told(pid):  # in the parent, which by then is waiting
     Path(sys.argv[1], "pid").write_text(str(pid))
 
-list(supervised(work, [1], told, Path(sys.argv[1])))
+list(run_supervised(work, [1], told, Path(sys.argv[1])))
 """
 
 

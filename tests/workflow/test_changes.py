@@ -12,7 +12,7 @@ import pytest
 from projects import Project, make_clip
 
 import pvio
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.predictions.parquet import deserialize, serialize
 
 NO_VIDEO = {"video": "none"}
@@ -86,16 +86,16 @@ def test_rows_that_changed_are_drawn_again(project: Project) -> None:
     project.stages(**changed)
     before = (project.folder / "results/videos/short.mp4").read_bytes()
     # As where more patience with a decoder gave other rows, under the same key.
-    store = Store(project.folder / ".pvio")
-    for path in store.root.glob("predictions/*/*"):
-        payload, facts = store.read("predictions", path.name)
+    cache = Cache(project.folder / ".pvio")
+    for path in cache.root.glob("predictions/*/*"):
+        payload, facts = cache.read("predictions", path.name)
         table = deserialize(payload)
         if table.num_rows == 12:
             old = table["brightness"]
             place = table.column_names.index("brightness")
             brighter = pc.add(old, pa.scalar(100, old.type))
             table = table.set_column(place, table.schema.field(place), brighter)
-            store.write("predictions", path.name, serialize(table), facts)
+            cache.write("predictions", path.name, serialize(table), facts)
     project.stages(**changed)
     assert project.n_computed("infer") == 0
     assert project.n_computed("encode") == 1

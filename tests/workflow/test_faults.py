@@ -399,7 +399,7 @@ def model(frames):
 def test_a_full_disk_stops_the_job_and_costs_nothing_that_is_done(
     project: Project, small_disk: Path, what: str
 ) -> None:
-    """The store lies on a disk that is full when the index, a table or a video is written."""
+    """The cache lies on a disk that is full when the index, a table or a video is written."""
     output = {"video": "overlay", "crf": 0, "preset": "ultrafast"} if what == "video" else NO_VIDEO
     if what == "video":
         make_clip(project.folder / "clips/large.mp4", frames=60, size="640x480", options=NOISY)

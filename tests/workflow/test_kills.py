@@ -59,7 +59,7 @@ def products(project: Project) -> dict[str, object]:
 
 
 def committed(project: Project) -> dict[Path, tuple[int, int]]:
-    """The segments in the store, and which file each of them is."""
+    """The segments in the cache, and which file each of them is."""
     found = {}
     for kind in ("predictions", "video"):
         for path in project.folder.glob(f".pvio/{kind}/*/*"):

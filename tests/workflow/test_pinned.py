@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from projects import Project
 
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.collection.sources import Source
 from pvio.config.settings import ModelSettings, OutputSettings, Settings
 from pvio.media.index.cached import deserialize_index, index_key
@@ -132,7 +132,7 @@ def test_the_key_of_an_index_is_made_of_path_size_and_time(tmp_path: Path, monke
 
 
 def test_a_stored_index_is_read():
-    stored = Store(PINNED / "cache")
+    stored = Cache(PINNED / "cache")
     plan = read_plan(PINNED / "stored/plan.json")
     payload, metadata = stored.read("index", plan.videos[0].index_key)
 

@@ -24,7 +24,7 @@ from pvio.pipeline.jobs.environment import prepare_environment
 from pvio.pipeline.jobs.log import errors_of, file_system_time
 from pvio.models.entry import model_fingerprint
 from pvio.models.signature import check_arguments
-from pvio.pipeline.jobs.signals import end_jobs_on_sigterm
+from pvio.pipeline.jobs.signals import terminate_jobs_on_sigterm
 from pvio.pipeline.planning.stage_inputs import stage_inputs
 from pvio.pipeline.results.stale import (
     correct_future_times,

@@ -1,7 +1,7 @@
 onstart:
     STARTED[0] = file_system_time(LOGS_FOLDER)
     correct_future_times(STARTED[0], SETTINGS_FOLDER, STALE_FOLDER)
-    end_jobs_on_sigterm()
+    terminate_jobs_on_sigterm()
 
 
 onsuccess:

@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 
-from pvio.cache.atomic import replacing
+from pvio.cache.atomic import atomic_path
 from pvio.config.codecs import CodecName
 from pvio.config.settings import OutputSettings, parse_settings
 from pvio.errors import ConfigError, EncodeError
@@ -177,7 +177,7 @@ class VideoWriter:
         )
 
     def __enter__(self) -> VideoWriter:
-        self._temporary = self._resources.enter_context(replacing(self._path))
+        self._temporary = self._resources.enter_context(atomic_path(self._path))
         # Has no name, so that it disappears with its process.
         self._file = self._resources.enter_context(tempfile.TemporaryFile(dir=self._path.parent))
         return self

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from pvio.cache.digest import hash_key
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.sources import Source
 from pvio.concurrency.prefetch import StallTimeout
 from pvio.concurrency.timeout import call_with_timeout
-from pvio.errors import StoreError, UnreadableVideo
+from pvio.errors import CacheError, UnreadableVideo
 from pvio.media.index.build import build_index
 from pvio.media.index.content import content_digest, error_reason, hang_reason
 from pvio.media.index.frame_index import FrameIndex
@@ -43,27 +43,27 @@ _NOT_STORED = ("pts", "keyframes", "path", "staged_path")
 _TIMEOUT = 120.0
 
 
-def load_index(source: Source | str | os.PathLike[str], store: Store | None = None) -> FrameIndex:
+def load_index(source: Source | str | os.PathLike[str], cache: Cache | None = None) -> FrameIndex:
     """The index of a video: from the cache if it is there, else built and stored.
 
     Args:
         source: the video, or its path.
-        store: the cache; None for none.
+        cache: the cache; None for none.
 
     Raises:
         UnreadableVideo: if the file is missing, is not a video, or has no frame.
     """
     if not isinstance(source, Source):
         source = Source(str(source), "", os.path.isdir(source) or is_sequence(source))
-    if store is None:
+    if cache is None:
         return _build_with_timeout(source)
     try:
-        key, _ = cached_index_metadata(source, store)
-        return deserialize_index(*store.read("index", key), source.path)
-    except StoreError as error:
-        if store.has("index", index_key(source)):
+        key, _ = cached_index_metadata(source, cache)
+        return deserialize_index(*cache.read("index", key), source.path)
+    except CacheError as error:
+        if cache.has("index", index_key(source)):
             logger.warning("%s; the index of %s is rebuilt", error, source.path)
-        return rebuild_index(source, store, _build_with_timeout)[0]
+        return rebuild_index(source, cache, _build_with_timeout)[0]
 
 
 def _build_with_timeout(source: Source) -> FrameIndex:
@@ -80,13 +80,13 @@ def _build_with_timeout(source: Source) -> FrameIndex:
 
 
 def rebuild_index(
-    source: Source, store: Store, build: Callable[[Source], FrameIndex] = build_index
+    source: Source, cache: Cache, build: Callable[[Source], FrameIndex] = build_index
 ) -> tuple[FrameIndex, str, dict[str, Any]]:
     """Build the index of a video and store it.
 
     Args:
         source: the video.
-        store: the cache.
+        cache: the cache.
         build: builds the index.
 
     Returns:
@@ -103,12 +103,12 @@ def rebuild_index(
         )
     payload, metadata = serialize_index(index)
     metadata |= {"changed_ns": changed_ns}
-    store.write("index", key, payload, metadata)
+    cache.write("index", key, payload, metadata)
     return index, key, metadata
 
 
 def cached_index_metadata(
-    source: Source, store: Store, *, renew: bool = True, compare: bool = True
+    source: Source, cache: Cache, *, renew: bool = True, compare: bool = True
 ) -> tuple[str, dict[str, Any]]:
     """Key and metadata of a video's index in the cache, without the index itself.
 
@@ -117,7 +117,7 @@ def cached_index_metadata(
 
     Args:
         source: the video.
-        store: the cache.
+        cache: the cache.
         renew: whether to store the new time of the status change.
         compare: whether to compare the content; otherwise the index counts as missing.
 
@@ -125,17 +125,17 @@ def cached_index_metadata(
         The key and the stored metadata.
 
     Raises:
-        StoreError: if there is no index of the present content.
+        CacheError: if there is no index of the present content.
         UnreadableVideo: if there is no such file.
     """
     key, changed_ns = _identity(source)
-    metadata = store.info("index", key)
+    metadata = cache.metadata("index", key)
     if metadata["changed_ns"] != changed_ns:
         if not compare or metadata["content"] != content_digest(source):
-            raise StoreError(f"{source.path} has other content, at the same size and time")
+            raise CacheError(f"{source.path} has other content, at the same size and time")
         if renew:
-            payload, metadata = store.read("index", key)
-            store.write("index", key, payload, metadata | {"changed_ns": changed_ns})
+            payload, metadata = cache.read("index", key)
+            cache.write("index", key, payload, metadata | {"changed_ns": changed_ns})
     return key, metadata
 
 

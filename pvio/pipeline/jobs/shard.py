@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from pvio.cache.lookup import look_up
+from pvio.cache.lookup import map_in_threads
 from pvio.collection.image_names import is_sequence
 from pvio.config.settings import Settings
 from pvio.errors import (
@@ -30,8 +30,8 @@ from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.guard import concerns_all, describe
 from pvio.pipeline.jobs.failure_watch import FailureWatch, segment_name, without_numbers
 from pvio.pipeline.jobs.progress import ProgressReport
-from pvio.pipeline.jobs.staging import Staging, stage_folder
-from pvio.pipeline.jobs.supervisor import OUT_OF_MEMORY, Outcome, supervised
+from pvio.pipeline.jobs.staging import Stager, staging_folder
+from pvio.pipeline.jobs.supervisor import OUT_OF_MEMORY, Outcome, run_supervised
 from pvio.pipeline.planning.completion import Completion, Metadata
 from pvio.pipeline.planning.keys import CacheEntry
 from pvio.pipeline.planning.manifest import (
@@ -113,7 +113,7 @@ def run_shard(
     """
     began, failed = time.perf_counter(), failed or {}
     stage, shard, numbers = part.stage, part.shard, part.segment_numbers
-    known = look_up(partial(_finished, part, completion), numbers)
+    known = map_in_threads(partial(_finished, part, completion), numbers)
     finished = dict(zip(numbers, known, strict=True))
     todo = [n for n in numbers if finished[n] is None and n not in failed]
     total = sum(part.segments[n].stop - part.segments[n].start for n in todo)
@@ -123,10 +123,10 @@ def run_shard(
     )  # fmt: skip
     watch = FailureWatch(part, len(todo) < len(numbers) - len(failed))
     with (
-        stage_folder(settings.stage if todo else None) as folder,
+        staging_folder(settings.stage if todo else None) as folder,
         ProgressReport(f"{stage} {shard}", total) as progress,
     ):
-        task = SegmentTask(part, completion, Staging(folder), compute)
+        task = SegmentTask(part, completion, Stager(folder), compute)
         outcomes = _work_through(task, todo, part, watch, progress)
     _check_sources_reachable(part, outcomes)
     receipts = [
@@ -151,7 +151,7 @@ def _work_through(
     """What became of each segment to do; raises what concerns the whole job."""
     outcomes: dict[int, Outcome] = {}
     while todo:
-        supervision = supervised(
+        supervision = run_supervised(
             task,
             todo,
             progress.advance,
@@ -246,12 +246,12 @@ class SegmentTask:
         self,
         part: ShardPlan,
         completion: Completion,
-        staging: Staging,
+        staging: Stager,
         compute: Compute,
     ):
         self._part, self._completion = part, completion
         self._staging, self._compute = staging, compute
-        self.temporaries = completion.store.temporaries
+        self.temporaries = completion.cache.temporaries
         # By video, since the last segment of it that was done.
         self._failed: Counter[int] = Counter()
         self._last: dict[int, str] = {}
@@ -271,7 +271,7 @@ class SegmentTask:
         return outcome
 
     def _tried(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
-        segment, store = self._part.segments[task], self._completion.store
+        segment, cache = self._part.segments[task], self._completion.cache
         video, name = self._part.videos[segment.video], segment_name(self._part, task)
         try:
             # Another run that shares the cache may have been here since this job began.
@@ -279,9 +279,9 @@ class SegmentTask:
             if found is not None:
                 progress(segment.stop - segment.start)
                 return Outcome(task, "found", found)
-            check_source = partial(check_unchanged, video, store)
+            check_source = partial(check_unchanged, video, cache)
             check_source()
-            index = index_of(video, store)
+            index = index_of(video, cache)
             entries = self._completion.keys.produced_by(self._part.stage, video, segment)
             staged = self._staging.staged(index)
             try:
@@ -294,7 +294,7 @@ class SegmentTask:
                     "%s: %s; the video is read where it is", staged.staged_path, error.reason
                 )
                 self._compute(Task(segment, index, entries, progress, isolated, check_source))
-            return Outcome(task, "done", [store.info(*entry) for entry in entries])
+            return Outcome(task, "done", [cache.metadata(*entry) for entry in entries])
         except UnreadableVideo as error:
             # As with a video that could not be read at the start: it is reported.
             log.warning("%s: %s", name, error)
@@ -311,7 +311,7 @@ class SegmentTask:
                 logging.shutdown()
                 os._exit(OUT_OF_MEMORY)
             stops = isinstance(error, JobError) or (
-                isinstance(error, Exception) and concerns_all(error, store.root)
+                isinstance(error, Exception) and concerns_all(error, cache.root)
             )
             kind: Literal["stop", "failed"] = "stop" if stops else "failed"
             return Outcome(task, kind, text + advice, ends_process=breaks_cuda(text))

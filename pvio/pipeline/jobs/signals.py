@@ -17,7 +17,7 @@ JOB_VARIABLE = "PVIO_JOB"
 _SECONDS_BETWEEN = 0.2
 
 
-def end_on_sigterm() -> None:
+def exit_on_sigterm() -> None:
     """Let SIGTERM end what this process is doing in order, as Ctrl-C does."""
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -27,7 +27,7 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, end)
 
 
-def end_jobs_on_sigterm() -> None:
+def terminate_jobs_on_sigterm() -> None:
     """Let SIGTERM to this process, Snakemake, also end the jobs that run on this host.
 
     Snakemake itself would start no further jobs and wait for these, however long they take.

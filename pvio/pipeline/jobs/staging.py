@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pvio.cache.atomic import remove_leftovers, temporary_name
+from pvio.cache.atomic import remove_stale_temporaries, temporary_name
 from pvio.collection.image_names import image_files
 from pvio.collection.sources import Source
 from pvio.concurrency.lock_files import open_own, own_folder
@@ -35,7 +35,7 @@ _BLOCK = 1 << 20
 
 
 @contextlib.contextmanager
-def stage_folder(setting: str | None) -> Iterator[Path | None]:
+def staging_folder(setting: str | None) -> Iterator[Path | None]:
     """The folder of this user's copies; what is left over in it is removed, also at the end.
 
     Args:
@@ -57,7 +57,7 @@ def stage_folder(setting: str | None) -> Iterator[Path | None]:
             _clear(folder)
 
 
-class Staging:
+class Stager:
     """Copies the videos that a process works on, one at a time.
 
     Args:
@@ -89,7 +89,7 @@ class Staging:
             self._leave()
             suffix = "" if index.is_image_folder else os.path.splitext(index.path)[1]
             copy = folder / f"{index.content_digest}{suffix}"
-            self._lock = _take(index, copy)
+            self._lock = _acquire_copy(index, copy)
             self._copy = copy
         except UnreadableVideo as error:
             log.warning("%s; it is not copied", error)
@@ -125,7 +125,7 @@ def _prepared(setting: str) -> Path:
 
 def _clear(folder: Path) -> None:
     """Remove the copies that nobody holds, and what was being copied when its job was killed."""
-    remove_leftovers(folder)
+    remove_stale_temporaries(folder)
     with contextlib.suppress(OSError):
         names = {name.removesuffix(".lock") for name in os.listdir(folder) if name[0] != "."}
         for name in names:
@@ -133,14 +133,14 @@ def _clear(folder: Path) -> None:
                 _remove_if_free(folder / name, fcntl.LOCK_NB)
 
 
-def _take(index: FrameIndex, copy: Path) -> int:
+def _acquire_copy(index: FrameIndex, copy: Path) -> int:
     """A descriptor that holds the copy of a video, which is made if it is not there.
 
     Raises:
         UnreadableVideo: when the video cannot be read, or is another one by now.
         OSError: when the stage is full, or fails in another way.
     """
-    with _alone(copy):
+    with _exclusive_lock(copy):
         if not copy.exists():
             _make(index, copy)
         lock = open_own(copy, os.O_RDONLY)  # not inherited by programs that this process starts
@@ -153,8 +153,8 @@ def _take(index: FrameIndex, copy: Path) -> int:
 
 
 def _remove_if_free(copy: Path, how: int = 0) -> None:
-    """Remove a copy and its lock file, unless somebody holds it; see `_alone`."""
-    with _alone(copy, how) as gate:
+    """Remove a copy and its lock file, unless somebody holds it; see `_exclusive_lock`."""
+    with _exclusive_lock(copy, how) as gate:
         if copy.exists():
             lock = open_own(copy, os.O_RDONLY)
             try:
@@ -171,7 +171,7 @@ def _remove_if_free(copy: Path, how: int = 0) -> None:
 
 
 @contextlib.contextmanager
-def _alone(copy: Path, how: int = 0) -> Iterator[str]:
+def _exclusive_lock(copy: Path, how: int = 0) -> Iterator[str]:
     """The lock file of a copy, with its exclusive lock.
 
     Raises:
@@ -190,7 +190,7 @@ def _alone(copy: Path, how: int = 0) -> Iterator[str]:
 
 
 def _make(index: FrameIndex, copy: Path) -> None:
-    """Copy a video, and check that this is the one of the index; see `_take`."""
+    """Copy a video, and check that this is the one of the index; see `_acquire_copy`."""
     began = time.perf_counter()
     _clear(copy.parent)
     size = _size(index)

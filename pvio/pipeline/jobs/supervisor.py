@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pvio.cache.atomic import remove_leftovers
+from pvio.cache.atomic import remove_stale_temporaries
 from pvio.pipeline.jobs.log import log_to_stderr
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Work(Protocol):
         """
 
 
-def supervised(
+def run_supervised(
     work: Work,
     tasks: Sequence[int],
     progress: Callable[[int], None],
@@ -119,13 +119,13 @@ def supervised(
             code = child.join()
         finally:
             child.end(_SECONDS_TO_END if not todo else 0)
-            remove_leftovers(temporaries, child.pid)
+            remove_stale_temporaries(temporaries, child.pid)
             if n_done:
                 progress(-n_done)
         if last is not None:
             at, what = last.task, last.value
         else:
-            what = _death(code)
+            what = _describe_exit(code)
             at = todo[0] if current is None else current
             deaths[at] += 1
             todo.remove(at)
@@ -224,7 +224,7 @@ def _keep_memory() -> None:
         library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def _death(code: int) -> str:
+def _describe_exit(code: int) -> str:
     advice = "lower model.batch_size or model.size, or run fewer jobs at the same time"
     if code == -signal.SIGKILL:
         return f"the process was killed, as systems do when memory runs out: {advice}"

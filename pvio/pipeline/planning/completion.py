@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pvio.cache.lookup import look_up
-from pvio.cache.store import Store
-from pvio.errors import LostEntry, StoreError
+from pvio.cache.entries import Cache
+from pvio.cache.lookup import map_in_threads
+from pvio.errors import CacheError, LostEntry
 from pvio.layout import Stage
 from pvio.pipeline.guard import concerns_all, reason_for_video
 from pvio.pipeline.planning.keys import CacheEntry, FrameSpan, ResultKeys
@@ -51,12 +51,12 @@ class Completion:
 
     Args:
         keys: the entries of segments.
-        store: the cache.
+        cache: the cache.
         decoder_timeout: seconds, of the settings.
     """
 
-    def __init__(self, keys: ResultKeys, store: Store, decoder_timeout: float):
-        self.keys, self.store, self._timeout = keys, store, decoder_timeout
+    def __init__(self, keys: ResultKeys, cache: Cache, decoder_timeout: float):
+        self.keys, self.cache, self._timeout = keys, cache, decoder_timeout
         self._n_logged = 0
 
     def finished(self, stage: Stage, video: ProbedVideo, span: FrameSpan) -> list[Metadata] | None:
@@ -71,7 +71,7 @@ class Completion:
         video costs its segments alone, see `reason_for_video`.
         """
         has_any = any(
-            self.store.holds(kind)
+            self.cache.has_any(kind)
             for stage in self.keys.stages
             for kind in self.keys.output.kinds_of(stage)
         )
@@ -79,7 +79,9 @@ class Completion:
             nothing = SegmentState(dict.fromkeys(self.keys.stages))
             return [nothing] * len(segments)
         parts = [segments[i : i + _AT_ONCE] for i in range(0, len(segments), _AT_ONCE)]
-        return [state for found in look_up(self._states, parts, at_once=1) for state in found]
+        return [
+            state for found in map_in_threads(self._states, parts, at_once=1) for state in found
+        ]
 
     def _states(self, segments: Sequence[tuple[ProbedVideo, FrameSpan]]) -> list[SegmentState]:
         digests: dict[str, str] = {}  # of predictions: drawings are compared with them
@@ -88,7 +90,7 @@ class Completion:
             try:
                 states.append(SegmentState(self._finished_at(video, span, digests)))
             except Exception as error:
-                reason = reason_for_video(error, video.path, "looking up", self.store.root)
+                reason = reason_for_video(error, video.path, "looking up", self.cache.root)
                 states.append(SegmentState(dict.fromkeys(self.keys.stages), reason))
         return states
 
@@ -120,10 +122,10 @@ class Completion:
             times = [each[1] for each in found if each is not None]
             if self._counts(metadata[-1]) and self._is_current(metadata[-1], digests):
                 return metadata, times[-1]
-        except StoreError as error:
+        except CacheError as error:
             self._warn("%s; it is computed again", error)
         except Exception as error:  # written by another version
-            if concerns_all(error, self.store.root):
+            if concerns_all(error, self.cache.root):
                 raise
             self._warn("an entry cannot be understood (%r); it is computed again", error)
         return None
@@ -132,7 +134,7 @@ class Completion:
         self, entry: CacheEntry, digests: dict[str, str]
     ) -> tuple[Metadata, float] | None:
         """Of an entry; None where there is none."""
-        if (found := self.store.find(*entry)) is not None and entry.kind == "predictions":
+        if (found := self.cache.find(*entry)) is not None and entry.kind == "predictions":
             digests[entry.key] = found[0]["digest"]
         return found
 
@@ -162,15 +164,15 @@ class Completion:
             log.warning("further entries that cannot be used are not listed")
 
 
-def read_entry(store: Store, entry: CacheEntry) -> tuple[bytes, Metadata]:
+def read_entry(cache: Cache, entry: CacheEntry) -> tuple[bytes, Metadata]:
     """Payload and metadata of an entry that an earlier stage committed.
 
     Raises:
         LostEntry: when it is lost or damaged; a damaged one is removed.
     """
-    store.comes(*entry)
+    cache.wait_for(*entry)
     try:
-        return store.read(*entry)
-    except StoreError as error:
-        store.discard(*entry)
+        return cache.read(*entry)
+    except CacheError as error:
+        cache.remove(*entry)
         raise LostEntry(str(error), entry.kind) from error

@@ -186,7 +186,7 @@ class CostModel:
         return cls(_read(Path(cache) / COSTS_FILE))
 
     def save(self, cache: str) -> None:
-        """Keep them in the folder of the store for the next plan."""
+        """Keep them in the folder of the cache for the next plan."""
         last = list(self._known.items())[-MOST_KEYS:]
         rows = [kind._asdict() | factors._asdict() for kind, factors in last]
         write_json(Path(cache) / COSTS_FILE, rows)

@@ -26,7 +26,7 @@ class ProbedVideo:
         is_image_folder: whether it is a folder of images.
         status: "ok" or "unreadable".
         reason: why it is unreadable.
-        index_key: key of its frame index in the store.
+        index_key: key of its frame index in the cache.
         digest: identifies its content.
         n_frames, height, width, rate, duration, codec, pix_fmt: facts; duration in seconds.
         damage: what is wrong with its container, though it can be read; "" when nothing is.
@@ -133,7 +133,7 @@ class SegmentReceipt:
 
     Attributes:
         segment: its number in `Plan.segments`.
-        digests: of its entries in the store, by kind.
+        digests: of its entries in the cache, by kind.
         computed: False when the result was there already.
         status: rows by status (infer only).
         seconds: measured when it was computed: total, and parts of it, in wall time; cost, and the

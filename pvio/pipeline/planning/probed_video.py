@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.collection.sources import Source
-from pvio.errors import StoreError, UnreadableVideo
+from pvio.errors import CacheError, UnreadableVideo
 from pvio.media.index.cached import cached_index_metadata, deserialize_index, index_key, load_index
 from pvio.media.index.content import content_digest
 from pvio.media.index.frame_index import FrameIndex
@@ -15,25 +15,25 @@ from pvio.pipeline.planning.manifest import ProbedVideo
 
 
 def known_video(
-    source: Source, store: Store, *, renew: bool = True, compare: bool = True
+    source: Source, cache: Cache, *, renew: bool = True, compare: bool = True
 ) -> ProbedVideo | None:
-    """The row of a video whose index is in the store, and of one that is not there at all.
+    """The row of a video whose index is in the cache, and of one that is not there at all.
 
     Args:
         source: the video.
-        store: with indexes.
+        cache: with indexes.
         renew, compare: see `cached_index_metadata`.
     """
     try:
         return probed_row(
-            source, *cached_index_metadata(source, store, renew=renew, compare=compare)
+            source, *cached_index_metadata(source, cache, renew=renew, compare=compare)
         )
-    except StoreError:
+    except CacheError:
         return None
     except UnreadableVideo as error:
         return unreadable_row(source, error.reason)
     except Exception as error:  # as if there were no index: it is built anew
-        reason_for_video(error, source.path, "looking up", store.root)
+        reason_for_video(error, source.path, "looking up", cache.root)
         return None
 
 
@@ -63,16 +63,16 @@ def probed_row(source: Source, key: str, facts: dict[str, Any]) -> ProbedVideo:
     )
 
 
-def index_of(video: ProbedVideo, store: Store) -> FrameIndex:
+def index_of(video: ProbedVideo, cache: Cache) -> FrameIndex:
     """The frame index that a probed video had when it was probed.
 
     Raises:
         UnreadableVideo: when its entry is lost and the video is another one by now.
     """
     try:
-        return deserialize_index(*store.read("index", video.index_key), video.path)
-    except StoreError:
-        index = load_index(Source(video.path, video.name, video.is_image_folder), store)
+        return deserialize_index(*cache.read("index", video.index_key), video.path)
+    except CacheError:
+        index = load_index(Source(video.path, video.name, video.is_image_folder), cache)
         if index.content_digest != video.digest:
             raise UnreadableVideo(
                 video.path, "it has changed since it was probed; run the workflow again"
@@ -80,7 +80,7 @@ def index_of(video: ProbedVideo, store: Store) -> FrameIndex:
         return index
 
 
-def check_unchanged(video: ProbedVideo, store: Store) -> None:
+def check_unchanged(video: ProbedVideo, cache: Cache) -> None:
     """Check that a video still is the one that was probed.
 
     Raises:
@@ -89,9 +89,9 @@ def check_unchanged(video: ProbedVideo, store: Store) -> None:
     source = Source(video.path, video.name, video.is_image_folder)
     changed = "it changed during the run; run the workflow again"
     try:
-        key, facts = cached_index_metadata(source, store)
+        key, facts = cached_index_metadata(source, cache)
         content = facts["content"]
-    except StoreError:
+    except CacheError:
         key, content = index_key(source), content_digest(source)
     if (key, content) != (video.index_key, video.digest):
         raise UnreadableVideo(video.path, changed)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pvio.cache.atomic import replacing
+from pvio.cache.atomic import atomic_path
 from pvio.cache.digest import hash_key
 from pvio.config.settings import Settings, dump_settings, load_stored
 from pvio.errors import PvioError
@@ -74,7 +74,7 @@ def register(
     # One file, so that plan and settings always belong together: the plan with one more field.
     with (
         open(plan_file, "rb") as source,
-        replacing(file) as temporary,
+        atomic_path(file) as temporary,
         temporary.open("wb") as target,
     ):
         if source.read(1) != b"{":

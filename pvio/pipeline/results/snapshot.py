@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from pvio.cache.atomic import remove_leftovers, temporary_name
+from pvio.cache.atomic import remove_stale_temporaries, temporary_name
 from pvio.errors import PvioError, on_disk_of
 
 _RENAME_EXCHANGE = 2
@@ -37,7 +37,7 @@ class Snapshot:
         self.next = self.folder.with_name(temporary_name(f".{self.folder.name}"))
         with on_disk_of(self.folder.parent):
             self.next.mkdir(parents=True)
-        remove_leftovers(self.folder.parent)
+        remove_stale_temporaries(self.folder.parent)
 
     def path(self, name: str) -> Path:
         """Where a product of the next state is written; its folder is there."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 import pvio
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.concurrency.child_process import WorkerPool
 from pvio.config.settings import Settings
 from pvio.errors import UnreadableVideo
@@ -51,7 +51,7 @@ class VideoResults:
         self._plan, self._settings, self._keys = plan, settings, keys
         self._products, self._outcomes = products, outcomes
         self._workers = workers
-        self._store = Store(settings.cache)
+        self._cache = Cache(settings.cache)
 
     def make(self, number: int) -> SummaryRow:
         """Make the products of a video; whatever is raised for it becomes its reason."""
@@ -175,9 +175,9 @@ class VideoResults:
     def _write_predictions(
         self, video: ProbedVideo, segments: list[PlannedSegment], path: Path
     ) -> None:
-        index = index_of(video, self._store)
+        index = index_of(video, self._cache)
         entries = [self._keys.predictions(video, segment) for segment in segments]
-        tables = [deserialize(read_entry(self._store, entry)[0]) for entry in entries]
+        tables = [deserialize(read_entry(self._cache, entry)[0]) for entry in entries]
         metadata = {
             "source": video.path,
             "time_base": str(index.time_base),
@@ -194,19 +194,19 @@ class VideoResults:
     def _write_video(
         self, video: ProbedVideo, segments: list[PlannedSegment], path: Path
     ) -> list[str]:
-        index = index_of(video, self._store)
+        index = index_of(video, self._cache)
         spans = [(each.start, each.stop, self._keys.video(video, each)) for each in segments]
-        load = partial(_encoded_segments, self._store, spans)
-        check_unchanged(video, self._store)  # its audio and metadata are copied
+        load = partial(_encoded_segments, self._cache, spans)
+        check_unchanged(video, self._cache)  # its audio and metadata are copied
         timeout = self._settings.decoder_timeout
         remarks = concat_in_child(self._workers, load, index, path, timeout)
-        check_unchanged(video, self._store)
+        check_unchanged(video, self._cache)
         return remarks
 
 
 def _encoded_segments(
-    store: Store, spans: list[tuple[int, int, CacheEntry]]
+    cache: Cache, spans: list[tuple[int, int, CacheEntry]]
 ) -> Iterator[EncodedSegment]:
     """The encoded segments of a video, one after the other."""
     for start, stop, entry in spans:
-        yield start, stop, read_entry(store, entry)[0]
+        yield start, stop, read_entry(cache, entry)[0]

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pvio.cache.atomic import remove_leftovers, write_json, write_text
-from pvio.cache.store import Store
+from pvio.cache.atomic import remove_stale_temporaries, write_json, write_text
+from pvio.cache.entries import Cache
 from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.names import named_videos
 from pvio.concurrency.child_process import WorkerPool
@@ -61,7 +61,7 @@ def assemble(
     this one alone: it is `failed`, and what an earlier run made of it goes.
 
     Args:
-        plan: the manifest, whose segments are in the store, but for those that failed.
+        plan: the manifest, whose segments are in the cache, but for those that failed.
         settings: the same as everything was computed with.
         receipts: of the infer and encode jobs.
         results: folder of the products.
@@ -70,12 +70,12 @@ def assemble(
         failures: segments that have no result; those of the receipts when None.
 
     Raises:
-        LostEntry: when the store lacks a segment.
+        LostEntry: when the cache lacks a segment.
         FailedSegments: when videos failed, and no other one has results.
         PvioError: when `results` cannot be replaced, or must not.
     """
     receipts = list(receipts)
-    remove_leftovers(Store(settings.cache).temporaries)
+    remove_stale_temporaries(Cache(settings.cache).temporaries)
     snapshot = Snapshot(results)
     try:
         return _assemble(plan, settings, receipts, snapshot, threads, plan_is_unchanged, failures)

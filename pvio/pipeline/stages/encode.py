@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.concurrency.threads import limit_torch
 from pvio.config.settings import Settings
 from pvio.models.entry import model_fingerprint
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def encode(part: ShardPlan, settings: Settings, failures: Failures | None = None) -> Receipt:
-    """Encode the overlay video of the segments of a shard that are not in the store.
+    """Encode the overlay video of the segments of a shard that are not in the cache.
 
     Args:
         part: of the plan, for the shard.
@@ -33,10 +33,10 @@ def encode(part: ShardPlan, settings: Settings, failures: Failures | None = None
     Raises:
         FailedSegments, JobError: see `run_shard`.
     """
-    store = Store(settings.cache)
+    cache = Cache(settings.cache)
     keys = ResultKeys(settings, model_fingerprint(settings.model))
-    completion = Completion(keys, store, settings.decoder_timeout)
-    compute = Encoding(part, settings, store, keys)
+    completion = Completion(keys, cache, settings.decoder_timeout)
+    compute = Encoding(part, settings, cache, keys)
     failed_videos = {
         part.segments[number].video: receipt.failure_reason
         for (stage, number), receipt in (failures or {}).items()
@@ -55,12 +55,12 @@ class Encoding:
 
     Args:
         part, settings: see `encode`.
-        store: where predictions are and videos go.
+        cache: where predictions are and videos go.
         keys: of the entries.
     """
 
-    def __init__(self, part: ShardPlan, settings: Settings, store: Store, keys: ResultKeys):
-        self._part, self._settings, self._store = part, settings, store
+    def __init__(self, part: ShardPlan, settings: Settings, cache: Cache, keys: ResultKeys):
+        self._part, self._settings, self._cache = part, settings, cache
         self._keys = keys
         self._renderer: OverlayRenderer | None = None
         self._ending_at = {
@@ -78,7 +78,7 @@ class Encoding:
         renderer = self._renderer
         began, spent = time.perf_counter(), time.process_time()
         facts: dict[str, Any] = {"patience": self._settings.decoder_timeout, "rows": {}}
-        with self._store.writing(*task.entries[0], facts) as file:
+        with self._cache.open_for_write(*task.entries[0], facts) as file:
             rows = self._rows(task.segment, facts["rows"])
             past = self._past_rows(task.segment, renderer.n_past_rows, facts["rows"])
             facts["given_up"] = renderer.encode(
@@ -92,7 +92,7 @@ class Encoding:
 
     def _rows(self, segment: PlannedSegment, digests: dict[str, str]) -> list[dict[str, Any]]:
         video = self._part.videos[segment.video]
-        return read_rows(self._store, self._keys.predictions(video, segment), digests)
+        return read_rows(self._cache, self._keys.predictions(video, segment), digests)
 
     def _past_rows(
         self, segment: PlannedSegment, n: int, digests: dict[str, str]
@@ -105,16 +105,16 @@ class Encoding:
         return rows
 
 
-def read_rows(store: Store, entry: CacheEntry, digests: dict[str, str]) -> list[dict[str, Any]]:
+def read_rows(cache: Cache, entry: CacheEntry, digests: dict[str, str]) -> list[dict[str, Any]]:
     """The predictions of a segment as one dict per frame, NumPy arrays and scalars inside.
 
     The entry's digest is noted in `digests`.
     """
-    from pvio.predictions.columns import column_array
+    from pvio.predictions.columns import column_to_numpy
     from pvio.predictions.parquet import deserialize
 
-    payload, facts = read_entry(store, entry)
+    payload, facts = read_entry(cache, entry)
     digests[entry.key] = facts["digest"]
     table = deserialize(payload)
-    columns = {name: column_array(table, name) for name in table.column_names}
+    columns = {name: column_to_numpy(table, name) for name in table.column_names}
     return [{name: values[i] for name, values in columns.items()} for i in range(table.num_rows)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
 from pvio.concurrency.threads import limit_torch
 from pvio.config.settings import Settings
 from pvio.models.entry import model_fingerprint
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def infer(
     part: ShardPlan, settings: Settings, threads: int = 1, failures: Failures | None = None
 ) -> Receipt:
-    """Run the model over the segments of a shard that are not in the store.
+    """Run the model over the segments of a shard that are not in the cache.
 
     PyTorch is imported, and the model loaded, only when there is something to do. With
     `output.video: frames` the pictures that the model returns are encoded as they come.
@@ -39,10 +39,10 @@ def infer(
     Raises:
         FailedSegments, JobError: see `run_shard`.
     """
-    store = Store(settings.cache)
+    cache = Cache(settings.cache)
     keys = ResultKeys(settings, model_fingerprint(settings.model))
-    completion = Completion(keys, store, settings.decoder_timeout)
-    compute = Inference(settings, store, threads)
+    completion = Completion(keys, cache, settings.decoder_timeout)
+    compute = Inference(settings, cache, threads)
     failed = {
         number: receipt.failure_reason
         for (stage, number), receipt in (failures or {}).items()
@@ -56,19 +56,19 @@ class Inference:
 
     Args:
         settings: see `infer`.
-        store: where the results go.
+        cache: where the results go.
         threads: for the model's operators on the CPU.
     """
 
-    def __init__(self, settings: Settings, store: Store, threads: int):
-        self._settings, self._store, self._threads = settings, store, threads
+    def __init__(self, settings: Settings, cache: Cache, threads: int):
+        self._settings, self._cache, self._threads = settings, cache, threads
         self._engine: Engine | None = None
 
     def __call__(self, task: Task) -> None:
         """See `Compute`."""
         if self._engine is None:
             self._engine = self._started()
-        engine, store = self._engine, self._store
+        engine, cache = self._engine, self._cache
         from pvio.media.encode.model_frames import ModelFrameWriter
         from pvio.predictions.parquet import serialize
 
@@ -77,7 +77,7 @@ class Inference:
         predictions, *video = task.entries
         with contextlib.ExitStack() as stack:
             if video:
-                file = stack.enter_context(store.writing(*video[0], facts))
+                file = stack.enter_context(cache.open_for_write(*video[0], facts))
                 with ModelFrameWriter(
                     file, task.index, task.segment.start, self._settings.output
                 ) as sink:
@@ -86,7 +86,7 @@ class Inference:
                 result = engine.run_segment(task.index, *task.span, **how)
             facts |= result.metadata()
             task.check_source()
-            store.write(*predictions, serialize(result.table.table()), facts)
+            cache.write(*predictions, serialize(result.table.table()), facts)
 
     def _started(self) -> Engine:
         from pvio.inference.engine import Engine

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pvio.cache.lookup import look_up
-from pvio.cache.store import Store
+from pvio.cache.entries import Cache
+from pvio.cache.lookup import map_in_threads
 from pvio.config.settings import Settings
 from pvio.layout import Stage
 from pvio.models.entry import model_fingerprint
@@ -46,7 +46,7 @@ def make_plan(
     planner = _Planner(videos, settings)
     cut = planner.cut()
     segments_of = [(planner.videos[segment.video], segment) for segment in cut]
-    completion = Completion(planner.keys, planner.store, settings.decoder_timeout)
+    completion = Completion(planner.keys, planner.cache, settings.decoder_timeout)
     states = completion.states(segments_of)
     # Each shard with segments of a video prepares for it; that one does is known beforehand.
     seconds = [planner.seconds("infer", each, each.start == 0) for each in cut]
@@ -84,7 +84,7 @@ class _Planner:
 
     def __init__(self, videos: Sequence[ProbedVideo], settings: Settings):
         self.videos = list(videos)
-        self.store = Store(settings.cache)
+        self.cache = Cache(settings.cache)
         model = model_fingerprint(settings.model)
         self.keys = ResultKeys(settings, model)
         self._settings = settings
@@ -109,7 +109,7 @@ class _Planner:
         readable = [number for number, video in enumerate(self.videos) if video.status == "ok"]
         segments: list[Segment] = []
         for number, (of_video, reason) in zip(
-            readable, look_up(self._cut_video, readable), strict=True
+            readable, map_in_threads(self._cut_video, readable), strict=True
         ):
             segments += of_video
             if reason:
@@ -121,7 +121,7 @@ class _Planner:
         """The segments of a video, and why it has none."""
         video = self.videos[number]
         try:
-            index = index_of(video, self.store)
+            index = index_of(video, self.cache)
             segments = cut_segments(index, self._settings.segment_frames, number)
             for segment in segments[:1]:  # what is asked of all of them later
                 for stage in self.keys.stages:

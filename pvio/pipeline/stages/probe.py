@@ -1,4 +1,4 @@
-"""Stage 1: the frame index of every video of the collection, built where it is not in the store."""
+"""Stage 1: the frame index of every video of the collection, built where it is not in the cache."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from pvio.cache.entries import Cache
 from pvio.cache.lookup import LOOKUP_THREADS
-from pvio.cache.store import Store
 from pvio.collection.names import read_names
 from pvio.collection.search import find_sources
 from pvio.collection.sources import Source
@@ -49,14 +49,14 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
         PvioError: when an error that no file explains is met at every video.
     """
     sources = find_sources(settings.videos, read_names(results))
-    store = Store(settings.cache)
-    store.prepare()
+    cache = Cache(settings.cache)
+    cache.prepare()
     rows: dict[Source, ProbedVideo] = {}
     with ProgressReport("probe", len(sources), "videos") as progress:
         with ThreadPoolExecutor(max(threads, LOOKUP_THREADS)) as pool:
             for source, row in zip(
                 sources,
-                pool.map(partial(known_video, store=store, compare=False), sources),
+                pool.map(partial(known_video, cache=cache, compare=False), sources),
                 strict=True,
             ):
                 if row is not None:
@@ -65,7 +65,7 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
         new = [source for source in sources if source not in rows]
         unforeseen = 0
         for source, (row, foreseen) in zip(
-            new, _indexed(new, store, threads, settings.decoder_timeout), strict=True
+            new, _indexed(new, cache, threads, settings.decoder_timeout), strict=True
         ):
             rows[source] = row
             unforeseen += not foreseen
@@ -80,46 +80,46 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
 
 
 def _indexed(
-    sources: Sequence[Source], store: Store, threads: int, timeout: float
+    sources: Sequence[Source], cache: Cache, threads: int, timeout: float
 ) -> Iterator[tuple[ProbedVideo, bool]]:
     """`_index` of each source, in order, in child processes that are used again and again."""
     if not sources:
         return
     prepare = partial(log_to_stderr, logging.getLogger().level)
     with WorkerPool(min(threads, len(sources)), prepare) as workers:
-        index = partial(_index_in_child, workers=workers, store=store, timeout=timeout)
+        index = partial(_index_in_child, workers=workers, cache=cache, timeout=timeout)
         with ThreadPoolExecutor(threads) as pool:
             yield from pool.map(index, sources)
 
 
 def _index_in_child(
-    source: Source, workers: WorkerPool, store: Store, timeout: float
+    source: Source, workers: WorkerPool, cache: Cache, timeout: float
 ) -> tuple[ProbedVideo, bool]:
     try:
         found: tuple[ProbedVideo, bool] = call_for_video(
-            workers, source.path, timeout, _index, source, store
+            workers, source.path, timeout, _index, source, cache
         )
         return found
     except UnreadableVideo as error:
         return unreadable_row(source, error.reason), True
     except Exception as error:
-        reason = reason_for_video(error, source.path, "indexing", store.root)
+        reason = reason_for_video(error, source.path, "indexing", cache.root)
         return unreadable_row(source, reason), False
 
 
-def _index(source: Source, store: Store) -> tuple[ProbedVideo, bool]:
+def _index(source: Source, cache: Cache) -> tuple[ProbedVideo, bool]:
     """The row of a video whose index is to be built and stored, or whose file is to be compared.
 
     With it, whether all went as foreseen: the video can be read, or is known not to be readable.
     """
     try:
-        if store.has("index", index_key(source)):
-            if (row := known_video(source, store)) is not None:
+        if cache.has("index", index_key(source)):
+            if (row := known_video(source, cache)) is not None:
                 return row, True
             logger.warning("%s: its index in the cache is damaged or of another file", source.path)
-        return probed_row(source, *rebuild_index(source, store)[1:]), True
+        return probed_row(source, *rebuild_index(source, cache)[1:]), True
     except UnreadableVideo as error:
         return unreadable_row(source, error.reason), True
     except Exception as error:
-        reason = reason_for_video(error, source.path, "indexing", store.root)
+        reason = reason_for_video(error, source.path, "indexing", cache.root)
         return unreadable_row(source, reason), False
