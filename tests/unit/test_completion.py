@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pvio.known.cache import Cache
+from pvio.cache.cache import Cache
 
 from pvio.config.settings import Settings, parse_settings
 from pvio.models.entry import model_fingerprint

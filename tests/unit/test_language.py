@@ -36,7 +36,7 @@ REPLACED = {
     r"makes of|made of": "convert to, built from",
     r"(frames?|rows?|times?) an? (second|frame|video|file|batch)": "per",
     r"grey|colours?|licences?|neighbours?|centres?": "American spelling",
-    r"the cache": "the cache",
+    r"the store": "the cache",
     r"what (is|was) done": "finished segments",
 }
 # Pages on which a listed word is an example or a term that the glossary explains.

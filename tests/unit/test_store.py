@@ -232,7 +232,7 @@ def test_a_full_disk_is_named(tmp_path: Path, number: int):
     with (
         pytest.raises(OSError) as caught,
         Cache(tmp_path / "cache").open_for_write("video", "a" * 32, {}),
-    ):  # noqa: PT011
+    ):
         raise OSError(number, os.strerror(number))  # of a write, which knows no file
     assert str(tmp_path / "cache") in no_space(caught.value)
     assert "cache" in no_space(caught.value)
