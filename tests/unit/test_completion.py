@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pvio.cache.cache import Cache
 
+from pvio.cache.entries import Cache
 from pvio.config.settings import Settings, parse_settings
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.planning.completion import Completion
@@ -30,7 +30,7 @@ class Known:
     """A cache with the entries of a run.
 
     Args:
-        folder: of the known.
+        folder: of the cache.
         settings: others than the defaults.
     """
 

@@ -230,7 +230,7 @@ def test_text_that_is_no_utf8_is_written_escaped(tmp_path: Path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_named(tmp_path: Path, number: int):
     with (
-        pytest.raises(OSError) as caught,
+        pytest.raises(OSError) as caught,  # noqa: PT011
         Cache(tmp_path / "cache").open_for_write("video", "a" * 32, {}),
     ):
         raise OSError(number, os.strerror(number))  # of a write, which knows no file
