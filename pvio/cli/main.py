@@ -15,7 +15,8 @@ import click
 
 import pvio
 from pvio.concurrency.threads import limit_libraries
-from pvio.config.settings import Settings, load_merged, load_settings
+from pvio.config.load import load_merged, load_settings
+from pvio.config.settings import Settings
 from pvio.errors import PvioError, no_space
 from pvio.pipeline.jobs.log import log_to_stderr
 from pvio.pipeline.jobs.signals import exit_on_sigterm

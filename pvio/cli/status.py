@@ -12,7 +12,8 @@ from typing import Any
 
 from pvio.cache.entries import Cache
 from pvio.cli.collection_state import State, current_state
-from pvio.config.settings import Settings, load_stored
+from pvio.config.load import load_stored
+from pvio.config.settings import Settings
 from pvio.config.text import same
 from pvio.errors import PvioError
 from pvio.layout import (

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pvio.config.settings import Settings, dump_settings, load_settings, parse_settings
+from pvio.config.load import dump_settings, load_settings
+from pvio.config.settings import Settings, parse_settings
 from pvio.errors import ConfigError
 
 

@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 
 from pvio.cache.atomic import write_json
 from pvio.cli.main import main
-from pvio.config.settings import (
-    Settings,
-    dump_settings,
-    load_merged,
-    load_settings,
-    load_stored,
-    parse_settings,
-    with_types,
-)
+from pvio.config.load import dump_settings, load_merged, load_settings, load_stored, with_types
+from pvio.config.settings import Settings, parse_settings
 from pvio.config.text import plain, read_argument, read_file, read_text, same, write_text
 from pvio.errors import ConfigError
 from pvio.pipeline.planning.manifest import Plan

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from projects import REPOSITORY, Project, make_clip
 
-from pvio.config.settings import load_settings
+from pvio.config.load import load_settings
 
 # What a model is given; `types.txt` tells what it got.
 RECORDER = """

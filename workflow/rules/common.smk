@@ -12,7 +12,8 @@ from pvio.collection.names import read_names
 from pvio.collection.search import find_sources
 from pvio.collection.fingerprint import fingerprint
 from pvio.collection.names import renamed_results
-from pvio.config.settings import parse_settings, with_types
+from pvio.config.load import with_types
+from pvio.config.settings import parse_settings
 from pvio.errors import PvioError
 from pvio.layout import (
     LOGS_FOLDER,

@@ -17,7 +17,8 @@ from pvio.cache.entries import Cache
 from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.names import named_videos
 from pvio.concurrency.child_process import WorkerPool
-from pvio.config.settings import Settings, dump_settings
+from pvio.config.load import dump_settings
+from pvio.config.settings import Settings
 from pvio.errors import FailedSegments, PvioError, no_space
 from pvio.layout import NAMES_FILE, REPORT_FILE, RESULTS_PLAN_FILE, RUN_FILE, STAGES, SUMMARY_FILE
 from pvio.models.entry import model_fingerprint
