@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pvio.cache.atomic import remove_stale_temporaries
 from pvio.cache.entries import Cache
-from pvio.cli.collection_state import current_state
+from pvio.cli.status.collection_state import current_state
 from pvio.config.settings import Settings
 from pvio.errors import CollectionError, ConfigError, ModelError
 from pvio.layout import KINDS, Kind

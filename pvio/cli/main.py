@@ -388,9 +388,9 @@ def status(
     together, time left, and which jobs failed. Nothing is computed. Behind --config may stand
     several KEY=VALUE, or behind --configfile several files, as for Snakemake.
     """
-    from pvio.cli.status import as_json
-    from pvio.cli.status import status as find
-    from pvio.cli.status_text import describe
+    from pvio.cli.status.compare import as_json
+    from pvio.cli.status.compare import status as find
+    from pvio.cli.status.text import describe
 
     found = find(_settings_of_run(config, more), Path.cwd(), results)
     if as_text:

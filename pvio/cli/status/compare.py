@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pvio.cache.entries import Cache
-from pvio.cli.collection_state import State, current_state
+from pvio.cli.status.collection_state import State, current_state
 from pvio.config.load import load_stored
 from pvio.config.settings import Settings
 from pvio.config.text import same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pvio.cli.status import StageStatus, Status
+from pvio.cli.status.compare import StageStatus, Status
 from pvio.text import printable
 
 _SHOWN = 5
