@@ -18,8 +18,10 @@ from pvio.media.bitstream.nal.units import (
     random_access,
 )
 from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
+from pvio.media.decoders.counting import FrameCount, Repeats
 from pvio.media.decoders.frame import DecodedFrame, Status
 from pvio.media.decoders.strict_av1 import StrictAv1Decoder, keeps_the_rule
+from pvio.media.decoders.trust import Trust
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.demux import demux
 from pvio.media.ffmpeg.log import capture_log, indicates_damage
@@ -33,10 +35,6 @@ from pvio.media.index.parsers import parser_for
 _DECODERS = {("vp9", f"yuv{layout}p"): "libvpx-vp9" for layout in (420, 422, 440, 444)}
 # Checksums that a stream carries, as HEVC may for every picture, are compared.
 _OPTIONS = {"err_detect": "crccheck"}
-# More packets than any decoder holds back.
-_MOST_PENDING = 1000
-# As many pictures at most are decoded before one that is shown before them (H.264, H.265).
-_MOST_REORDERED = 16
 
 
 class _Picture(NamedTuple):
@@ -69,7 +67,7 @@ class PyAVReader:
         self._positions: dict[int, int] = {}
         self._is_first = True
         self._parser: PacketParser | None = None
-        self._repeats = _Repeats(index)
+        self._repeats = Repeats(index)
 
     def frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
         """See `FrameReader.frames`."""
@@ -190,8 +188,8 @@ class PyAVReader:
         """Pictures from a keyframe on; none where the container's seek lands behind it."""
         stream = self._seek(keyframe)
         packets = demux(self._container, stream)
-        self._repeats = _Repeats(self.index)
-        trust, count = _Trust(), _Count(self.index.n_frames, self._repeats)
+        self._repeats = Repeats(self.index)
+        trust, count = Trust(), FrameCount(self.index.n_frames, self._repeats)
         number, n_shown, frame_pts, coded_size = -1, 0, None, None
         is_first, follows_repeat = keyframe > 0, False
         while True:
@@ -364,157 +362,3 @@ def _other_codecs(container: Any, stream: Any) -> frozenset[str]:
     contexts = [each.codec_context for each in container.streams if each.index != stream.index]
     names = {context.name for context in contexts if context is not None}
     return frozenset(names - {stream.codec_context.name})
-
-
-class _Repeats:
-    """Which frames are the one before again: their packets say so, and give no picture.
-
-    Where pictures are counted, such a packet is shown in front of the next one that is not decoded
-    out of order.
-
-    Args:
-        index: of the video.
-    """
-
-    def __init__(self, index: FrameIndex) -> None:
-        self._index = index
-        self._ranks: set[int] = set()
-        self._waits = False  # for the packet that tells the rank
-
-    def take(self, packet: Any, kind: PacketKind, parser: PacketParser | None) -> None:
-        """The next packet in decoding order, of which `parser` knows more.
-
-        Its time is its number where pictures are counted.
-        """
-        pts = self._index.pts
-        if self._index.pts_identify_frames:
-            if kind is PacketKind.REPEATED and packet.pts is not None:
-                rank = int(pts.searchsorted(packet.pts))
-                if rank < len(pts) and pts[rank] == packet.pts:
-                    self._ranks.add(rank)
-        elif parser is not None and not (packet.size and parser.is_reordered):
-            if self._waits:
-                self._ranks.add(packet.pts - 1)
-            self._waits = kind is PacketKind.REPEATED
-
-    def cover(self, first: int, last: int) -> bool:
-        """Whether all frames from one to another are such."""
-        return all(rank in self._ranks for rank in range(first, last + 1))
-
-
-class _Count:
-    """Ranks of pictures that are counted, as their times do not tell them.
-
-    The packets are numbered in decoding order, and pictures come in the order in which they are
-    shown. All pictures of a GOP, those that lead its keyframe included, come after all pictures of
-    the GOPs before. So the first one to come has the number of the keyframe as its rank, whatever
-    was lost before. After a loss within a GOP ranks are not known up to the next keyframe.
-
-    Args:
-        n_frames: of the video.
-        repeats: frames of which no picture comes.
-    """
-
-    def __init__(self, n_frames: int, repeats: _Repeats) -> None:
-        self._n_frames = n_frames
-        self._repeats = repeats
-        self._gop = 0  # number of its keyframe
-        self._shown_gop = -1
-        self._next = 0
-        self._size = (0, 0)
-        # By the number of a packet whose picture is still to come: its GOP.
-        self._pending: dict[int, int] = {}
-        # By GOP: from which packet on the order of the pictures is in doubt.
-        self._in_doubt: dict[int, int] = {}
-
-    def expect(self, packet: Any, starts: bool) -> None:
-        """A packet, whose time is its number, goes to the decoder; it may start a GOP."""
-        if packet.pts is None:
-            return
-        if starts:
-            self._gop = packet.pts
-        self._pending[packet.pts] = self._gop
-        if len(self._pending) > _MOST_PENDING:  # pictures that never came
-            del self._pending[next(iter(self._pending))]
-
-    def doubt(self, packet: Any) -> None:
-        """A picture may be lost at this packet or, when it is not yet expected, in front of it."""
-        if packet.pts is not None:
-            self._in_doubt.setdefault(self._gop, packet.pts - _MOST_REORDERED)
-
-    def rank(self, frame: av.VideoFrame) -> int | None:
-        """Rank of the next picture; None when it is not known."""
-        number = self._next if frame.pts is None else frame.pts
-        gop = self._pending.pop(number, self._gop)
-        if gop != self._shown_gop:
-            size = (frame.height, frame.width)
-            # Decoders lose the pictures that they hold back where the size changes.
-            lost = self._shown_gop in self._in_doubt or size != self._size
-            if lost or gop - self._next > _MOST_REORDERED:
-                self._next = gop
-            self._shown_gop, self._size = gop, size
-        if number >= self._in_doubt.get(gop, self._n_frames):
-            return None
-        while self._repeats.cover(self._next, self._next):
-            self._next += 1
-        self._next += 1
-        return self._next - 1
-
-
-class _Trust:
-    """Which pictures the decoder's complaints concern.
-
-    A complaint about a packet concerns its own picture and those decoded after it in the same GOP.
-    Pictures that lead a keyframe (decoded behind it, shown before it) are a matter of their own:
-    they build on the GOP before as well, and no other picture builds on them. So the complaints
-    about them when decoding starts at this keyframe concern nobody else.
-    """
-
-    def __init__(self) -> None:
-        self._keyframe_pts: int | None = None
-        self._lost = False
-        self._leading_lost = False
-        # By pts, of packets whose pictures are still to come: whether they are not to trust.
-        self._pending: dict[int, bool] = {}
-
-    def expect(self, packet: Any, starts: bool) -> None:
-        """A packet goes to the decoder; it may start a GOP."""
-        if starts:
-            self._keyframe_pts = packet.pts
-            self._lost, self._leading_lost = False, self._lost
-        if packet.pts is not None:
-            self._pending[packet.pts] = self._leading_lost if self._leads(packet) else self._lost
-            if len(self._pending) > _MOST_PENDING:  # pictures that never came
-                del self._pending[next(iter(self._pending))]
-
-    def interrupt(self) -> None:
-        """Packets are missing in front of the next one."""
-        self._lost = self._leading_lost = True
-
-    def lose(self, packet: Any) -> None:
-        """The decoder complained about a packet."""
-        if self._leads(packet):
-            self._leading_lost = True
-        else:
-            self._lost = self._leading_lost = True
-        self.distrust(packet)
-
-    def distrust(self, packet: Any) -> None:
-        """The picture of a packet is not to trust, whatever that means for others."""
-        if packet.pts is not None:
-            self._pending[packet.pts] = True
-
-    def distrust_pending(self) -> None:
-        """No picture that is still to come is to trust; those of later packets are."""
-        self._pending = dict.fromkeys(self._pending, True)
-
-    def is_lost(self, frame: av.VideoFrame) -> bool:
-        """Whether a picture that came out is not to trust."""
-        return self._lost if frame.pts is None else self._pending.pop(frame.pts, self._lost)
-
-    def _leads(self, packet: Any) -> bool:
-        return (
-            packet.pts is not None
-            and self._keyframe_pts is not None
-            and packet.pts < self._keyframe_pts
-        )
