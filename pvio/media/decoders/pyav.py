@@ -68,6 +68,7 @@ class PyAVReader:
         self._is_first = True
         self._parser: PacketParser | None = None
         self._repeats = Repeats(index)
+        self._coded_size: tuple[int, int] | None = None  # of the last keyframe
 
     def frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
         """See `FrameReader.frames`."""
@@ -186,12 +187,68 @@ class PyAVReader:
 
     def _decode_from(self, keyframe: int) -> Iterator[_Picture]:
         """Pictures from a keyframe on; none where the container's seek lands behind it."""
+        self._repeats, self._coded_size = Repeats(self.index), None
+        trust = Trust()
+        count = None
+        if not self.index.pts_identify_frames:
+            count = FrameCount(self.index.n_frames, self._repeats)
+        n_shown, frame_pts, follows_repeat = 0, None, False
+        for packet, number, follows in self._packets_from(keyframe):
+            kind, parser = PacketKind.FRAME, self._parser
+            if parser and packet.size and (packet.is_keyframe or parser.all_matter):
+                kind = parser.read(packet)
+            is_frame = kind in (PacketKind.FRAME, PacketKind.REPEATED)
+            starts = is_frame and packet.is_keyframe and self._can_start(packet)
+            if count:
+                # Decoders hand the time of a packet on to its picture. This one tells which it is.
+                packet.pts = number + (not packet.size) if self._positions else n_shown
+                packet.dts = packet.pts
+                n_shown += is_frame and not packet.is_discard
+            if kind is PacketKind.SECOND_FIELD:
+                packet.pts = frame_pts  # what is wrong with it is wrong with the frame
+            elif kind is PacketKind.FRAME:
+                frame_pts = packet.pts
+            self._repeats.take(packet, kind, parser)
+            if not follows:
+                trust.interrupt()
+            trust.expect(packet, starts)
+            if kind is PacketKind.REPEATED or parser is None or not parser.is_reordered:
+                follows_repeat = kind is PacketKind.REPEATED
+            elif follows_repeat:
+                # FFmpeg shows a B-frame here too early, made from the frames before its own two.
+                trust.distrust_pending()
+            if count:
+                if not follows:
+                    count.doubt(packet)
+                count.expect(packet, starts)
+            frames = self._drained_where_size_changes(parser) if starts and parser else []
+            decoded, has_error = self._decode_checked(packet)
+            frames += decoded
+            if isinstance(self._decoder, StrictAv1Decoder):
+                # It tells by itself which later pictures build on this one.
+                if has_error or packet.is_corrupt or self._decoder.complained:
+                    trust.distrust(packet)
+            elif has_error or packet.is_corrupt:
+                trust.lose(packet)
+            if count and (has_error or not self._has_picture(packet)):
+                # An incomplete packet, as the last one in front of a join, has its picture still.
+                count.doubt(packet)
+            for frame in frames:
+                suspect = trust.is_lost(frame)
+                rank = count.rank(frame) if count else None
+                if (frame.pts if count is None else rank) is not None:
+                    yield _Picture(frame, suspect, rank)
+
+    def _packets_from(self, keyframe: int) -> Iterator[tuple[Any, int, bool]]:
+        """Packets from a keyframe on; none where the container's seek lands behind it.
+
+        Yields:
+            A packet, its number in the own index of an AVI file or -1, and whether no packet
+            before it is missing.
+        """
         stream = self._seek(keyframe)
         packets = demux(self._container, stream)
-        self._repeats = Repeats(self.index)
-        trust, count = Trust(), FrameCount(self.index.n_frames, self._repeats)
-        number, n_shown, frame_pts, coded_size = -1, 0, None, None
-        is_first, follows_repeat = keyframe > 0, False
+        number, is_first = -1, keyframe > 0
         while True:
             with capture_log() as messages:
                 try:
@@ -207,63 +264,7 @@ class PyAVReader:
             if is_first and packet.pts is not None and packet.pts > self.index.pts[keyframe]:
                 return
             is_first = False
-            kind, parser = PacketKind.FRAME, self._parser
-            if parser and packet.size and (packet.is_keyframe or parser.all_matter):
-                kind = parser.read(packet)
-            is_frame = kind in (PacketKind.FRAME, PacketKind.REPEATED)
-            starts = is_frame and packet.is_keyframe and self._can_start(packet)
-            if not self.index.pts_identify_frames:
-                # Decoders hand the time of a packet on to its picture. This one tells which it is.
-                packet.pts = number + (not packet.size) if self._positions else n_shown
-                packet.dts = packet.pts
-                n_shown += is_frame and not packet.is_discard
-            if kind is PacketKind.SECOND_FIELD:
-                packet.pts = frame_pts  # what is wrong with it is wrong with the frame
-            elif kind is PacketKind.FRAME:
-                frame_pts = packet.pts
-            self._repeats.take(packet, kind, self._parser)
-            if not follows or indicates_damage(messages, self._other_codecs):
-                trust.interrupt()
-                count.doubt(packet)
-            count.expect(packet, starts)
-            trust.expect(packet, starts)
-            if kind is PacketKind.REPEATED or parser is None or not parser.is_reordered:
-                follows_repeat = kind is PacketKind.REPEATED
-            elif follows_repeat:
-                # FFmpeg shows a B-frame here too early, made from the frames before its own two.
-                trust.distrust_pending()
-            frames = []
-            if starts and self._parser:
-                if coded_size not in (None, self._parser.size):
-                    # Decoders of MPEG-2 lose the picture that they hold back where sizes change.
-                    frames = self._drained()
-                coded_size = self._parser.size
-            with capture_log() as messages:
-                try:
-                    frames += self._decode(packet)
-                except av.error.FFmpegError:
-                    raised = True
-                else:
-                    raised = False
-            complained = raised or self._is_damaged(packet) or indicates_damage(messages)
-            # A slice whose kind is damaged looks like side information.
-            complained = complained or (bool(messages) and not self._has_picture(packet))
-            if isinstance(self._decoder, StrictAv1Decoder):
-                # It tells by itself which later pictures build on this one.
-                if complained or packet.is_corrupt or self._decoder.complained:
-                    trust.distrust(packet)
-            elif complained or packet.is_corrupt:
-                trust.lose(packet)
-            if complained or not self._has_picture(packet):
-                # An incomplete packet, as the last one in front of a join, has its picture still.
-                count.doubt(packet)
-            for frame in frames:
-                suspect = trust.is_lost(frame)
-                if self.index.pts_identify_frames:
-                    if frame.pts is not None:
-                        yield _Picture(frame, suspect, None)
-                elif (rank := count.rank(frame)) is not None:
-                    yield _Picture(frame, suspect, rank)
+            yield packet, number, follows and not indicates_damage(messages, self._other_codecs)
 
     def _number(self, packet: Any, before: int) -> tuple[int | None, bool]:
         """Number that the own index of an AVI file has for a packet; gives the packet its time.
@@ -308,6 +309,28 @@ class PyAVReader:
 
     def _decode(self, packet: Any) -> list[av.VideoFrame]:
         return list(self._decoder.decode(packet))
+
+    def _decode_checked(self, packet: Any) -> tuple[list[av.VideoFrame], bool]:
+        """What the decoder gives for a packet, and whether the packet has an error.
+
+        The decoder logs or raises it, or the packet's own bytes show it.
+        """
+        with capture_log() as messages:
+            try:
+                frames = self._decode(packet)
+            except av.error.FFmpegError:
+                return [], True
+        has_error = self._is_damaged(packet) or indicates_damage(messages)
+        # A slice whose kind is damaged looks like side information.
+        return frames, has_error or (bool(messages) and not self._has_picture(packet))
+
+    def _drained_where_size_changes(self, parser: PacketParser) -> list[av.VideoFrame]:
+        """What the decoder holds back, where a keyframe has another size than the one before.
+
+        Decoders of MPEG-2 lose it there.
+        """
+        before, self._coded_size = self._coded_size, parser.size
+        return self._drained() if before not in (None, parser.size) else []
 
     def _drained(self) -> list[av.VideoFrame]:
         """What the decoder holds back; it can go on behind it."""
