@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pvio.config.renamed import RENAMED, with_current_names
 from pvio.config.section import Section
 from pvio.config.settings import Settings, parse_settings
 from pvio.config.text import (
@@ -22,7 +23,7 @@ from pvio.config.text import (
 from pvio.errors import ConfigError
 
 # Settings that are text, whatever they look like.
-_TEXT_KEYS = ("videos", "cache", "stage", "on_damaged", "decoder")
+_TEXT_KEYS = ("videos", "cache", "staging_dir", "stage", "on_damaged", "decoder")
 # Settings that may be mappings or lists.
 _CONTAINERS = ("videos", "model", "output")
 
@@ -53,7 +54,7 @@ def load_merged(base: str, given: Iterable[str]) -> Settings:
     sources: list[str] = []
     if os.path.exists(base) and not any(text.lstrip().startswith("{") for text in given):
         found = _read(base)[0]
-        if not found.keys().isdisjoint(Settings.model_fields) or not given:
+        if not found.keys().isdisjoint({*Settings.model_fields, *RENAMED}) or not given:
             data, sources = found, [base]
     arguments = []
     for text in given:
@@ -97,7 +98,7 @@ def load_stored(text: str) -> tuple[Settings, list[str]]:
         ConfigError: when the rest is not allowed.
     """
     data, source = _read(text)
-    known, unknown = _known_of(Settings, data)
+    known, unknown = _known_of(Settings, with_current_names(data)[0])
     return parse_settings(known, source=source), unknown
 
 

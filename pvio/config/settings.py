@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Annotated, Any, Literal
 
@@ -10,9 +11,12 @@ from pydantic import Field, ValidationError, WithJsonSchema, field_validator, mo
 from pvio.config.explain import explain
 from pvio.config.model import ModelSettings
 from pvio.config.output import OutputSettings
+from pvio.config.renamed import with_current_names
 from pvio.config.section import Positive, Section
 from pvio.config.text import join_text
 from pvio.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 # What no process lives through; the clocks of locks and threads end not far above.
 _LONGEST_SECONDS = 1e9
@@ -47,7 +51,7 @@ class Settings(Section):
         description="folder of frame indexes and finished segments; runs may share it",
         examples=["/scratch/pvio"],
     )
-    stage: str | None = Field(
+    staging_dir: str | None = Field(
         default=None,
         min_length=1,
         description="folder on a disk of each node, to which jobs copy videos before decoding them",
@@ -127,13 +131,16 @@ def parse_settings(data: dict[str, Any], *, source: str = "config") -> Settings:
         source: what the errors call the configuration.
 
     Raises:
-        ConfigError: with one line per fault, each naming the key, the value and what is allowed.
+        ConfigError: with one line per error, each naming the key, the value and what is allowed.
     """
+    current, warnings = with_current_names(data)
+    for warning in warnings:
+        log.warning("%s: %s", source, warning)
     try:
-        return Settings.model_validate(join_text(data))
+        return Settings.model_validate(join_text(current))
     except ValidationError as error:
-        lines = [explain(fault, Settings) for fault in error.errors()]
+        lines = [explain(each, Settings) for each in error.errors()]
         unique = list(dict.fromkeys(lines))
         raise ConfigError(
-            f"{source} has {len(unique)} fault(s):\n  " + "\n  ".join(unique)
+            f"{source} has {len(unique)} error(s):\n  " + "\n  ".join(unique)
         ) from None

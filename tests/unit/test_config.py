@@ -115,7 +115,7 @@ def test_several_faults_are_told_at_once():
         {"shrads": 1, "decoder": "x", "model": {"dtype": "y"}, "output": {"crf": 99}}
     )
     assert all(key in message for key in ("shrads", "decoder", "model.dtype", "output.crf"))
-    assert "4 fault(s)" in message
+    assert "4 error(s)" in message
 
 
 def test_torchcodec_with_gray_frames_is_a_fault():

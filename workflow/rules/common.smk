@@ -13,6 +13,7 @@ from pvio.collection.search import find_sources
 from pvio.collection.fingerprint import fingerprint
 from pvio.collection.names import renamed_results
 from pvio.config.load import with_types
+from pvio.config.renamed import with_current_names
 from pvio.config.settings import parse_settings
 from pvio.errors import PvioError
 from pvio.layout import (
@@ -64,8 +65,12 @@ try:
     prepare_environment(
         os.environ, own=not workflow.deployment_settings.deployment_method
     )
-    SETTINGS = parse_settings(with_types(config, given.config_args, files))
+    typed = with_types(config, given.config_args, files)
+    current, renamed = with_current_names(typed)
+    SETTINGS = parse_settings(current)
     if workflow.is_main_process:
+        for warning in renamed:
+            logger.warning(warning)
         sources = find_sources(SETTINGS.videos, read_names(), logger.info)
         COLLECTION, N_VIDEOS = fingerprint(sources), len(sources)
         MODEL = model_fingerprint(SETTINGS.model, quick=True)

@@ -99,7 +99,7 @@ def run_shard(
     Args:
         part: the plan of the shard.
         completion: tells which segments are finished.
-        settings: `stage` matters.
+        settings: `staging_dir` matters.
         compute: commits a segment's entries. The metadata of the last one are `seconds`,
             `given_up`, `patience`, and for what is drawn `rows`, the digest of each predictions
             entry by key.
@@ -123,7 +123,7 @@ def run_shard(
     )  # fmt: skip
     watch = FailureWatch(part, len(todo) < len(numbers) - len(failed))
     with (
-        staging_folder(settings.stage if todo else None) as folder,
+        staging_folder(settings.staging_dir if todo else None) as folder,
         ProgressReport(f"{stage} {shard}", total) as progress,
     ):
         task = SegmentTask(part, completion, Stager(folder), compute)
@@ -283,7 +283,7 @@ class SegmentTask:
             check_source()
             index = index_of(video, cache)
             entries = self._completion.keys.produced_by(self._part.stage, video, segment)
-            staged = self._staging.staged(index)
+            staged = self._staging.stage(index)
             try:
                 self._compute(Task(segment, staged, entries, progress, isolated, check_source))
             except UnreadableVideo as error:

@@ -9,7 +9,7 @@ from pvio.config.load import dump_settings
 from pvio.config.settings import Settings
 from pvio.layout import SETTINGS_FOLDER
 
-_COMPUTED_WITH = ("cache", "model", "decoder", "decoder_timeout", "stage")
+_COMPUTED_WITH = ("cache", "model", "decoder", "decoder_timeout", "staging_dir")
 
 
 @dataclass(frozen=True)
