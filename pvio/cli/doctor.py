@@ -110,8 +110,8 @@ def _device_lines() -> list[str]:
 
 
 def _decoding(number: int) -> str:
-    from pvio.media.decoders.nvdec import device_fault
+    from pvio.media.decoders.nvdec import device_error
 
-    if fault := device_fault(number):
-        return f"decoder: cuda cannot open a device ({fault}) and means pyav"
+    if reason := device_error(number):
+        return f"decoder: cuda cannot open a device ({reason}) and uses PyAV"
     return "can be opened by decoder: cuda"

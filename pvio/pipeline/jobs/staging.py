@@ -1,9 +1,9 @@
 """Copies of videos on a node's own disk, which jobs decode instead of distant originals.
 
 A copy is called `<staging_dir>/pvio-<uid>/<digest><suffix>`. The jobs of a node share it: each job
-that reads it holds a shared lock (flock) on it, and the last one removes it. A job that makes, takes
-or leaves a copy holds the exclusive lock of the file `<copy>.lock` meanwhile, so one job makes it
-and others wait. Locks are released when their process ends, for any reason. The next job removes
+that reads it holds a shared lock (flock) on it, and the last one removes it. A job that makes,
+takes or leaves a copy holds the exclusive lock of the file `<copy>.lock` meanwhile, so one job
+makes it and others wait. Locks are released when their process ends, for any reason. The next job removes
 copies that are not locked.
 """
 
