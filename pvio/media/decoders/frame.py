@@ -25,7 +25,8 @@ class DecodedFrame(NamedTuple):
         number: in the frame index.
         status: `ok`; `suspect`: damage was found in this frame or one before it in its GOP;
             `corrupt`: the decoder flagged the frame; `missing`: it could not be decoded.
-        pixels: the coded frame (`av.VideoFrame`) or an RGB array rotated for display; None when missing.
+        pixels: the coded frame (`av.VideoFrame`) or an RGB array rotated for display; None if
+            missing.
     """
 
     number: int

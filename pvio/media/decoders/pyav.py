@@ -160,7 +160,7 @@ class PyAVReader:
             return "corrupt"
         if size not in ((self.index.height, self.index.width), *self.index.other_sizes):
             if isinstance(self._decoder, StrictAv1Decoder) and not suspect:
-                # AV1 frames may be coded smaller than they are shown. The strict decoder checked it.
+                # AV1 frames may be coded smaller than they are shown; the decoder checked this.
                 return "ok"
             # Where headers contain the sizes, this size comes from a damaged header.
             return "suspect" if self._parser is None else "corrupt"
