@@ -29,7 +29,7 @@ TABLE_HEAD = "| key | type | default | meaning | example |\n|---|---|---|---|---
 SEE = {
     "videos": "[below](#the-videos)",
     "shards": "[clusters.md](clusters.md#how-many-shards)",
-    "stage": "[below](#copies-on-a-nodes-own-disk)",
+    "staging_dir": "[below](#copies-on-a-nodes-own-disk)",
     "on_failed": "[recovery.md](recovery.md#the-model-fails)",
     "decoder": "[below](#decoding-on-a-gpu)",
     "decoder_timeout": "[below](#decoders-that-hang)",

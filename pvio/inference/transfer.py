@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from pvio.config.settings import ModelSettings
+from pvio.config.model import ModelSettings
 
 
 class PendingBatch(NamedTuple):

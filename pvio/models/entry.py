@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from pvio.cache.digest import hash_key
-from pvio.config.settings import ENTRY_PATTERN, PROGRAM_SUFFIXES, ModelSettings
+from pvio.config.model import ENTRY_PATTERN, PROGRAM_SUFFIXES, ModelSettings
 from pvio.config.text import to_json
 from pvio.errors import ConfigError
 

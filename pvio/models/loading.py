@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pvio.config.settings import ModelSettings
+from pvio.config.model import ModelSettings
 from pvio.errors import ModelError
 from pvio.models.entry import ModelEntry, resolve_entry, search_path
 from pvio.models.gpu_lock import acquire_gpu, gpu_lock_dir

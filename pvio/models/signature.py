@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pvio.config.settings import ModelSettings
+from pvio.config.model import ModelSettings
 from pvio.errors import ConfigError
 from pvio.models.entry import find_module, import_root, module_files, resolve_entry
 

@@ -100,6 +100,16 @@ def test_the_output_tells_what_each_stage_computes(
     assert len(set(entries)) == len(entries)
 
 
+def test_no_key_depends_on_the_staging_folder():
+    without, with_one = (
+        ResultKeys(parse_settings({"staging_dir": folder}), "a model") for folder in (None, "/fast")
+    )
+    segments = [(0, FIRST), (0, SECOND)]
+    assert list(without.all_entries([VIDEO], segments)) == list(
+        with_one.all_entries([VIDEO], segments)
+    )
+
+
 def test_what_encode_reads_is_what_infer_computes():
     keys = ResultKeys(Settings(), "a model")
     assert keys.needed_by("encode", VIDEO, FIRST) == keys.produced_by("infer", VIDEO, FIRST)

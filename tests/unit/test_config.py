@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pvio.config.settings import Settings, dump_settings, load_settings, parse_settings
+from pvio.config.load import dump_settings, load_settings
+from pvio.config.settings import Settings, parse_settings
 from pvio.errors import ConfigError
 
 
@@ -114,7 +115,7 @@ def test_several_faults_are_told_at_once():
         {"shrads": 1, "decoder": "x", "model": {"dtype": "y"}, "output": {"crf": 99}}
     )
     assert all(key in message for key in ("shrads", "decoder", "model.dtype", "output.crf"))
-    assert "4 fault(s)" in message
+    assert "4 error(s)" in message
 
 
 def test_torchcodec_with_gray_frames_is_a_fault():

@@ -24,7 +24,7 @@ import pytest
 import torch
 
 import pvio
-from pvio.cli.status import status
+from pvio.cli.status.compare import status
 from pvio.config.settings import Settings, parse_settings
 from pvio.errors import (
     CacheError,

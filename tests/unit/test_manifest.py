@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pvio.cache.atomic import write_json
-from pvio.cli.status import _LastRun
+from pvio.cli.status.compare import _LastRun
 from pvio.config.settings import parse_settings
 from pvio.errors import PvioError
 from pvio.pipeline.planning.manifest import (

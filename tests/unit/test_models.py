@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from pvio.config.settings import ModelSettings
+from pvio.config.model import ModelSettings
 from pvio.errors import ConfigError, ModelError
 from pvio.models.entry import model_fingerprint
 from pvio.models.loading import load_model, resolve_device
@@ -353,7 +353,7 @@ def test_absent_weights_are_named(folder: Path):
 @pytest.mark.parametrize("entry", ["zoo.py:Scale", "zoo:Scale", "pvio.models:OpenFieldTracker"])
 def test_a_fingerprint_is_taken_without_importing_torch(folder: Path, entry: str):
     code = (
-        "import sys\nfrom pvio.config.settings import ModelSettings\n"
+        "import sys\nfrom pvio.config.model import ModelSettings\n"
         "from pvio.models.entry import model_fingerprint\n"
         f"print(model_fingerprint(ModelSettings(entry={entry!r})))\n"
         "assert 'torch' not in sys.modules and 'zoo' not in sys.modules"

@@ -25,7 +25,7 @@ from pvio.media.decode.reader import open_reader
 from pvio.media.decode.subprocess_reader import SubprocessReader
 from pvio.media.decode.watchdog import WatchedFrame, WatchedReader
 from pvio.media.decoders import nvdec as cuda_reader
-from pvio.media.decoders.nvdec import NvdecReader, device_fault
+from pvio.media.decoders.nvdec import NvdecReader, device_error
 from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
@@ -36,8 +36,8 @@ ON_DEVICES = [
     "b_frames.mp4", "open_gop.mkv", "hevc_open_gop.mp4", "odd_420.webm", "transport.ts",
     "full_range.mp4", "hevc_main10.mkv", "b_frames.avi", "late_start.mp4",
 ]  # fmt: skip
-needs_no_device = pytest.mark.skipif(device_fault(0) == "", reason="there is a CUDA device")
-needs_device = pytest.mark.skipif(device_fault(0) != "", reason="there is no CUDA device")
+needs_no_device = pytest.mark.skipif(device_error(0) == "", reason="there is a CUDA device")
+needs_device = pytest.mark.skipif(device_error(0) != "", reason="there is no CUDA device")
 # Devices refuse HEVC and VP9 of the size of the other clips. By name: FFmpeg's arguments, and why a
 # device does not decode it; "" where it does.
 LARGE = {
@@ -58,13 +58,13 @@ LARGE = {
 def fresh_process() -> Iterator[None]:
     """What a process says once is said again in the next test."""
     yield
-    cuda_reader._tell.cache_clear()
+    cuda_reader._warn.cache_clear()
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if there were a device; of what it decodes, FFmpeg makes the pictures in software."""
-    monkeypatch.setattr(cuda_reader, "device_fault", lambda number: "")
+    monkeypatch.setattr(cuda_reader, "device_error", lambda number: "")
     monkeypatch.setattr(cuda_reader, "_on_device", lambda number: None)
 
 
@@ -259,7 +259,7 @@ def test_without_a_device_pyav_decodes_and_one_warning_says_why(
         assert_same_rows(load_index(clip(name)))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert device_fault(0) in record.getMessage()
+    assert device_error(0) in record.getMessage()
     assert "PyAV decodes instead" in record.getMessage()
 
 
@@ -332,7 +332,7 @@ def test_an_image_folder_needs_no_device(clip: Clip, ffmpeg: Any, tmp_path: Path
 
 @needs_no_device
 def test_the_doctor_says_why_no_device_decodes():
-    assert f"decoder: cuda cannot open a device ({device_fault(0)})" in diagnose()[1]
+    assert f"decoder: cuda cannot open a device ({device_error(0)})" in diagnose()[1]
 
 
 @needs_device
@@ -354,9 +354,9 @@ def test_frames_of_a_real_device_are_those_of_pyav(
 
 def test_an_ffmpeg_without_cuda_is_a_fault(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cuda_reader, "_on_device", lambda number: None)
-    assert "without CUDA" in device_fault.__wrapped__(0)
+    assert "without CUDA" in device_error.__wrapped__(0)
 
 
 @needs_no_device
 def test_the_fault_of_a_device_names_ffmpegs_reason():
-    assert "cuda" in device_fault(0).lower()
+    assert "cuda" in device_error(0).lower()

@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 
 from pvio.cache.atomic import write_json
 from pvio.cli.main import main
-from pvio.config.settings import (
-    Settings,
-    dump_settings,
-    load_merged,
-    load_settings,
-    load_stored,
-    parse_settings,
-    with_types,
-)
+from pvio.config.load import dump_settings, load_merged, load_settings, load_stored, with_types
+from pvio.config.settings import Settings, parse_settings
 from pvio.config.text import plain, read_argument, read_file, read_text, same, write_text
 from pvio.errors import ConfigError
 from pvio.pipeline.planning.manifest import Plan
@@ -149,7 +142,7 @@ def test_an_argument_is_read_as_it_was_written(text: str, value: Any):
     ("argument", "taken_for", "value"),
     [
         ("stage=None", "None", None),  # null in a profile
-        ("stage=null", "null", None),
+        ("staging_dir=null", "null", None),
         ("stage=", None, None),
         ('stage="null"', "null", "null"),
         ("cache=2024_01", 202401, "2024_01"),
@@ -296,7 +289,7 @@ def test_what_was_given_to_snakemake_goes_above_config_yaml(tmp_path: Path):
     base.write_text("segment_frames: 7\noutput: {crf: 3}\n")
     lab.write_text("output: {video: none}\n")
     found = load_merged(
-        str(base), [str(lab), "cache=2024_01", "stage=null", 'videos=["a"]', "shards=3"]
+        str(base), [str(lab), "cache=2024_01", "staging_dir=null", 'videos=["a"]', "shards=3"]
     )
     above = {"cache": "2024_01", "videos": ["a"], "shards": 3}
     assert found == parse_settings(
@@ -327,3 +320,42 @@ def test_status_and_clean_take_several_settings_behind_config(
     done = CliRunner().invoke(main, [*command, "segment_frames=1"])
     assert done.exit_code == 2
     assert "behind --config" in done.output
+
+
+@pytest.mark.parametrize(
+    ("file", "option", "folder"),
+    [
+        ("shards: 2", ["stage=2024_01"], "2024_01"),
+        ("shards: 2", ["{stage: $TMPDIR}"], "$TMPDIR"),
+        ("stage: /fast", [], "/fast"),
+    ],
+)
+def test_the_old_name_of_a_setting_works_with_a_warning(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    file: str,
+    option: list[str],
+    folder: str,
+):
+    base = tmp_path / "config.yaml"
+    base.write_text(file)
+    assert load_merged(str(base), option).staging_dir == folder
+    assert caplog.text.count("stage is now called staging_dir") == 1
+
+
+def test_the_current_name_of_a_setting_gives_no_warning(caplog: pytest.LogCaptureFixture):
+    assert parse_settings({"staging_dir": "/fast"}).staging_dir == "/fast"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("old", ["/fast", None])
+def test_a_setting_under_both_names_is_an_error_that_names_both(old: str | None):
+    with pytest.raises(ConfigError) as caught:
+        parse_settings({"stage": old, "staging_dir": "/local"})
+    assert f"stage: {old!r} and staging_dir: '/local'" in str(caught.value)
+
+
+def test_stored_settings_with_an_old_name_are_read(caplog: pytest.LogCaptureFixture):
+    settings, unknown = load_stored('{"stage": "/fast"}')
+    assert (settings.staging_dir, unknown) == ("/fast", [])
+    assert not caplog.records

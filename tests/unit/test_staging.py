@@ -136,7 +136,7 @@ def copies(stage: Path) -> list[Path]:
 
 def run(folder: Path, stage: Path | None) -> list[Any]:
     """Both jobs; the digests of what they committed."""
-    plan, settings = job(folder, SAMPLES, stage=str(stage) if stage else None)
+    plan, settings = job(folder, SAMPLES, staging_dir=str(stage) if stage else None)
     return [
         digests(infer(next(plan.shard_plans("infer")), settings)),
         digests(encode(next(plan.shard_plans("encode")), settings)),
@@ -152,7 +152,7 @@ def test_a_job_copies_each_video_once_and_removes_it(
         infer(next(plan.shard_plans("infer")), settings)
         notes("open")
     part = next(plan.shard_plans("encode" if stage_of is encode else "infer"))
-    stage_of(part, settings.model_copy(update={"stage": str(stage)}))
+    stage_of(part, settings.model_copy(update={"staging_dir": str(stage)}))
     assert len(plan.segments) == 5
     opened = [Path(line.split()[0]) for line in notes("open")]
     assert [path.parent.parent for path in opened] == [stage, stage]
@@ -178,7 +178,7 @@ def test_a_copy_that_cannot_be_read_is_no_fault_of_the_video(tmp_path: Path, not
     part = next(plan.shard_plans("infer"))
     cache = Cache(settings.cache)
     lost = SimpleNamespace(
-        staged=lambda index: replace(index, staged_path=str(tmp_path / "lost.mp4"))
+        stage=lambda index: replace(index, staged_path=str(tmp_path / "lost.mp4"))
     )
     completion = Completion(ResultKeys(settings, "a model"), cache, 9)
     work = SegmentTask(part, completion, cast(Any, lost), Inference(settings, cache, 1))
@@ -188,27 +188,27 @@ def test_a_copy_that_cannot_be_read_is_no_fault_of_the_video(tmp_path: Path, not
 
 
 def test_models_see_the_path_of_the_video_itself(tmp_path: Path, stage: Path, notes: Any):
-    plan, settings = job(tmp_path / "cache", SAMPLES, stage=str(stage))
+    plan, settings = job(tmp_path / "cache", SAMPLES, staging_dir=str(stage))
     infer(next(plan.shard_plans("infer")), settings)
     assert notes("path") == [str(path) for path in SAMPLES]
 
 
 def test_the_copy_stays_until_another_video_comes(own: Path, at_work: Stager):
     first, second = (load_index(path) for path in SAMPLES)
-    copy = at_work.staged(first).staged_path
+    copy = at_work.stage(first).staged_path
     identity = os.stat(copy).st_ino
-    assert at_work.staged(first).staged_path == copy
+    assert at_work.stage(first).staged_path == copy
     assert os.stat(copy).st_ino == identity
     assert Path(copy).read_bytes() == SAMPLES[0].read_bytes()
-    later = at_work.staged(second).staged_path
+    later = at_work.stage(second).staged_path
     assert not os.path.exists(copy)
     assert [path.name for path in own.glob("*.mp4")] == [Path(later).name]
 
 
 def test_a_copy_that_vanished_is_made_again(at_work: Stager):
     index = load_index(SAMPLES[0])
-    os.unlink(at_work.staged(index).staged_path)
-    assert os.path.exists(at_work.staged(index).staged_path)
+    os.unlink(at_work.stage(index).staged_path)
+    assert os.path.exists(at_work.stage(index).staged_path)
 
 
 def test_an_image_folder_is_copied_with_all_its_images(
@@ -219,7 +219,7 @@ def test_an_image_folder_is_copied_with_all_its_images(
     ffmpeg.run("-i", SAMPLES[0], "-frames:v", 5, folder / "%03d.png")
     (folder / "notes.txt").touch()
     index = load_index(str(folder))
-    staged = at_work.staged(index)
+    staged = at_work.stage(index)
     names = sorted(path.name for path in Path(staged.staged_path).iterdir())
     assert names == [f"00{i}.png" for i in range(1, 6)]
     from pvio.media.decoders.images import ImageReader
@@ -235,10 +235,10 @@ def test_a_video_of_another_content_is_not_read_from_a_copy(
     shutil.copy(SAMPLES[0], path)
     index = load_index(str(path))
     shutil.copy(SAMPLES[1], path)
-    assert at_work.staged(index) is index
+    assert at_work.stage(index) is index
     assert not list(own.glob("*.mp4"))
     assert not list(own.glob(".*"))
-    assert "not the one that was probed" in caplog.text
+    assert "not that of the probed video" in caplog.text
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
@@ -254,8 +254,8 @@ def test_an_error_of_the_stage_is_told_once_and_leaves_nothing(
     monkeypatch.setattr(staging, "_blocks", fails_on_writing)
     for path in SAMPLES:
         index = load_index(path)
-        assert at_work.staged(index) is index
-        assert at_work.staged(index) is index
+        assert at_work.stage(index) is index
+        assert at_work.stage(index) is index
     assert caplog.text.count(os.strerror(code)) == 1
     assert not list(own.glob("*.mp4")) + list(own.glob(".*"))
 
@@ -267,7 +267,7 @@ def test_nothing_is_written_where_the_video_does_not_fit(
     monkeypatch.setattr(staging.shutil, "disk_usage", lambda path: SimpleNamespace(free=size - 1))
     monkeypatch.setattr(staging, "_copied", lambda *paths: pytest.fail("copied"))
     index = load_index(SAMPLES[0])
-    assert at_work.staged(index) is index
+    assert at_work.stage(index) is index
     assert os.strerror(errno.ENOSPC) in caplog.text
 
 
@@ -300,7 +300,7 @@ def test_a_video_that_cannot_be_read_is_no_fault_of_the_stage(
     own: Path, at_work: Stager, caplog: Any, path: str
 ):
     index = replace(load_index(SAMPLES[0]), path=path)
-    assert at_work.staged(index) is index
+    assert at_work.stage(index) is index
     assert f"{path}: " in caplog.text
     assert "stage:" not in caplog.text
     assert not list(own.glob(".*"))
@@ -340,7 +340,7 @@ def test_a_lock_that_is_a_link_elsewhere_is_not_followed(
     victim = tmp_path / "victim"
     for name in (f"{index.content_digest}.mp4", f"{index.content_digest}.mp4.lock"):
         (own / name).symlink_to(victim)
-    assert at_work.staged(index).staged_path == ""
+    assert at_work.stage(index).staged_path == ""
     assert not victim.exists()
 
 
@@ -352,10 +352,10 @@ FORK = multiprocessing.get_context("fork")
 def hold(own: Path, index: FrameIndex, sender: Any) -> None:
     """Another job: takes a copy, tells which, and works until it is told to go on."""
     at_work = Stager(own)
-    staged = at_work.staged(index)
+    staged = at_work.stage(index)
     sender.send((staged.staged_path, os.stat(staged.staged_path).st_ino))
     sender.recv()
-    at_work.staged(load_index(SAMPLES[1]))
+    at_work.stage(load_index(SAMPLES[1]))
     sender.send("left")
     sender.recv()
 
@@ -382,9 +382,9 @@ def test_jobs_share_a_copy_and_the_last_one_removes_it(at_work: Stager, another:
     index = load_index(SAMPLES[0])
     _, other = another(index)
     copy, identity = other.recv()
-    assert at_work.staged(index).staged_path == copy
+    assert at_work.stage(index).staged_path == copy
     assert os.stat(copy).st_ino == identity
-    at_work.staged(load_index(SAMPLES[1]))
+    at_work.stage(load_index(SAMPLES[1]))
     assert os.path.exists(copy)
     other.send("go on")
     assert other.recv() == "left"
@@ -441,9 +441,9 @@ def test_what_a_job_was_copying_when_it_was_killed_is_removed(
 
 
 def test_programs_that_a_job_starts_do_not_hold_its_copy(at_work: Stager):
-    copy = at_work.staged(load_index(SAMPLES[0])).staged_path
+    copy = at_work.stage(load_index(SAMPLES[0])).staged_path
     with subprocess.Popen(["sleep", "60"], close_fds=False) as program:
-        at_work.staged(load_index(SAMPLES[1]))
+        at_work.stage(load_index(SAMPLES[1]))
         assert not os.path.exists(copy)
         program.kill()
 
@@ -451,6 +451,6 @@ def test_programs_that_a_job_starts_do_not_hold_its_copy(at_work: Stager):
 def test_a_copy_is_not_part_of_the_stored_index(tmp_path: Path, at_work: Stager):
     cache = Cache(tmp_path / "cache")
     index = load_index(SAMPLES[0], cache)
-    staged = at_work.staged(index)
+    staged = at_work.stage(index)
     assert staged.path == index.path
     assert serialize_index(staged) == serialize_index(index)

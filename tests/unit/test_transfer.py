@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pvio.config.settings import ModelSettings, parse_settings
+from pvio.config.model import ModelSettings
+from pvio.config.settings import parse_settings
 from pvio.errors import ModelError
 from pvio.inference.engine import PREFETCHED_BATCHES, Engine
 from pvio.inference.transfer import CudaTransfer, Transfer, transfer_to

@@ -17,7 +17,7 @@ from projects import HANGING_DECODER
 
 from pvio.concurrency.child_process import ChildProcess
 from pvio.concurrency.prefetch import Prefetcher, StallTimeout
-from pvio.config.settings import OutputSettings
+from pvio.config.output import OutputSettings
 from pvio.errors import UnreadableVideo
 from pvio.media.decode.reader import open_reader
 from pvio.media.decode.subprocess_reader import SubprocessReader

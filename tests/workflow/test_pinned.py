@@ -17,7 +17,9 @@ from projects import Project
 
 from pvio.cache.entries import Cache
 from pvio.collection.sources import Source
-from pvio.config.settings import ModelSettings, OutputSettings, Settings
+from pvio.config.model import ModelSettings
+from pvio.config.output import OutputSettings
+from pvio.config.settings import Settings
 from pvio.media.index.cached import deserialize_index, index_key
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.planning.cost import stage_workloads

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from projects import REPOSITORY, Project, make_clip
 
-from pvio.config.settings import load_settings
+from pvio.config.load import load_settings
 
 # What a model is given; `types.txt` tells what it got.
 RECORDER = """
@@ -85,7 +85,7 @@ def write(path: Path, text: str) -> str:
 
 YAML = """
 videos: [clips]
-stage: null
+staging_dir: null
 cache: "2024_01"
 output: {video: none}
 model:
@@ -120,7 +120,12 @@ def test_jobs_are_given_what_was_written(project: Project, way: str) -> None:
         options = [str(folder / "profile")]
     else:
         model = {"entry": "recorder.py:Recorder", "size": None, "args": ARGS}
-        options = ["videos=['clips']", "stage=null", "cache=2024_01", 'output={video: "none"}']
+        options = [
+            "videos=['clips']",
+            "staging_dir=null",
+            "cache=2024_01",
+            'output={video: "none"}',
+        ]
         options += [f"model={json.dumps(model)}"]
     assert snakemake(project, way, *options) == ""
     found = given_to_jobs(project)
@@ -128,7 +133,7 @@ def test_jobs_are_given_what_was_written(project: Project, way: str) -> None:
         *(["clips"], "2024_01"),
         {"video": "none"},
     )
-    assert "stage" not in found
+    assert "staging_dir" not in found
     assert repr(sorted(found["model"]["args"].items())) == repr(sorted(ARGS.items()))
 
 
@@ -239,3 +244,25 @@ def test_status_takes_what_snakemake_was_given(project: Project) -> None:
     assert "nothing to compute" in status("--config", "lab.yaml")
     assert "nothing to compute" in status(*lab, "--config", "segment_frames=300")
     assert "to do since model.entry changed" in status()
+
+
+def test_the_old_name_of_a_setting_is_reported_once_and_works(project: Project) -> None:
+    command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile"), "--cores=1"]
+    options = ["--until", "settings", "--config", "videos=clips", "stage=$TMPDIR"]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *options, *more],
+            cwd=project.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("stage is now called staging_dir") == 1
+    assert given_to_jobs(project)["staging_dir"] == "$TMPDIR"
+    both = run("staging_dir=/fast")
+    assert both.returncode != 0
+    assert "stage: '$TMPDIR' and staging_dir: '/fast'" in both.stderr

@@ -18,8 +18,10 @@ from pvio.media.bitstream.nal.units import (
     random_access,
 )
 from pvio.media.bitstream.packet_kinds import PacketKind, PacketParser
+from pvio.media.decoders.counting import FrameCount, Repeats
 from pvio.media.decoders.frame import DecodedFrame, Status
-from pvio.media.decoders.strict_av1 import StrictAv1Decoder, keeps_the_rule
+from pvio.media.decoders.strict_av1 import StrictAv1Decoder, passes_the_check
+from pvio.media.decoders.trust import Trust
 from pvio.media.ffmpeg.container import open_container
 from pvio.media.ffmpeg.demux import demux
 from pvio.media.ffmpeg.log import capture_log, indicates_damage
@@ -27,33 +29,29 @@ from pvio.media.index.frame_index import FrameIndex
 from pvio.media.index.packets import avi_positions
 from pvio.media.index.parsers import parser_for
 
-# Decoders to take instead of FFmpeg's own, by codec and pixel format. Its own one for VP9 decodes
-# damaged data to any picture without a word; libvpx, as fast, notices when the data end too soon.
+# Decoders to use instead of FFmpeg's own, by codec and pixel format. FFmpeg's VP9 decoder decodes
+# damaged data to any frame and logs nothing; libvpx, as fast, notices when the data end too soon.
 # (PyAV's libvpx is built for 8 bits only.)
 _DECODERS = {("vp9", f"yuv{layout}p"): "libvpx-vp9" for layout in (420, 422, 440, 444)}
-# Checksums that a stream carries, as HEVC may for every picture, are compared.
+# Compare checksums that a stream contains; HEVC may have one for every frame.
 _OPTIONS = {"err_detect": "crccheck"}
-# More packets than any decoder holds back.
-_MOST_PENDING = 1000
-# As many pictures at most are decoded before one that is shown before them (H.264, H.265).
-_MOST_REORDERED = 16
 
 
-class _Picture(NamedTuple):
-    """A decoded frame, whether there is reason to distrust it, and its rank if it was counted."""
+class _Output(NamedTuple):
+    """A frame of the decoder, whether it is suspect, and its number if frames are counted."""
 
     frame: av.VideoFrame
     suspect: bool
-    rank: int | None
+    number: int | None
 
 
 class PyAVReader:
     """Decodes with FFmpeg through PyAV, one thread.
 
     A frame is `suspect` when the decoder logged an error or raised while it decoded this frame or
-    one before it in the same GOP, since later frames build on earlier ones. The pictures that are
-    shown before a keyframe but decoded behind it (open GOPs) build on the GOP before as well.
-    A packet that says "as before" gives the frame before once more, with its status.
+    one before it in the same GOP, since later frames refer to earlier ones. Frames that are
+    shown before a keyframe but decoded after it (open GOPs) refer to the GOP before as well.
+    A packet that repeats the frame before gives that frame once more, with its status.
 
     Args:
         index: of a video file.
@@ -64,45 +62,46 @@ class PyAVReader:
         self._container: Any = None
         self._decoder: Any = None
         self._length_size: int | None = None
-        self._other_codecs: frozenset[str] = frozenset()  # names, of the streams beside
-        # Of AVI files: numbers of packets by their position; whether none was looked up so far.
+        self._other_codecs: frozenset[str] = frozenset()  # names, of the other streams
+        # For AVI files: packet numbers by file position; whether none was looked up so far.
         self._positions: dict[int, int] = {}
         self._is_first = True
         self._parser: PacketParser | None = None
-        self._repeats = _Repeats(index)
+        self._repeats = Repeats(index)
+        self._coded_size: tuple[int, int] | None = None  # of the last keyframe
 
     def frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
         """See `FrameReader.frames`."""
         expected = start
         before: tuple[int, int | None] = (-1, None)
-        last: tuple[int, _Picture] | None = None
-        for picture in self._pictures_from(start):
-            frame, suspect, rank = picture
+        last: tuple[int, _Output] | None = None
+        for output in self._outputs_from(start):
+            frame, suspect, number = output
             if self.index.pts_identify_frames:
-                rank = self._rank(frame, before)
-            if rank is None:
+                number = self._frame_number(frame, before)
+            if number is None:
                 continue
-            before = (rank, frame.pts)
-            while expected < min(rank, stop):
-                yield self._without_picture(expected, last)
+            before = (number, frame.pts)
+            while expected < min(number, stop):
+                yield self._repeated_or_missing(expected, last)
                 expected += 1
-            if rank >= stop:
+            if number >= stop:
                 break
-            last = (rank, picture)
-            if rank < expected:
+            last = (number, output)
+            if number < expected:
                 continue
-            yield DecodedFrame(rank, self._judge(frame, suspect), frame)
-            expected = rank + 1
+            yield DecodedFrame(number, self._status(frame, suspect), frame)
+            expected = number + 1
             if expected == stop:
                 break
-        for rank in range(expected, stop):
-            yield self._without_picture(rank, last)
+        for number in range(expected, stop):
+            yield self._repeated_or_missing(number, last)
 
     def damaged_gops(self, start: int, stop: int) -> set[int]:
-        """Ranks of the keyframes of GOPs with packets that are damaged by their looks.
+        """Numbers of the keyframes of GOPs with packets whose bytes are damaged.
 
         Args:
-            start, stop: frames `[start, stop)` of a video whose time stamps tell its frames.
+            start, stop: frames `[start, stop)` of a video whose timestamps identify its frames.
 
         Raises:
             UnreadableVideo: as `frames`.
@@ -126,153 +125,152 @@ class PyAVReader:
             self._container.close()
             self._container = None
 
-    def _rank(self, frame: av.VideoFrame, before: tuple[int, int | None]) -> int | None:
-        """Rank of a picture, given rank and pts of the one before; None when it has none."""
+    def _frame_number(self, frame: av.VideoFrame, before: tuple[int, int | None]) -> int | None:
+        """Number of a frame, given number and pts of the one before; None if not in the index."""
         pts, keyframes, shown = self.index.pts, self.index.keyframes, frame.pts or 0
         follows = before[0] + 1
-        if 0 < follows < len(pts) and before[1] != shown == pts[follows]:  # as nearly all do
+        if 0 < follows < len(pts) and before[1] != shown == pts[follows]:  # the usual case
             return follows
         first, last = int(pts.searchsorted(shown)), int(pts.searchsorted(shown, "right"))
-        rank = first
+        number = first
         if frame.pts == before[1]:
-            rank = before[0] + 1  # time stamps may repeat
+            number = before[0] + 1  # timestamps may repeat
         elif before[1] is None:
             # Decoding starts at a keyframe, which may not be the first frame of its time.
             near = np.searchsorted(keyframes, first)
-            rank = (
-                int(keyframes[near]) if near < len(keyframes) and keyframes[near] < last else rank
-            )
-        return rank if rank < last else None
+            if near < len(keyframes) and keyframes[near] < last:
+                number = int(keyframes[near])
+        return number if number < last else None
 
-    def _without_picture(self, rank: int, last: tuple[int, _Picture] | None) -> DecodedFrame:
-        """A frame that the decoder did not give: the one before where that is what is to be shown.
+    def _repeated_or_missing(self, number: int, last: tuple[int, _Output] | None) -> DecodedFrame:
+        """A frame that the decoder did not return: the frame before if repeated, else missing.
 
         Args:
-            rank: of the frame.
-            last: the last picture in front of it, with its rank.
+            number: of the frame.
+            last: the last decoded frame before it, with its number.
         """
-        if last is None or not self._repeats.cover(last[0] + 1, rank):
-            return DecodedFrame(rank, "missing", None)
+        if last is None or not self._repeats.cover(last[0] + 1, number):
+            return DecodedFrame(number, "missing", None)
         frame, suspect, _ = last[1]
-        return DecodedFrame(rank, self._judge(frame, suspect), frame)
+        return DecodedFrame(number, self._status(frame, suspect), frame)
 
-    def _judge(self, frame: av.VideoFrame, suspect: bool) -> Status:
+    def _status(self, frame: av.VideoFrame, suspect: bool) -> Status:
         size = self.index.orientation.upright_size(frame.height, frame.width)
         if frame.is_corrupt or not self.index.has_size:
             return "corrupt"
         if size not in ((self.index.height, self.index.width), *self.index.other_sizes):
             if isinstance(self._decoder, StrictAv1Decoder) and not suspect:
-                # Frames of AV1 may be coded smaller than they are shown; the check believes them.
+                # AV1 frames may be coded smaller than they are shown; the decoder checked this.
                 return "ok"
-            # Where headers tell the sizes, this one is of a damaged header.
+            # Where headers contain the sizes, this size comes from a damaged header.
             return "suspect" if self._parser is None else "corrupt"
         return "suspect" if suspect else "ok"
 
-    def _pictures_from(self, start: int) -> Iterator[_Picture]:
-        """Pictures from a keyframe at or before `start` on."""
+    def _outputs_from(self, start: int) -> Iterator[_Output]:
+        """Frames from a keyframe at or before `start` on."""
         wanted = self.index.pts[start]
         keyframe = self.index.keyframe_at_or_before(start)
         if keyframe > 0 and self.index.needs_preroll:
-            # After such a keyframe the decoder misses pictures of the GOP before, and says so.
+            # After such a keyframe the decoder lacks frames of the GOP before, and logs errors.
             keyframe = self.index.keyframe_at_or_before(keyframe - 1)
         while True:
-            pictures = self._decode_from(keyframe)
-            first = next(pictures, None)
+            outputs = self._decode_from(keyframe)
+            first = next(outputs, None)
             if keyframe == 0 or (first and (first.frame.pts or 0) <= wanted):
                 break
-            # The container's seek landed behind the frame: start further ahead of it.
+            # The container's seek landed after the frame: start further before it.
             keyframe = self.index.keyframe_at_or_before(keyframe - 1)
         if first is not None:
             yield first
-            yield from pictures
+            yield from outputs
 
-    def _decode_from(self, keyframe: int) -> Iterator[_Picture]:
-        """Pictures from a keyframe on; none where the container's seek lands behind it."""
+    def _decode_from(self, keyframe: int) -> Iterator[_Output]:
+        """Frames from a keyframe on; none if the container's seek lands after it."""
+        self._repeats, self._coded_size = Repeats(self.index), None
+        trust = Trust()
+        count = None
+        if not self.index.pts_identify_frames:
+            count = FrameCount(self.index.n_frames, self._repeats)
+        n_shown, frame_pts, follows_repeat = 0, None, False
+        for packet, position, follows in self._packets_from(keyframe):
+            kind, parser = PacketKind.FRAME, self._parser
+            if parser and packet.size and (packet.is_keyframe or parser.all_matter):
+                kind = parser.read(packet)
+            is_frame = kind in (PacketKind.FRAME, PacketKind.REPEATED)
+            starts = is_frame and packet.is_keyframe and self._can_start(packet)
+            if count:
+                # Decoders copy the time of a packet to its frame, which identifies the frame.
+                packet.pts = position + (not packet.size) if self._positions else n_shown
+                packet.dts = packet.pts
+                n_shown += is_frame and not packet.is_discard
+            if kind is PacketKind.SECOND_FIELD:
+                packet.pts = frame_pts  # an error in it is an error of the frame
+            elif kind is PacketKind.FRAME:
+                frame_pts = packet.pts
+            self._repeats.take(packet, kind, parser)
+            if not follows:
+                trust.interrupt()
+            trust.expect(packet, starts)
+            if kind is PacketKind.REPEATED or parser is None or not parser.is_reordered:
+                follows_repeat = kind is PacketKind.REPEATED
+            elif follows_repeat:
+                # FFmpeg shows a B-frame here too early, predicted from wrong frames.
+                trust.distrust_pending()
+            if count:
+                if not follows:
+                    count.doubt(packet)
+                count.expect(packet, starts)
+            frames = self._drained_where_size_changes(parser) if starts and parser else []
+            decoded, has_error = self._decode_checked(packet)
+            frames += decoded
+            if isinstance(self._decoder, StrictAv1Decoder):
+                # It detects by itself which later frames refer to this one.
+                if has_error or packet.is_corrupt or self._decoder.has_error:
+                    trust.distrust(packet)
+            elif has_error or packet.is_corrupt:
+                trust.lose(packet)
+            if count and (has_error or not self._contains_slice(packet)):
+                # An incomplete packet, as the last one before a join, still has its frame.
+                count.doubt(packet)
+            for frame in frames:
+                suspect = trust.is_suspect(frame)
+                number = count.frame_number(frame) if count else None
+                if (frame.pts if count is None else number) is not None:
+                    yield _Output(frame, suspect, number)
+
+    def _packets_from(self, keyframe: int) -> Iterator[tuple[Any, int, bool]]:
+        """Packets from a keyframe on; none if the container's seek lands after it.
+
+        Yields:
+            A packet, its number in an AVI file's own index or -1, and whether no packet
+            before it is missing.
+        """
         stream = self._seek(keyframe)
         packets = demux(self._container, stream)
-        self._repeats = _Repeats(self.index)
-        trust, count = _Trust(), _Count(self.index.n_frames, self._repeats)
-        number, n_shown, frame_pts, coded_size = -1, 0, None, None
-        is_first, follows_repeat = keyframe > 0, False
+        number, is_first = -1, keyframe > 0
         while True:
             with capture_log() as messages:
                 try:
                     packet = next(packets, None)
-                except av.error.FFmpegError:  # reading failed: nothing comes any more
+                except av.error.FFmpegError:  # reading failed: no more packets
                     return
             if packet is None:
                 return
-            found, follows = self._number(packet, number)
+            found, follows = self._packet_number(packet, number)
             if found is None:
                 continue
             number = found
             if is_first and packet.pts is not None and packet.pts > self.index.pts[keyframe]:
                 return
             is_first = False
-            kind, parser = PacketKind.FRAME, self._parser
-            if parser and packet.size and (packet.is_keyframe or parser.all_matter):
-                kind = parser.read(packet)
-            is_frame = kind in (PacketKind.FRAME, PacketKind.REPEATED)
-            starts = is_frame and packet.is_keyframe and self._can_start(packet)
-            if not self.index.pts_identify_frames:
-                # Decoders hand the time of a packet on to its picture. This one tells which it is.
-                packet.pts = number + (not packet.size) if self._positions else n_shown
-                packet.dts = packet.pts
-                n_shown += is_frame and not packet.is_discard
-            if kind is PacketKind.SECOND_FIELD:
-                packet.pts = frame_pts  # what is wrong with it is wrong with the frame
-            elif kind is PacketKind.FRAME:
-                frame_pts = packet.pts
-            self._repeats.take(packet, kind, self._parser)
-            if not follows or indicates_damage(messages, self._other_codecs):
-                trust.interrupt()
-                count.doubt(packet)
-            count.expect(packet, starts)
-            trust.expect(packet, starts)
-            if kind is PacketKind.REPEATED or parser is None or not parser.is_reordered:
-                follows_repeat = kind is PacketKind.REPEATED
-            elif follows_repeat:
-                # FFmpeg shows a B-frame here too early, made from the frames before its own two.
-                trust.distrust_pending()
-            frames = []
-            if starts and self._parser:
-                if coded_size not in (None, self._parser.size):
-                    # Decoders of MPEG-2 lose the picture that they hold back where sizes change.
-                    frames = self._drained()
-                coded_size = self._parser.size
-            with capture_log() as messages:
-                try:
-                    frames += self._decode(packet)
-                except av.error.FFmpegError:
-                    raised = True
-                else:
-                    raised = False
-            complained = raised or self._is_damaged(packet) or indicates_damage(messages)
-            # A slice whose kind is damaged looks like side information.
-            complained = complained or (bool(messages) and not self._has_picture(packet))
-            if isinstance(self._decoder, StrictAv1Decoder):
-                # It tells by itself which later pictures build on this one.
-                if complained or packet.is_corrupt or self._decoder.complained:
-                    trust.distrust(packet)
-            elif complained or packet.is_corrupt:
-                trust.lose(packet)
-            if complained or not self._has_picture(packet):
-                # An incomplete packet, as the last one in front of a join, has its picture still.
-                count.doubt(packet)
-            for frame in frames:
-                suspect = trust.is_lost(frame)
-                if self.index.pts_identify_frames:
-                    if frame.pts is not None:
-                        yield _Picture(frame, suspect, None)
-                elif (rank := count.rank(frame)) is not None:
-                    yield _Picture(frame, suspect, rank)
+            yield packet, number, follows and not indicates_damage(messages, self._other_codecs)
 
-    def _number(self, packet: Any, before: int) -> tuple[int | None, bool]:
-        """Number that the own index of an AVI file has for a packet; gives the packet its time.
+    def _packet_number(self, packet: Any, before: int) -> tuple[int | None, bool]:
+        """Number of a packet in an AVI file's own index; sets the packet's time.
 
         Returns:
-            The number, None when the file's index does not know the packet, and whether it follows
-            on the packet numbered `before`.
+            The number, None if the file's index lacks the packet, and whether the packet follows
+            packet `before`.
         """
         if not self._positions or not packet.size:
             if self.index.container == "avi":
@@ -280,9 +278,9 @@ class PyAVReader:
             return before, True
         number = self._positions.get(packet.pos)
         if number is None:
-            if self._is_first:  # the file's index is of no use
+            if self._is_first:  # the file's index is unusable
                 self._positions = {}
-                return self._number(packet, before)
+                return self._packet_number(packet, before)
             return None, False
         self._is_first = False
         if self.index.pts_identify_frames:
@@ -297,7 +295,7 @@ class PyAVReader:
         size, codec = self._length_size, self.index.codec
         return size is not None and is_damaged(bytes(packet), size, codec)
 
-    def _has_picture(self, packet: Any) -> bool:
+    def _contains_slice(self, packet: Any) -> bool:
         size, codec = self._length_size, self.index.codec
         return size is None or not packet.size or has_slice(bytes(packet), size, codec)
 
@@ -311,8 +309,30 @@ class PyAVReader:
     def _decode(self, packet: Any) -> list[av.VideoFrame]:
         return list(self._decoder.decode(packet))
 
+    def _decode_checked(self, packet: Any) -> tuple[list[av.VideoFrame], bool]:
+        """Frames that the decoder returns for a packet, and whether the packet has an error.
+
+        The decoder logs or raises it, or the bytes of the packet show it.
+        """
+        with capture_log() as messages:
+            try:
+                frames = self._decode(packet)
+            except av.error.FFmpegError:
+                return [], True
+        has_error = self._is_damaged(packet) or indicates_damage(messages)
+        # A slice with a damaged type looks like side information.
+        return frames, has_error or (bool(messages) and not self._contains_slice(packet))
+
+    def _drained_where_size_changes(self, parser: PacketParser) -> list[av.VideoFrame]:
+        """Frames that the decoder holds back, if a keyframe has another size than the one before.
+
+        Decoders of MPEG-2 lose them there.
+        """
+        before, self._coded_size = self._coded_size, parser.size
+        return self._drained() if before not in (None, parser.size) else []
+
     def _drained(self) -> list[av.VideoFrame]:
-        """What the decoder holds back; it can go on behind it."""
+        """Frames that the decoder holds back; it can continue afterwards."""
         with capture_log(), contextlib.suppress(av.error.FFmpegError):
             frames = self._decode(None)
             self._decoder.flush_buffers()
@@ -336,7 +356,7 @@ class PyAVReader:
                 decoder = self._decoder_for(stream)
                 decoder.thread_count = 1
                 decoder.options = _OPTIONS
-                if decoder.name == "libdav1d" and keeps_the_rule(
+                if decoder.name == "libdav1d" and passes_the_check(
                     self.index.decode_path, self.index.stream_index, _OPTIONS
                 ):
                     decoder = StrictAv1Decoder(stream, _OPTIONS)
@@ -344,11 +364,13 @@ class PyAVReader:
                 self._other_codecs = _other_codecs(self._container, stream)
             stream = self._container.streams[self.index.stream_index]
         except (OSError, IndexError, av.error.FFmpegError) as error:
-            raise UnreadableVideo(self.index.path, f"it could be read before: {error}") from error
+            raise UnreadableVideo(
+                self.index.path, f"the file cannot be reopened: {error}"
+            ) from error
         if keyframe > 0:
             try:
                 self._container.seek(int(self.index.pts[keyframe]), stream=stream)
-            except av.error.FFmpegError:  # damaged where the container keeps its index
+            except av.error.FFmpegError:  # the container's index is damaged
                 return self._seek(0)
             self._decoder.flush_buffers()
             if self._parser:
@@ -357,164 +379,10 @@ class PyAVReader:
 
 
 def _other_codecs(container: Any, stream: Any) -> frozenset[str]:
-    """Names of the codecs of a container's other streams, where the stream's own is none of them.
+    """Names of the codecs of a container's other streams, without that of the stream itself.
 
-    FFmpeg's parsers of these complain under such names while packets of the stream are read.
+    FFmpeg's parsers of these log errors under these names while packets of the stream are read.
     """
     contexts = [each.codec_context for each in container.streams if each.index != stream.index]
     names = {context.name for context in contexts if context is not None}
     return frozenset(names - {stream.codec_context.name})
-
-
-class _Repeats:
-    """Which frames are the one before again: their packets say so, and give no picture.
-
-    Where pictures are counted, such a packet is shown in front of the next one that is not decoded
-    out of order.
-
-    Args:
-        index: of the video.
-    """
-
-    def __init__(self, index: FrameIndex) -> None:
-        self._index = index
-        self._ranks: set[int] = set()
-        self._waits = False  # for the packet that tells the rank
-
-    def take(self, packet: Any, kind: PacketKind, parser: PacketParser | None) -> None:
-        """The next packet in decoding order, of which `parser` knows more.
-
-        Its time is its number where pictures are counted.
-        """
-        pts = self._index.pts
-        if self._index.pts_identify_frames:
-            if kind is PacketKind.REPEATED and packet.pts is not None:
-                rank = int(pts.searchsorted(packet.pts))
-                if rank < len(pts) and pts[rank] == packet.pts:
-                    self._ranks.add(rank)
-        elif parser is not None and not (packet.size and parser.is_reordered):
-            if self._waits:
-                self._ranks.add(packet.pts - 1)
-            self._waits = kind is PacketKind.REPEATED
-
-    def cover(self, first: int, last: int) -> bool:
-        """Whether all frames from one to another are such."""
-        return all(rank in self._ranks for rank in range(first, last + 1))
-
-
-class _Count:
-    """Ranks of pictures that are counted, as their times do not tell them.
-
-    The packets are numbered in decoding order, and pictures come in the order in which they are
-    shown. All pictures of a GOP, those that lead its keyframe included, come after all pictures of
-    the GOPs before. So the first one to come has the number of the keyframe as its rank, whatever
-    was lost before. After a loss within a GOP ranks are not known up to the next keyframe.
-
-    Args:
-        n_frames: of the video.
-        repeats: frames of which no picture comes.
-    """
-
-    def __init__(self, n_frames: int, repeats: _Repeats) -> None:
-        self._n_frames = n_frames
-        self._repeats = repeats
-        self._gop = 0  # number of its keyframe
-        self._shown_gop = -1
-        self._next = 0
-        self._size = (0, 0)
-        # By the number of a packet whose picture is still to come: its GOP.
-        self._pending: dict[int, int] = {}
-        # By GOP: from which packet on the order of the pictures is in doubt.
-        self._in_doubt: dict[int, int] = {}
-
-    def expect(self, packet: Any, starts: bool) -> None:
-        """A packet, whose time is its number, goes to the decoder; it may start a GOP."""
-        if packet.pts is None:
-            return
-        if starts:
-            self._gop = packet.pts
-        self._pending[packet.pts] = self._gop
-        if len(self._pending) > _MOST_PENDING:  # pictures that never came
-            del self._pending[next(iter(self._pending))]
-
-    def doubt(self, packet: Any) -> None:
-        """A picture may be lost at this packet or, when it is not yet expected, in front of it."""
-        if packet.pts is not None:
-            self._in_doubt.setdefault(self._gop, packet.pts - _MOST_REORDERED)
-
-    def rank(self, frame: av.VideoFrame) -> int | None:
-        """Rank of the next picture; None when it is not known."""
-        number = self._next if frame.pts is None else frame.pts
-        gop = self._pending.pop(number, self._gop)
-        if gop != self._shown_gop:
-            size = (frame.height, frame.width)
-            # Decoders lose the pictures that they hold back where the size changes.
-            lost = self._shown_gop in self._in_doubt or size != self._size
-            if lost or gop - self._next > _MOST_REORDERED:
-                self._next = gop
-            self._shown_gop, self._size = gop, size
-        if number >= self._in_doubt.get(gop, self._n_frames):
-            return None
-        while self._repeats.cover(self._next, self._next):
-            self._next += 1
-        self._next += 1
-        return self._next - 1
-
-
-class _Trust:
-    """Which pictures the decoder's complaints concern.
-
-    A complaint about a packet concerns its own picture and those decoded after it in the same GOP.
-    Pictures that lead a keyframe (decoded behind it, shown before it) are a matter of their own:
-    they build on the GOP before as well, and no other picture builds on them. So the complaints
-    about them when decoding starts at this keyframe concern nobody else.
-    """
-
-    def __init__(self) -> None:
-        self._keyframe_pts: int | None = None
-        self._lost = False
-        self._leading_lost = False
-        # By pts, of packets whose pictures are still to come: whether they are not to trust.
-        self._pending: dict[int, bool] = {}
-
-    def expect(self, packet: Any, starts: bool) -> None:
-        """A packet goes to the decoder; it may start a GOP."""
-        if starts:
-            self._keyframe_pts = packet.pts
-            self._lost, self._leading_lost = False, self._lost
-        if packet.pts is not None:
-            self._pending[packet.pts] = self._leading_lost if self._leads(packet) else self._lost
-            if len(self._pending) > _MOST_PENDING:  # pictures that never came
-                del self._pending[next(iter(self._pending))]
-
-    def interrupt(self) -> None:
-        """Packets are missing in front of the next one."""
-        self._lost = self._leading_lost = True
-
-    def lose(self, packet: Any) -> None:
-        """The decoder complained about a packet."""
-        if self._leads(packet):
-            self._leading_lost = True
-        else:
-            self._lost = self._leading_lost = True
-        self.distrust(packet)
-
-    def distrust(self, packet: Any) -> None:
-        """The picture of a packet is not to trust, whatever that means for others."""
-        if packet.pts is not None:
-            self._pending[packet.pts] = True
-
-    def distrust_pending(self) -> None:
-        """No picture that is still to come is to trust; those of later packets are."""
-        self._pending = dict.fromkeys(self._pending, True)
-
-    def is_lost(self, frame: av.VideoFrame) -> bool:
-        """Whether a picture that came out is not to trust."""
-        return self._lost if frame.pts is None else self._pending.pop(frame.pts, self._lost)
-
-    def _leads(self, packet: Any) -> bool:
-        return (
-            packet.pts is not None
-            and self._keyframe_pts is not None
-            and packet.pts < self._keyframe_pts
-        )

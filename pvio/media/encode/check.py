@@ -6,7 +6,7 @@ import io
 from fractions import Fraction
 
 from pvio.config.codecs import CODECS
-from pvio.config.settings import OutputSettings
+from pvio.config.output import OutputSettings
 from pvio.errors import ConfigError, EncodeError
 from pvio.media.encode.format import OutputFormat
 from pvio.media.encode.segment import SegmentEncoder

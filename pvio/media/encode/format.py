@@ -11,7 +11,7 @@ from typing import Any
 import av
 
 from pvio.config.codecs import CODECS
-from pvio.config.settings import OutputSettings
+from pvio.config.output import OutputSettings
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.color import (
     BT709,

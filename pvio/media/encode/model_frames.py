@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pvio.config.settings import OutputSettings
+from pvio.config.output import OutputSettings
 from pvio.errors import EncodeError
 from pvio.media.decoders.frame import Status
 from pvio.media.draw.canvas import Canvas, mark

@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from pvio.config.codecs import FALLBACK_PRESETS, CodecName
-from pvio.config.settings import OutputSettings
+from pvio.config.output import OutputSettings
 
 # Options that are lists of options themselves; those of a user are added to ours.
 _LISTS = {"libx264": "x264-params", "libx265": "x265-params"}

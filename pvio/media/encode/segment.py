@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from pvio.config.codecs import CODECS, CodecName
-from pvio.config.settings import OutputSettings
+from pvio.config.output import OutputSettings
 from pvio.errors import EncodeError
 from pvio.media.encode.format import OutputFormat, warn_once
 from pvio.media.encode.options import encoder_options

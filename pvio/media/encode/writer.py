@@ -16,7 +16,8 @@ import numpy as np
 
 from pvio.cache.atomic import atomic_path
 from pvio.config.codecs import CodecName
-from pvio.config.settings import OutputSettings, parse_settings
+from pvio.config.output import OutputSettings
+from pvio.config.settings import parse_settings
 from pvio.errors import ConfigError, EncodeError
 from pvio.media.encode.concat import concat_segments
 from pvio.media.encode.format import OutputFormat, output_format

@@ -1,9 +1,10 @@
-"""Copies of videos on a node's own disk, which jobs decode in the place of videos far away.
+"""Copies of videos on a node's own disk, which jobs decode instead of distant originals.
 
-A copy is called `<stage>/pvio-<uid>/<digest><suffix>`. The jobs of a node share it: each that reads
-it holds a shared lock (flock) on it, and the last one removes it. Who makes, takes or leaves a copy
-holds the exclusive lock of the file `<copy>.lock` meanwhile, so one job makes it and others wait.
-Locks end with their process, whatever ends that: a copy that nobody holds is left over.
+A copy is called `<staging_dir>/pvio-<uid>/<digest><suffix>`. The jobs of a node share it: each job
+that reads it holds a shared lock (flock) on it, and the last one removes it. A job that makes,
+takes or leaves a copy holds the exclusive lock of the file `<copy>.lock` meanwhile, so one job
+makes it and others wait. Locks are released when their process ends, for any reason. The next
+job removes copies that are not locked.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ _BLOCK = 1 << 20
 
 @contextlib.contextmanager
 def staging_folder(setting: str | None) -> Iterator[Path | None]:
-    """The folder of this user's copies; what is left over in it is removed, also at the end.
+    """The folder of this user's copies; unused copies are removed from it, also at the end.
 
     Args:
-        setting: `stage`, in which environment variables are expanded here.
+        setting: `staging_dir`, in which environment variables are expanded here.
 
     Yields:
-        None when nothing is set, and when there is no such folder: a warning says so.
+        None when nothing is set, and when the folder cannot be used, with a warning.
     """
     folder = None
     if setting is not None:
@@ -66,15 +67,15 @@ class Stager:
 
     def __init__(self, folder: Path | None):
         self._folder = folder
-        self._digest = ""  # of the video at hand
+        self._digest = ""  # of the current video
         self._copy: Path | None = None
         self._lock = -1  # descriptor that holds the copy
         self._has_warned = False
 
-    def staged(self, index: FrameIndex) -> FrameIndex:
-        """The index of a video with a copy to decode, as it is where none can be made.
+    def stage(self, index: FrameIndex) -> FrameIndex:
+        """The index of a video with a copy to decode; unchanged if no copy can be made.
 
-        The copy is there until this is called for another video, or the process ends.
+        The copy exists until this is called for another video, or the process ends.
         """
         if self._folder is None:
             return index
@@ -92,7 +93,7 @@ class Stager:
             self._lock = _acquire_copy(index, copy)
             self._copy = copy
         except UnreadableVideo as error:
-            log.warning("%s; it is not copied", error)
+            log.warning("%s; the video is not copied", error)
         except OSError as error:
             if not self._has_warned:
                 _warn(folder, error)
@@ -124,7 +125,7 @@ def _prepared(setting: str) -> Path:
 
 
 def _clear(folder: Path) -> None:
-    """Remove the copies that nobody holds, and what was being copied when its job was killed."""
+    """Remove the copies that no job holds, and partial copies of killed jobs."""
     remove_stale_temporaries(folder)
     with contextlib.suppress(OSError):
         names = {name.removesuffix(".lock") for name in os.listdir(folder) if name[0] != "."}
@@ -137,8 +138,8 @@ def _acquire_copy(index: FrameIndex, copy: Path) -> int:
     """A descriptor that holds the copy of a video, which is made if it is not there.
 
     Raises:
-        UnreadableVideo: when the video cannot be read, or is another one by now.
-        OSError: when the stage is full, or fails in another way.
+        UnreadableVideo: when the video cannot be read, or its content has changed.
+        OSError: when the disk of the copies is full, or fails in another way.
     """
     with _exclusive_lock(copy):
         if not copy.exists():
@@ -153,13 +154,13 @@ def _acquire_copy(index: FrameIndex, copy: Path) -> int:
 
 
 def _remove_if_free(copy: Path, how: int = 0) -> None:
-    """Remove a copy and its lock file, unless somebody holds it; see `_exclusive_lock`."""
+    """Remove a copy and its lock file, unless another job holds it; see `_exclusive_lock`."""
     with _exclusive_lock(copy, how) as gate:
         if copy.exists():
             lock = open_own(copy, os.O_RDONLY)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Never half a folder under this name.
+                # So that this name never has a part of a folder.
                 leftover = copy.with_name(temporary_name())
                 os.rename(copy, leftover)
                 _remove(leftover)
@@ -175,14 +176,14 @@ def _exclusive_lock(copy: Path, how: int = 0) -> Iterator[str]:
     """The lock file of a copy, with its exclusive lock.
 
     Raises:
-        BlockingIOError: when another one has it, and `how` is LOCK_NB.
+        BlockingIOError: when another process has it, and `how` is LOCK_NB.
     """
     gate = f"{copy}.lock"
     while True:
         lock = open_own(gate, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | how)
-            if os.fstat(lock).st_nlink:  # else who had it before has removed the file
+            if os.fstat(lock).st_nlink:  # else its previous owner has removed the file
                 yield gate
                 return
         finally:
@@ -190,7 +191,7 @@ def _exclusive_lock(copy: Path, how: int = 0) -> Iterator[str]:
 
 
 def _make(index: FrameIndex, copy: Path) -> None:
-    """Copy a video, and check that this is the one of the index; see `_acquire_copy`."""
+    """Copy a video, and check that its content is that of the index; see `_acquire_copy`."""
     began = time.perf_counter()
     _clear(copy.parent)
     size = _size(index)
@@ -208,7 +209,7 @@ def _make(index: FrameIndex, copy: Path) -> None:
         else:
             digest = _copied(index.path, temporary)
         if digest != index.content_digest:
-            raise UnreadableVideo(index.path, "it is not the one that was probed")
+            raise UnreadableVideo(index.path, "the content is not that of the probed video")
         os.rename(temporary, copy)
     except BaseException:
         _remove(temporary)
@@ -253,4 +254,8 @@ def _remove(path: Path) -> None:
 
 
 def _warn(where: object, error: OSError) -> None:
-    log.warning("stage: %s: %s; videos are read where they are", where, error.strerror or error)
+    log.warning(
+        "staging_dir: %s: %s; videos are read from their original location",
+        where,
+        error.strerror or error,
+    )

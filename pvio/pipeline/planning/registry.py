@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pvio.cache.atomic import atomic_path
 from pvio.cache.digest import hash_key
-from pvio.config.settings import Settings, dump_settings, load_stored
+from pvio.config.load import dump_settings, load_stored
+from pvio.config.settings import Settings
 from pvio.errors import PvioError
 from pvio.layout import RUNS_FOLDER
 from pvio.pipeline.planning.manifest import Plan, read_plan

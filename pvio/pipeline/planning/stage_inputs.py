@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from pvio.config.settings import Settings, dump_settings
+from pvio.config.load import dump_settings
+from pvio.config.settings import Settings
 from pvio.layout import SETTINGS_FOLDER
 
-_COMPUTED_WITH = ("cache", "model", "decoder", "decoder_timeout", "stage")
+_COMPUTED_WITH = ("cache", "model", "decoder", "decoder_timeout", "staging_dir")
 
 
 @dataclass(frozen=True)
