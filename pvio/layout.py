@@ -39,6 +39,10 @@ REPORT_FILE = "report.html"
 RESULTS_PLAN_FILE = "plan.json"
 # Which products there are; a folder with this file is one of results, and no input.
 PRODUCTS_FILE = ".products.json"
+# What jobs published since: notes of products, a file for each job.
+JOURNAL_FOLDER = ".products"
+# Of the folder next to the results, in which products of other settings appear.
+NEXT_SUFFIX = ".next"
 # Names of the videos.
 NAMES_FILE = ".names.json"
 # What the products were made with.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -90,6 +91,19 @@ def remove_stale_temporaries(folder: str | os.PathLike[str], pid: int | None = N
                     with contextlib.suppress(OSError):
                         os.unlink(entry.path)
     return n
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Another name for a file, or a copy where the file system has no hard links."""
+    if source.is_symlink():
+        os.symlink(os.readlink(source), target)
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 @functools.cache

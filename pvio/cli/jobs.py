@@ -68,18 +68,23 @@ def probe(config: str, out: Path, results: str, threads: int) -> None:
     type=click.Path(path_type=Path),
     help="Folder for the plans of the shards, and for the jobs' resources.",
 )
+@results_option
 @out_option
-def plan(config: str, probe_path: str, shards: int, parts: Path | None, out: Path) -> None:
+def plan(
+    config: str, probe_path: str, shards: int, parts: Path | None, results: str, out: Path
+) -> None:
     """Cut videos into segments and spread them over shards, longest processing time first."""
     from pvio.cache.atomic import atomic_path, write_json
     from pvio.models.entry import model_fingerprint
     from pvio.pipeline.planning.manifest import read_probe
     from pvio.pipeline.planning.registry import register
     from pvio.pipeline.planning.resources import write_shard_plans
+    from pvio.pipeline.results.publication import remove_other_next
     from pvio.pipeline.stages.plan import make_plan
 
     settings = load_settings(config)
     manifest, resources = make_plan(read_probe(probe_path), settings, shards)
+    remove_other_next(results, manifest.made_with)
     if parts is not None:
         write_shard_plans(parts, manifest, resources)
     with atomic_path(out) as file:
@@ -93,8 +98,9 @@ def plan(config: str, probe_path: str, shards: int, parts: Path | None, out: Pat
 @plan_option
 @shard_option
 @out_option
+@results_option
 @threads_option
-def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> None:
+def infer(config: str, plan_path: str, shard: str, out: Path, results: str, threads: int) -> None:
     """Run the model over the segments of one shard.
 
     Finished segments are kept in the cache and never computed twice. A segment that fails is
@@ -109,7 +115,8 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
     settings = load_settings(config)
     exit_on_sigterm()
     reexec_with_ffmpeg_libraries(settings)
-    write_json(out, run(read_shard_plan(plan_path, "infer", shard), settings, threads))
+    part = read_shard_plan(plan_path, "infer", shard)
+    write_json(out, run(part, settings, threads, results=results))
 
 
 @click.command()
@@ -139,8 +146,11 @@ def inferred(out: Path, receipts: tuple[str, ...]) -> None:
     type=click.Path(exists=True),
     help="What `pvio inferred` wrote: videos at which infer failed are not encoded.",
 )
+@results_option
 @out_option
-def encode(config: str, plan_path: str, shard: str, inferred: str | None, out: Path) -> None:
+def encode(
+    config: str, plan_path: str, shard: str, inferred: str | None, results: str, out: Path
+) -> None:
     """Encode the segments of one shard again, with the model's drawing on them."""
     limit_libraries(1)
     from pvio.cache.atomic import write_json
@@ -158,7 +168,7 @@ def encode(config: str, plan_path: str, shard: str, inferred: str | None, out: P
         lambda stage: [rows],
         settings,
         {"infer": lambda each, failed: run_infer(each, settings, failures=failed)},
-        lambda failed: run(part, settings, failed),
+        lambda failed: run(part, settings, failed, results),
         failures,
     )
     write_json(out, receipt)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
-from pvio.concurrency.child_process import ChildCrashed, WorkerPool
+from pvio.concurrency.child_process import ChildCrashed, Worker, WorkerPool
 from pvio.concurrency.prefetch import StallTimeout
 from pvio.concurrency.timeout import keep_reporting, report_progress
 from pvio.errors import EncodeError
@@ -157,7 +157,7 @@ class _Muxer:
 
 
 def concat_in_child(
-    workers: WorkerPool,
+    workers: Worker | WorkerPool,
     load: Callable[[], Iterable[EncodedSegment]],
     index: FrameIndex,
     path: str | os.PathLike[str],

@@ -7,10 +7,10 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 from pvio.cache.lookup import map_in_threads
 from pvio.collection.image_names import is_sequence
@@ -77,6 +77,19 @@ _LONGEST_FAILURE = 1000
 # After this many segments of a video have failed, and none succeeded, its others are not tried.
 _ENOUGH_OF_A_VIDEO = 3
 
+
+class VideoPublisher(Protocol):
+    """Puts the products of finished videos where users see them."""
+
+    def publish(self, number: int) -> None:
+        """Publish a video, by its number, unless segments of other shards are missing."""
+        ...
+
+    def is_published(self, number: int) -> bool:
+        """Whether a video was published before."""
+        ...
+
+
 # Computes a segment and commits its entries; is pickled, before its first call, where the system
 # cannot fork.
 Compute = Callable[[Task], None]
@@ -88,6 +101,7 @@ def run_shard(
     settings: Settings,
     compute: Compute,
     failed: Mapping[int, str] | None = None,
+    publisher: VideoPublisher | None = None,
 ) -> Receipt:
     """Compute the segments of a shard that are not finished, in a child process.
 
@@ -104,6 +118,7 @@ def run_shard(
             `given_up`, `patience`, and for overlays `rows`, the digest of each predictions entry
             by key.
         failed: segments that are not tried, since their inputs have failed, with the reasons.
+        publisher: publishes each video when its segments in this shard are finished.
 
     Raises:
         FailedSegments: when every video fails alike.
@@ -127,7 +142,19 @@ def run_shard(
         ProgressReport(f"{stage} {shard}", total) as progress,
     ):
         task = SegmentTask(part, completion, Stager(folder), compute)
-        outcomes = _work_through(task, todo, part, watch, progress)
+        unfinished = Counter(part.segments[n].video for n in (*todo, *failed))
+        if publisher is not None:
+            for video in part.videos:
+                if not unfinished[video] and not publisher.is_published(video):
+                    publisher.publish(video)
+        outcomes: dict[int, Outcome] = {}
+        with contextlib.closing(_work_through(task, todo, part, watch, progress)) as done:
+            for outcome in done:
+                outcomes[outcome.task] = outcome
+                video = part.segments[outcome.task].video
+                unfinished[video] -= outcome.kind in ("done", "found")
+                if publisher is not None and not unfinished[video]:
+                    publisher.publish(video)
     _check_sources_reachable(part, outcomes)
     receipts = [
         SegmentReceipt(n, {}, False, failure_reason=failed[n], failed=True)
@@ -147,9 +174,8 @@ def _work_through(
     part: ShardPlan,
     watch: FailureWatch,
     progress: ProgressReport,
-) -> dict[int, Outcome]:
+) -> Generator[Outcome]:
     """The outcome of each segment; raises errors that concern the whole job."""
-    outcomes: dict[int, Outcome] = {}
     while todo:
         supervision = run_supervised(
             task,
@@ -160,14 +186,13 @@ def _work_through(
         )
         with contextlib.closing(supervision) as done:
             for outcome in done:
-                outcomes[outcome.task] = outcome
                 todo.remove(outcome.task)
                 _log_or_raise(outcome, segment_name(part, outcome.task))
                 watch.add(outcome)
+                yield outcome
                 if scouts := watch.scouts(todo):
                     todo = [*scouts, *(n for n in todo if n not in scouts)]
                     break
-    return outcomes
 
 
 def _finished(part: ShardPlan, completion: Completion, number: int) -> list[Metadata] | None:

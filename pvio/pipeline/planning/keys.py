@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from pvio.cache.digest import hash_key
+from pvio.config.load import dump_settings
 from pvio.config.settings import Settings
 from pvio.layout import Kind, Stage
 from pvio.pipeline.planning.manifest import ProbedVideo
@@ -16,6 +17,17 @@ from pvio.pipeline.planning.manifest import ProbedVideo
 # Raised when the same inputs give other results or another layout than the release before.
 PREDICTIONS_SCHEMA = 5
 VIDEO_SCHEMA = 3
+
+
+def made_with(settings: Settings, fingerprint: str) -> dict[str, str]:
+    """The settings and the model on which products depend, as stored next to them.
+
+    Args:
+        settings: the sections `segment_frames`, `model`, `decoder` and `output` matter.
+        fingerprint: `model_fingerprint` of the settings.
+    """
+    sections = ("segment_frames", "model", "decoder", "output")
+    return {"settings": dump_settings(settings, *sections), "model": fingerprint}
 
 
 class FrameSpan(Protocol):

@@ -77,12 +77,14 @@ class Plan:
         segments: of all readable videos, in the order of the collection.
         infer_shards, encode_shards: for every shard, the numbers of its segments. The shard with
             the most to do is the first. None of a stage that the settings do not need.
+        made_with: settings and model fingerprint that products depend on, see `made_with`.
     """
 
     videos: list[ProbedVideo]
     segments: list[PlannedSegment]
     infer_shards: list[list[int]] = field(metadata={"before": "infer"})
     encode_shards: list[list[int]] = field(metadata={"before": "encode"})
+    made_with: dict[str, str] = field(default_factory=dict)
 
     def shards(self, stage: Stage) -> list[list[int]]:
         """For every shard of a stage, the numbers of its segments."""
@@ -96,15 +98,14 @@ class Plan:
         shards = self.shards(stage)
         for k, numbers in enumerate(shards, 1):
             videos = sorted({self.segments[number].video for number in numbers})
-            known = numbers
-            if stage == "encode":  # drawings may show the past
-                known = [number for video in videos for number in by_video[video]]
+            known = [number for video in videos for number in by_video[video]]
             yield ShardPlan(
                 stage,
                 f"{k}-of-{len(shards)}",
                 numbers,
                 {video: self.videos[video] for video in videos},
                 {number: self.segments[number] for number in known},
+                self.made_with,
             )
 
 
@@ -117,7 +118,8 @@ class ShardPlan:
         shard: "k-of-n".
         segment_numbers: of its segments, in the plan.
         videos: those of its segments, by their number in the plan.
-        segments: its own by their number in the plan; for encode all segments of these videos.
+        segments: all segments of these videos, by their number in the plan.
+        made_with: see `Plan`.
     """
 
     stage: Stage
@@ -125,6 +127,7 @@ class ShardPlan:
     segment_numbers: list[int] = field(metadata={"before": "numbers"})
     videos: dict[int, ProbedVideo]
     segments: dict[int, PlannedSegment]
+    made_with: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import shutil
 import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from pvio.cache.atomic import remove_stale_temporaries, temporary_name
+from pvio.cache.atomic import link_or_copy, remove_stale_temporaries, temporary_name
 from pvio.errors import PvioError, on_disk_of
 
 _RENAME_EXCHANGE = 2
@@ -44,10 +43,6 @@ class Snapshot:
         path = self.next / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
-
-    def keep(self, name: str) -> None:
-        """Take a product over from the old state as it is."""
-        _link(self.folder / name, self.path(name))
 
     def publish(self, owned: Collection[str]) -> None:
         """Put the next state in the place of the old one, which is removed.
@@ -96,7 +91,7 @@ def _take_over(source: Path, target: Path, owned: set[str]) -> None:
             inner = path.relative_to(source)
             if inner.as_posix() not in owned and not os.path.lexists(target / inner):
                 (target / inner).parent.mkdir(parents=True, exist_ok=True)
-                _link(path, target / inner)
+                link_or_copy(path, target / inner)
         if not files and not folders:
             (target / os.path.relpath(root, source)).mkdir(parents=True, exist_ok=True)
 
@@ -110,19 +105,6 @@ def _flush(folder: Path) -> None:
         os.sync()
     finally:
         os.close(number)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Another name for a file, or a copy where the file system has no hard links."""
-    if source.is_symlink():
-        os.symlink(os.readlink(source), target)
-        return
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _exchange(one: Path, other: Path) -> bool:

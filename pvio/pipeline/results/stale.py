@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pvio.cache.atomic import write_json
-from pvio.layout import ASSEMBLED_FILE, PRODUCTS_FILE, STALE_FOLDER, Stage
+from pvio.layout import ASSEMBLED_FILE, RESULTS_PLAN_FILE, STALE_FOLDER, Stage
 from pvio.pipeline.planning.manifest import Receipt
 
 
@@ -75,7 +75,7 @@ def lost_results_note(
     """
     names = [path.stem for path in Path(folder, "results").glob("*.txt")]
     n = max((int(name) for name in names if name.isdecimal()), default=0)
-    if Path(mark).exists() and not Path(results, PRODUCTS_FILE).exists():
+    if Path(mark).exists() and not Path(results, RESULTS_PLAN_FILE).exists():
         n += 1
     return [f"{folder}/results/{n}.txt"] if n else []
 

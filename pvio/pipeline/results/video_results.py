@@ -1,30 +1,20 @@
-"""The products of one video: its predictions, its re-encoded video, its line of the summary."""
+"""The results of one video: its products, and its line of the summary."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
-import pyarrow.parquet as pq
-
-import pvio
-from pvio.cache.entries import Cache
 from pvio.concurrency.child_process import WorkerPool
 from pvio.config.settings import Settings
 from pvio.errors import UnreadableVideo
 from pvio.layout import predictions_file, video_file
-from pvio.media.encode.concat import EncodedSegment, concat_in_child
 from pvio.pipeline.guard import reason_for_video
-from pvio.pipeline.planning.completion import read_entry
-from pvio.pipeline.planning.keys import CacheEntry, ResultKeys
+from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import Plan, PlannedSegment, ProbedVideo, SegmentReceipt
-from pvio.pipeline.planning.probed_video import check_unchanged, index_of
 from pvio.pipeline.results.outcomes import VideoOutcome
 from pvio.pipeline.results.products import Products
 from pvio.pipeline.results.summary import SummaryRow
-from pvio.predictions.parquet import deserialize, merge
+from pvio.pipeline.results.video_products import VideoProducts
 
 
 class VideoResults:
@@ -48,10 +38,9 @@ class VideoResults:
         outcomes: list[VideoOutcome],
         workers: WorkerPool,
     ):
-        self._plan, self._settings, self._keys = plan, settings, keys
+        self._plan, self._settings = plan, settings
         self._products, self._outcomes = products, outcomes
-        self._workers = workers
-        self._cache = Cache(settings.cache)
+        self._maker = VideoProducts(settings, keys, products, workers)
 
     def make(self, number: int) -> SummaryRow:
         """Make the products of a video; any error becomes its reason."""
@@ -87,14 +76,7 @@ class VideoResults:
             reason = unreadable[0].failure_reason
             self._products.note_failure(predictions_file(video.name), reason)
             return replace(row, status="unreadable", reason=reason)
-        self._products.make(
-            predictions_file(video.name),
-            [
-                *(video.path, video.digest, *outcome.digests_of("predictions")),
-                *(self._keys.fingerprint, pvio.__version__),
-            ],
-            lambda path: self._write_predictions(video, segments, path),
-        )
+        self._maker.make_predictions(video, segments, outcome)
         warnings, failure = self._make_video(video, outcome, segments)
         bad = ", ".join(
             f"{outcome.status[status]} {status}"
@@ -146,11 +128,7 @@ class VideoResults:
         name = video_file(video.name, self._settings.output.suffix)
         try:
             if not (failed := outcome.failures["encode"]):
-                inputs = [video.path, video.digest, *outcome.digests_of("video")]
-                write = self._write_video
-                return self._products.make(
-                    name, inputs, lambda path: write(video, segments, path)
-                ), ""
+                return self._maker.make_video(video, segments, outcome), ""
             reason = self._describe(failed, len(segments))
         except Exception as error:
             reason = reason_for_video(error, video.path, "concatenating", self._settings.cache)
@@ -171,42 +149,3 @@ class VideoResults:
         n_others = len({each.failure_reason for each in failed}) - 1
         others = f"; and for {n_others} other reason(s)" if n_others else ""
         return f"{where}: {first.failure_reason}{others}"
-
-    def _write_predictions(
-        self, video: ProbedVideo, segments: list[PlannedSegment], path: Path
-    ) -> None:
-        index = index_of(video, self._cache)
-        entries = [self._keys.predictions(video, segment) for segment in segments]
-        tables = [deserialize(read_entry(self._cache, entry)[0]) for entry in entries]
-        metadata = {
-            "source": video.path,
-            "time_base": str(index.time_base),
-            "rate": str(index.average_rate),
-            "height": video.height,
-            "width": video.width,
-            "model": self._settings.model.model_dump(mode="json", exclude={"device"}),
-            "model_fingerprint": self._keys.fingerprint,
-            "pvio_version": pvio.__version__,
-        }
-        with path.open("wb") as file:  # pyarrow accepts only UTF-8 paths
-            pq.write_table(merge(tables, metadata), file, compression="zstd")
-
-    def _write_video(
-        self, video: ProbedVideo, segments: list[PlannedSegment], path: Path
-    ) -> list[str]:
-        index = index_of(video, self._cache)
-        spans = [(each.start, each.stop, self._keys.video(video, each)) for each in segments]
-        load = partial(_encoded_segments, self._cache, spans)
-        check_unchanged(video, self._cache)  # its audio and metadata are copied
-        timeout = self._settings.decoder_timeout
-        warnings = concat_in_child(self._workers, load, index, path, timeout)
-        check_unchanged(video, self._cache)
-        return warnings
-
-
-def _encoded_segments(
-    cache: Cache, spans: list[tuple[int, int, CacheEntry]]
-) -> Iterator[EncodedSegment]:
-    """The encoded segments of a video, one after the other."""
-    for start, stop, entry in spans:
-        yield start, stop, read_entry(cache, entry)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,6 @@ from pvio.cache.entries import Cache
 from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.names import named_videos
 from pvio.concurrency.child_process import WorkerPool
-from pvio.config.load import dump_settings
 from pvio.config.settings import Settings
 from pvio.errors import FailedSegments, PvioError, no_space
 from pvio.layout import NAMES_FILE, REPORT_FILE, RESULTS_PLAN_FILE, RUN_FILE, STAGES, SUMMARY_FILE
@@ -25,7 +25,7 @@ from pvio.models.entry import model_fingerprint
 from pvio.pipeline.jobs.log import log_to_stderr
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.planning.cost import CostModel, CostSample, stage_workloads
-from pvio.pipeline.planning.keys import ResultKeys
+from pvio.pipeline.planning.keys import ResultKeys, made_with
 from pvio.pipeline.planning.manifest import (
     Failures,
     Plan,
@@ -35,6 +35,7 @@ from pvio.pipeline.planning.manifest import (
 from pvio.pipeline.report import render_report
 from pvio.pipeline.results.outcomes import outcomes
 from pvio.pipeline.results.products import Products
+from pvio.pipeline.results.publication import next_folder
 from pvio.pipeline.results.snapshot import Snapshot
 from pvio.pipeline.results.summary import SummaryRow, parse_summary, summary_table
 from pvio.pipeline.results.video_results import VideoResults
@@ -95,7 +96,9 @@ def _assemble(
 ) -> list[SummaryRow]:
     if failures is None:
         failures = failures_in(receipts)
-    keys, products = ResultKeys(settings, model_fingerprint(settings.model)), Products(snapshot)
+    keys = ResultKeys(settings, model_fingerprint(settings.model))
+    newer = next_folder(snapshot.folder)
+    products = Products(snapshot, newer)
     of_videos = outcomes(plan, receipts, failures)
     numbers = range(len(plan.videos))
     n_workers = min(threads, len(numbers)) if settings.output.makes_video else 0
@@ -120,7 +123,7 @@ def _assemble(
     products.publish(
         {
             RESULTS_PLAN_FILE: lambda path: write_json(path, plan),
-            RUN_FILE: lambda path: write_json(path, _made_with(settings, keys.fingerprint)),
+            RUN_FILE: lambda path: write_json(path, made_with(settings, keys.fingerprint)),
             NAMES_FILE: lambda path: write_json(path, _names(plan, snapshot.folder)),
             SUMMARY_FILE: lambda path: write_text(path, summary),
             REPORT_FILE: lambda path: write_text(
@@ -128,6 +131,7 @@ def _assemble(
             ),
         }
     )
+    shutil.rmtree(newer, ignore_errors=True)
     return rows
 
 
@@ -152,11 +156,6 @@ def _check_not_all_failed(rows: list[SummaryRow]) -> None:
         "results are unchanged. Fix the cause and run the same command again:\n  "
         + "\n  ".join(lines)
     )
-
-
-def _made_with(settings: Settings, model: str) -> dict[str, str]:
-    sections = ("segment_frames", "model", "decoder", "output")
-    return {"settings": dump_settings(settings, *sections), "model": model}
 
 
 def _names(plan: Plan, results: Path) -> dict[str, Any]:

@@ -14,18 +14,25 @@ from pvio.pipeline.jobs.shard import Task, run_shard
 from pvio.pipeline.planning.completion import Completion, read_entry
 from pvio.pipeline.planning.keys import CacheEntry, ResultKeys
 from pvio.pipeline.planning.manifest import Failures, PlannedSegment, Receipt, ShardPlan
+from pvio.pipeline.results.publication import Publisher
 
 if TYPE_CHECKING:
     from pvio.inference.overlay import OverlayRenderer
 
 
-def encode(part: ShardPlan, settings: Settings, failures: Failures | None = None) -> Receipt:
+def encode(
+    part: ShardPlan,
+    settings: Settings,
+    failures: Failures | None = None,
+    results: str | None = None,
+) -> Receipt:
     """Encode the overlay video of the segments of a shard that are not in the cache.
 
     Args:
         part: of the plan, for the shard.
         settings: those of the plan and the predictions.
         failures: segments without predictions; the segments of their videos are not encoded.
+        results: folder in which finished videos appear; None for no publishing.
 
     Returns:
         The receipt, with the reasons of failed segments.
@@ -47,7 +54,8 @@ def encode(part: ShardPlan, settings: Settings, failures: Failures | None = None
         for number in part.segment_numbers
         if (video := part.segments[number].video) in failed_videos
     }
-    return run_shard(part, completion, settings, compute, failed)
+    with Publisher(part, settings, completion, results) as publisher:
+        return run_shard(part, completion, settings, compute, failed, publisher)
 
 
 class Encoding:

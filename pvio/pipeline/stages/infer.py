@@ -14,13 +14,18 @@ from pvio.pipeline.jobs.shard import Task, run_shard
 from pvio.pipeline.planning.completion import Completion
 from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import Failures, Receipt, ShardPlan
+from pvio.pipeline.results.publication import Publisher
 
 if TYPE_CHECKING:
     from pvio.inference.engine import Engine
 
 
 def infer(
-    part: ShardPlan, settings: Settings, threads: int = 1, failures: Failures | None = None
+    part: ShardPlan,
+    settings: Settings,
+    threads: int = 1,
+    failures: Failures | None = None,
+    results: str | None = None,
 ) -> Receipt:
     """Run the model over the segments of a shard that are not in the cache.
 
@@ -32,6 +37,7 @@ def infer(
         settings: those of the plan.
         threads: for the model's operators on the CPU.
         failures: segments that are not tried.
+        results: folder in which finished videos appear; None for no publishing.
 
     Returns:
         The receipt, with the reasons of failed segments.
@@ -48,7 +54,8 @@ def infer(
         for (stage, number), receipt in (failures or {}).items()
         if stage == "infer"
     }
-    return run_shard(part, completion, settings, compute, failed)
+    with Publisher(part, settings, completion, results) as publisher:
+        return run_shard(part, completion, settings, compute, failed, publisher)
 
 
 class Inference:

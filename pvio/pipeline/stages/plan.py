@@ -14,7 +14,7 @@ from pvio.models.entry import model_fingerprint
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.completion import Completion, SegmentState
 from pvio.pipeline.planning.cost import CostModel, stage_workloads
-from pvio.pipeline.planning.keys import ResultKeys
+from pvio.pipeline.planning.keys import ResultKeys, made_with
 from pvio.pipeline.planning.manifest import Plan, PlannedSegment, ProbedVideo
 from pvio.pipeline.planning.probed_video import index_of
 from pvio.pipeline.planning.resources import Resources, job_resources
@@ -62,7 +62,8 @@ def make_plan(
         )
         for number, each in enumerate(cut)
     ]
-    plan = Plan(planner.videos, segments, infer_shards, [])
+    identity = made_with(settings, planner.keys.fingerprint)
+    plan = Plan(planner.videos, segments, infer_shards, [], identity)
     resources: Resources = {"infer": job_resources("infer", infer_loads, plan, settings)}
     if "encode" in planner.keys.stages:
         seconds = [segment.encode_seconds for segment in segments]
