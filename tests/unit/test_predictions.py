@@ -38,7 +38,7 @@ def segment(
     for first in range(0, len(ranks), 3):
         batch = ranks[first : first + 3]
         rows = [rank - start for rank in batch]
-        table.add(batch, {name: values[rows] for name, values in outputs.items()})
+        table.append(batch, {name: values[rows] for name, values in outputs.items()})
     return deserialize(bytes(serialize(table.table())))
 
 
@@ -176,16 +176,16 @@ def test_outputs_that_change_are_an_error_that_names_the_frame(
     index: FrameIndex, second: dict[str, np.ndarray], text: str
 ):
     table = SegmentTable(index, 0, 4)
-    table.add([0, 1], {"x": np.zeros(2)})
+    table.append([0, 1], {"x": np.zeros(2)})
     with pytest.raises(ModelError, match=text):
-        table.add([2, 3], second)
+        table.append([2, 3], second)
 
 
 def test_rows_are_counted_by_status(index: FrameIndex):
     table = SegmentTable(index, 0, 5)
     for rank, status in enumerate(["ok", "suspect", "ok", "corrupt"]):
         table.set_status(rank, status)
-    assert table.counts() == {"ok": 2, "suspect": 1, "corrupt": 1, "missing": 1}
+    assert table.status_counts() == {"ok": 2, "suspect": 1, "corrupt": 1, "missing": 1}
 
 
 @pytest.mark.parametrize(
@@ -222,4 +222,4 @@ def test_the_order_of_outputs_may_differ_between_segments(index: FrameIndex, tmp
 
 def test_an_output_without_values_is_an_error(index: FrameIndex):
     with pytest.raises(ModelError, match=r"'x' has the shape \(0,\) for frame 2"):
-        SegmentTable(index, 0, 5).add([2, 3], {"x": np.zeros((2, 0))})
+        SegmentTable(index, 0, 5).append([2, 3], {"x": np.zeros((2, 0))})

@@ -15,7 +15,7 @@ from pvio.pipeline.planning.manifest import Receipt
 def note_stale(
     receipts: Sequence[Receipt], *, are_assembled: bool = True, folder: str = STALE_FOLDER
 ) -> None:
-    """Note the shards that failed in this run, so that the next run runs them again.
+    """Note the shards that failed in this run, so that the next run repeats them.
 
     These are shards with segments that failed, or whose videos were removed or changed during the run.
     The note of a shard is an input of its job. It is newer than the job's output, so Snakemake runs
