@@ -23,7 +23,7 @@ def gpu_lock_dir() -> Path:
 
     In /tmp whatever TMPDIR says, which Slurm and Snakemake may set for each job. Of the other
     folders in memory or on a local disk, XDG_RUNTIME_DIR is not there in batch jobs, and systemd
-    may clear both it and /dev/shm when the user logs out, while jobs go on. Where jobs have a /tmp
+    may clear both it and /dev/shm when the user logs out, while jobs continue. Where jobs have a /tmp
     of their own, their scheduler gives each its devices, too.
     """
     return Path(f"/tmp/pvio-gpus-{os.getuid()}")

@@ -158,7 +158,7 @@ def test_snakemake_called_by_its_path_gives_the_model_its_arguments(project: Pro
     ("text", "message"),
     [
         ("model: {args: {day: 2024-01-05}}", "2024-01-05 is a date in YAML; put it in quotes"),
-        ("videos: clips\nvideos: more", "the key 'videos' stands twice, in lines 1 and 2"),
+        ("videos: clips\nvideos: more", "the key 'videos' occurs twice, in lines 1 and 2"),
         ("output: {options: {bff: 2}}", "output.options: libx264 reports: unknown option bff"),
         pytest.param(
             *("model: {args: {n_animal: 1}}", "did you mean 'n_animals'?"),

@@ -83,7 +83,7 @@ class SegmentEncoder:
 
         Args:
             pts: time stamp in units of the output's time base. The exact ones are set when
-                segments are joined; here they count from the segment's first frame, and move up
+                segments are concatenated; here they count from the segment's first frame, and move up
                 where the one before is not less.
         """
         if self._first_pts is None:  # NUT has none below 0
