@@ -94,8 +94,8 @@ def no_space(error: BaseException | None) -> str:
             where = f" for {os.fspath(error.filename)!r}" if error.filename else ""
             return (
                 f"no space is left{where} ({error.strerror}). Free some space, or use a larger "
-                "disk: `cache` may be set to any folder, and `results` may be a link to one. Then run "
-                "the same command again: finished segments are kept"
+                "disk: `cache` may be set to any folder, and `results` may be a link to one. Then "
+                "run the same command again: finished segments are kept"
             )
         error = error.__cause__ or error.__context__
     return ""

@@ -85,7 +85,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is a folder, or a link to one.
 
     Raises:
-        CollectionError: when that cannot be determined; also of a link to nothing, unless its name has
+        CollectionError: when that cannot be determined; also of a broken link, unless its name has
             the ending of a file, since it may have led to a folder of videos.
     """
     try:

@@ -305,7 +305,7 @@ def test_what_was_given_to_snakemake_goes_above_config_yaml(tmp_path: Path):
 
 
 @pytest.mark.parametrize("command", [["status", "--json"], ["clean", "--unused", "--yes"]])
-def test_status_and_clean_take_several_settings_behind_config(
+def test_status_and_clean_take_several_settings_after_config(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
