@@ -45,7 +45,7 @@ class Snapshot:
         return path
 
     def publish(self, owned: Collection[str]) -> None:
-        """Put the next state in the place of the old one, which is removed.
+        """Replace the old state by the next one.
 
         Files of the old state that are not products are kept.
 

@@ -15,16 +15,17 @@ from pvio.pipeline.planning.manifest import Receipt
 def note_stale(
     receipts: Sequence[Receipt], *, are_assembled: bool = True, folder: str = STALE_FOLDER
 ) -> None:
-    """Note the shards that failed in this run, so that the next run runs them again.
+    """Note the shards that failed in this run, so that the next run repeats them.
 
-    These are shards with segments that failed, or whose videos were removed or changed during the run.
-    The note of a shard is an input of its job. It is newer than the job's output, so Snakemake runs
-    the job again, and shows it in a dry run. A job that was run again is newer than its note.
+    These are shards with segments that failed, or with videos that were removed or changed during
+    the run. The note of a shard is an input of its job. It is newer than the job's output, so
+    Snakemake runs the job again, and shows it in a dry run. A job that was run again is newer than
+    its note.
 
     Args:
         receipts: of the run, those of the last stage at the end.
-        are_assembled: whether each video has its results, or a receipt has the reason. Otherwise the
-            last job runs again, finds its segments finished, and `assemble` follows.
+        are_assembled: whether each video has its results, or a receipt has the reason. Otherwise
+            the last job runs again, finds its segments finished, and `assemble` follows.
         folder: of the notes.
     """
     stale = [

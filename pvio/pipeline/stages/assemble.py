@@ -159,10 +159,11 @@ def _check_not_all_failed(rows: list[SummaryRow]) -> None:
 
 
 def _names(plan: Plan, results: Path) -> dict[str, Any]:
-    """The names of the videos, for `read_names`, and which results are called otherwise by now.
+    """The names of the videos, for `read_names`, and results that were renamed.
 
-    Paths keep their names, so the latter are of files that were moved: the new path was not there
-    before, and the old one is gone. A copy that is only taken out of the collection is none.
+    Paths keep their names, so renamed results are of moved files: the new path did not exist
+    before, and the old one is missing. Copies that were only removed from the collection do not
+    count.
     """
     rows = named_videos(results)
     paths, after = {row["path"] for row in rows}, {video.name for video in plan.videos}

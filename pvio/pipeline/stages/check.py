@@ -34,8 +34,8 @@ def check_summary(summary: str, on_damaged: Policy = "fail", on_failed: Policy =
     if on_failed == "fail" and failed:
         raise FailedVideos(
             f"{len(failed)} video(s) failed; the results of the others are written. Fix the cause "
-            "and run the same command again: only failed segments are tried again. on_failed: mark ends "
-            "such a run without an error:\n  " + "\n  ".join(_described(failed))
+            "and run the same command again: only failed segments are tried again. on_failed: mark "
+            "ends such a run without an error:\n  " + "\n  ".join(_described(failed))
         )
 
 
