@@ -25,4 +25,4 @@ rule plan:
         "Spreading segments over {params.shards} shards, longest first"
     shell:
         "PVIO_JOB=1 pvio plan --config {input.settings} --probe {input.probe} --shards {params.shards}"
-        " --parts {output.parts} --out {output.plan} > {log} 2>&1"
+        " --parts {output.parts} --results results --out {output.plan} > {log} 2>&1"
