@@ -1,0 +1,308 @@
+"""Finished videos appear in the results at once, whole, and never mixed with other settings."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pvio.config.settings import Settings, parse_settings
+from pvio.layout import NEXT_SUFFIX
+from pvio.pipeline.jobs import shard
+from pvio.pipeline.planning.manifest import Plan, Receipt
+from pvio.pipeline.results import products as products_module
+from pvio.pipeline.results.products import read_products
+from pvio.pipeline.results.publication import publishing_folder, remove_other_next
+from pvio.pipeline.stages.assemble import assemble
+from pvio.pipeline.stages.encode import encode
+from pvio.pipeline.stages.infer import infer
+from pvio.pipeline.stages.plan import make_plan
+from pvio.pipeline.stages.probe import probe
+
+MODEL = """
+import torch
+
+class Bright:
+    def __init__(self, factor=1.0, fails_at=""):
+        self.factor, self.fails_at = factor, fails_at
+    def prepare(self, video):
+        self.fails = bool(self.fails_at) and self.fails_at in video.path
+    def __call__(self, frames):
+        if self.fails:
+            raise ValueError("this video fails")
+        return self.factor * frames.mean(dim=(1, 2, 3))
+"""
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture
+def folder(
+    clip: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    in_this_process: Any,
+) -> Iterator[Path]:
+    """A working folder with three videos of four segments each; only their times differ."""
+    in_this_process(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clips").mkdir()
+    for name in NAMES:
+        shutil.copy(clip("b_frames.mp4"), tmp_path / f"clips/{name}.mp4")
+        with (tmp_path / f"clips/{name}.mp4").open("ab") as file:
+            # A box that players ignore: each file has a content of its own.
+            file.write((16).to_bytes(4, "big") + b"free" + name.encode() * 8)
+    (tmp_path / "publishing_model.py").write_text(MODEL)
+    threads, path = torch.get_num_threads(), sys.path.copy()
+    yield tmp_path
+    torch.set_num_threads(threads)
+    sys.path[:] = path
+
+
+def planned(n_shards: int = 2, **changed: Any) -> tuple[Plan, Settings]:
+    """The plan of the videos in the working folder, and the settings."""
+    args = changed.pop("args", {})
+    settings = parse_settings(
+        {
+            "videos": ["clips"],
+            "segment_frames": 12,
+            "model": {"entry": "publishing_model.py:Bright", "args": args, "device": "cpu"},
+            "output": {"crf": 40, "preset": "ultrafast", **changed},
+        }
+    )
+    plan = make_plan(probe(settings), settings, n_shards)[0]
+    remove_other_next("results", plan.made_with)
+    return plan, settings
+
+
+def finish(plan: Plan, settings: Settings) -> list[Any]:
+    """Run all jobs, and the last stage."""
+    receipts = [infer(part, settings, results="results") for part in plan.shard_plans("infer")]
+    receipts += [encode(part, settings, results="results") for part in plan.shard_plans("encode")]
+    return assemble(plan, settings, receipts, "results")
+
+
+def files(folder: Path | str) -> dict[str, bytes]:
+    """The products in a folder."""
+    found = [path for kind in ("predictions", "videos") for path in Path(folder, kind).glob("*")]
+    return {path.name: path.read_bytes() for path in found}
+
+
+def tables(folder: Path | str) -> set[str]:
+    return {path.stem for path in Path(folder, "predictions").glob("*")}
+
+
+def test_a_video_appears_with_the_job_that_finishes_its_last_segment(folder: Path):
+    plan, settings = planned()
+    first, second = plan.shard_plans("infer")
+    infer(first, settings, results="results")
+    of_first = {plan.segments[number].video for number in first.segment_numbers}
+    of_second = {plan.segments[number].video for number in second.segment_numbers}
+    assert of_first & of_second  # a video of both
+    assert tables("results") == {NAMES[video] for video in of_first - of_second}
+    receipt = infer(second, settings, results="results")
+    assert tables("results") == set(NAMES)
+    assert receipt.segments
+    early = files("results")
+    rows = finish(plan, settings)
+    assert [row.status for row in rows] == ["ok"] * 3
+    assert {name: files("results")[name] for name in early} == early
+
+
+def test_products_are_the_bytes_of_a_run_without_publishing(folder: Path):
+    plan, settings = planned()
+    finish(plan, settings)
+    early = files("results")
+    assert len(early) == 6
+    shutil.rmtree("results")
+    receipts: list[Receipt] = [infer(part, settings) for part in plan.shard_plans("infer")]
+    receipts += [encode(part, settings) for part in plan.shard_plans("encode")]
+    assert not Path("results").exists()
+    assemble(plan, settings, receipts, "results")
+    assert files("results") == early
+
+
+def test_videos_appear_while_others_are_computed(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    plan, settings = planned(1)
+    (part,) = plan.shard_plans("infer")
+    seen: list[set[str]] = []
+
+    log_or_raise = shard._log_or_raise
+
+    def noting(outcome: Any, name: str) -> None:
+        seen.append(tables("results"))
+        log_or_raise(outcome, name)
+
+    monkeypatch.setattr(shard, "_log_or_raise", noting)
+    infer(part, settings, results="results")
+    assert [len(each) for each in seen] == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_products_of_other_settings_stay_whole_until_the_end(folder: Path):
+    finish(*planned())
+    before = files("results")
+    plan, settings = planned(crf=20)
+    for part in plan.shard_plans("infer"):
+        infer(part, settings, results="results")
+    newer = Path("results" + NEXT_SUFFIX)
+    assert files("results") == before
+    assert tables(newer) == set(NAMES)
+    for name in NAMES:  # the same tables, once on the disk
+        table = Path("predictions", f"{name}.parquet")
+        assert (newer / table).stat().st_ino == Path("results", table).stat().st_ino
+    for part in plan.shard_plans("encode"):
+        encode(part, settings, results="results")
+    assert files("results") == before
+    new = files(newer)
+    assert new.keys() == before.keys()
+    finish(plan, settings)
+    assert files("results") == new
+    assert new != before
+    assert not newer.exists()
+
+
+def test_what_abandoned_settings_left_is_removed_by_the_next_plan(folder: Path):
+    finish(*planned())
+    plan, settings = planned(crf=20)
+    for part in plan.shard_plans("infer"):
+        infer(part, settings, results="results")
+    assert Path("results.next").exists()
+    other, more = planned(crf=30)
+    assert not Path("results.next").exists()
+    # A job of the abandoned run that still runs publishes nothing in the folder of the next.
+    for part in other.shard_plans("infer"):
+        infer(part, more, results="results")
+    present = sorted(Path("results.next").rglob("*"))
+    for part in plan.shard_plans("encode"):
+        encode(part, settings, results="results")
+    assert sorted(Path("results.next").rglob("*")) == present
+
+
+def test_a_video_that_fails_is_not_published_and_the_others_are(folder: Path):
+    plan, settings = planned(args={"fails_at": "b.mp4"})
+    receipts = [infer(part, settings, results="results") for part in plan.shard_plans("infer")]
+    assert tables("results") == {"a", "c"}
+    failures = {
+        (receipt.stage, done.segment): done
+        for receipt in receipts
+        for done in receipt.segments
+        if done.failure_reason
+    }
+    receipts += [
+        encode(part, settings, failures, results="results") for part in plan.shard_plans("encode")
+    ]
+    assert {path.stem for path in Path("results/videos").glob("*")} == {"a", "c"}
+    rows = assemble(plan, settings, receipts, "results")
+    assert [row.status for row in rows] == ["ok", "failed", "ok"]
+    assert tables("results") == {"a", "c"}
+
+
+def test_a_run_that_is_continued_publishes_what_was_computed_before(folder: Path):
+    plan, settings = planned(1)
+    (part,) = plan.shard_plans("infer")
+    infer(part, settings)
+    assert not Path("results").exists()
+    infer(part, settings, results="results")
+    assert tables("results") == set(NAMES)
+
+
+def test_an_end_between_the_note_and_the_file_costs_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plan, settings = planned(1)
+    (part,) = plan.shard_plans("infer")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(products_module.os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            infer(part, settings, results="results")
+    assert tables("results") == set()
+    finish(plan, settings)
+    assert tables("results") == set(NAMES)
+    assert not Path("results/.products").exists()
+
+
+def test_a_journal_that_was_cut_off_is_read_as_far_as_it_goes(folder: Path):
+    plan, settings = planned(1)
+    (part,) = plan.shard_plans("infer")
+    infer(part, settings, results="results")
+    (journal,) = Path("results/.products").glob("*.jsonl")
+    lines = journal.read_text().splitlines()
+    assert [json.loads(line)["name"] for line in lines] == [
+        f"predictions/{name}.parquet" for name in NAMES
+    ]
+    journal.write_text("\n".join(lines)[:-20])
+    assert set(read_products(Path("results"))) == {f"predictions/{name}.parquet" for name in "ab"}
+    finish(plan, settings)
+    assert tables("results") == set(NAMES)
+
+
+def test_a_product_that_somebody_changed_is_made_again(folder: Path):
+    plan, settings = planned(1)
+    (part,) = plan.shard_plans("infer")
+    infer(part, settings, results="results")
+    whole = files("results")
+    Path("results/predictions/b.parquet").write_bytes(b"edited")
+    finish(plan, settings)
+    assert files("results")["b.parquet"] == whole["b.parquet"]
+
+
+def test_files_of_the_user_stay_and_nothing_unfinished_is_visible(folder: Path):
+    plan, settings = planned(1)
+    Path("results/predictions").mkdir(parents=True)
+    Path("results/notes.txt").write_text("mine")
+    Path("results/predictions/mine.csv").write_text("mine")
+    (part,) = plan.shard_plans("infer")
+    infer(part, settings, results="results")
+    assert {path.name for path in Path("results/predictions").iterdir()} == {
+        *(f"{name}.parquet" for name in NAMES),
+        "mine.csv",
+    }
+    finish(plan, settings)
+    assert Path("results/notes.txt").read_text() == "mine"
+    assert Path("results/predictions/mine.csv").read_text() == "mine"
+
+
+def test_a_full_disk_under_the_results_stops_no_job(folder: Path, caplog: Any):
+    caplog.set_level(logging.WARNING)
+    plan, settings = planned(1)
+    Path("results").mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", "results"],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small file system")
+    try:
+        (part,) = plan.shard_plans("infer")
+        receipt = infer(part, settings, results="results")
+        assert not any(segment.failure_reason for segment in receipt.segments)
+        assert "not published yet" in caplog.text
+        assert os.strerror(28) in caplog.text
+    finally:
+        subprocess.run(["umount", "--lazy", "results"], check=True)
+    finish(plan, settings)
+    assert tables("results") == set(NAMES)
+
+
+def test_a_folder_with_products_of_no_run_is_not_touched(folder: Path):
+    """Products whose settings are not known count as those of other settings."""
+    finish(*planned())
+    Path("results/.run.json").unlink()
+    before = files("results")
+    plan, settings = planned(args={"factor": 2.0})
+    assert publishing_folder("results", plan.made_with) == Path("results.next").resolve()
+    infer(next(plan.shard_plans("infer")), settings, results="results")
+    assert files("results") == before
