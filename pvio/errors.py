@@ -1,4 +1,4 @@
-"""Exceptions whose text is written for the person who has to act on it."""
+"""Exceptions; their messages are for users, and say what to do."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class ConfigError(PvioError, ValueError):
 
 
 class CollectionError(PvioError, ValueError):
-    """The `videos` setting leads to no usable collection."""
+    """The `videos` setting gives no usable collection."""
 
 
 class UnreadableVideo(PvioError, ValueError):
-    """A file holds no video stream that can be read."""
+    """A file has no video stream that can be read."""
 
     def __init__(self, path: object, reason: str):
         super().__init__(f"{path}: {reason}")
@@ -39,7 +39,7 @@ class ModelError(PvioError):
 
 
 class CacheError(PvioError):
-    """An entry of the cache is absent or damaged."""
+    """An entry of the cache is missing or damaged."""
 
 
 class LostEntry(CacheError):
@@ -58,7 +58,7 @@ class LostEntry(CacheError):
 
 
 class EncodeError(PvioError):
-    """A video could not be encoded or joined."""
+    """A video could not be encoded or concatenated."""
 
 
 class NoSpaceLeft(PvioError):
@@ -70,11 +70,11 @@ class NotWritable(PvioError, PermissionError):
 
 
 class JobError(PvioError):
-    """A job cannot begin, whatever the video: for example, its model cannot be loaded."""
+    """A job cannot begin with any video: for example, its model cannot be loaded."""
 
 
 class FailedSegments(PvioError):
-    """All that a job or a run tried failed: no result is written, those of before stay."""
+    """All segments that a job or a run tried failed: old results stay."""
 
 
 class FailedVideos(PvioError):
@@ -86,16 +86,16 @@ class DamagedVideos(PvioError):
 
 
 def no_space(error: BaseException | None) -> str:
-    """What to do when an error, or its cause, means that a disk is full; "" for others."""
+    """Advice if an error, or its cause, means that a disk is full; "" for other errors."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" for {os.fspath(error.filename)!r}" if error.filename else ""
             return (
-                f"no space is left{where} ({error.strerror}). Free some there, or take a larger "
-                "disk: `cache` may be set to any folder, and `results` be a link to one; then run "
-                "the same command again: what is finished is kept"
+                f"no space is left{where} ({error.strerror}). Free some space, or use a larger "
+                "disk: `cache` may be set to any folder, and `results` may be a link to one. Then "
+                "run the same command again: finished segments are kept"
             )
         error = error.__cause__ or error.__context__
     return ""
@@ -107,13 +107,13 @@ def on_disk_of(folder: str | os.PathLike[str]) -> Iterator[None]:
 
     Raises:
         NotWritable: when the folder is read-only.
-        OSError: when the disk is full; `no_space` knows the folder then.
+        OSError: when the disk is full; `no_space` then names the folder.
     """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            # Another error, since those of PyAV cannot be told a file.
+            # A new error, since errors of PyAV accept no file name.
             raise OSError(error.errno, error.strerror, os.fspath(folder)) from error
         if error.errno == errno.EROFS or (
             error.errno in (errno.EACCES, errno.EPERM)
@@ -121,7 +121,7 @@ def on_disk_of(folder: str | os.PathLike[str]) -> Iterator[None]:
         ):
             raise NotWritable(
                 f"{os.fspath(folder)!r} cannot be written to ({error.strerror}). Make it writable "
-                "for this user, or take another folder"
+                "for this user, or use another folder"
             ) from error
         raise
 
@@ -132,16 +132,16 @@ def _is_below(path: object, folder: str | os.PathLike[str]) -> bool:
 
 
 def memory_advice(text: str) -> str:
-    """What to add to a message that memory ran out; "" for others."""
+    """Advice for a message that memory ran out; "" for other messages."""
     if any(each.casefold() in text.casefold() for each in _OUT_OF_MEMORY):
         return ". Lower model.batch_size or model.size, or run fewer jobs at the same time"
     return ""
 
 
 def breaks_cuda(text: str) -> bool:
-    """Whether a message is of an error on a CUDA device, after which a process can use none.
+    """Whether an error on a CUDA device makes CUDA unusable for this process.
 
     After a failed assertion or an access out of bounds in a kernel, all later calls in the same
-    process fail alike, whatever they compute.
+    process fail in the same way.
     """
     return "CUDA error:" in text

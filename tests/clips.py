@@ -12,7 +12,7 @@ N_FRAMES = 40
 
 
 def source(rate: str = "25") -> list[str]:
-    """FFmpeg's moving test picture: `N_FRAMES` frames, every one different."""
+    """FFmpeg's moving test frame: `N_FRAMES` frames, every one different."""
     return ["-f", "lavfi", "-i", f"testsrc2=size=96x64:rate={rate}", "-frames:v", str(N_FRAMES)]
 
 
@@ -100,12 +100,12 @@ MORE_KINDS: dict[str, list[str]] = {
     "huffyuv.avi": [*source(), "-c:v", "huffyuv", "-pix_fmt", "yuv422p"],
     "wmv2.wmv": [*source(), "-c:v", "wmv2", "-g", "12"],
     "flash.flv": [*source(), *H264, "-bf", "0"],
-    # Wherever decoding starts but at the first frame, pictures are wrong for a while.
+    # Wherever decoding starts but at the first frame, frames are wrong for a while.
     "intra_refresh.mp4": [
         *(*source(), "-c:v", "libx264", "-pix_fmt", "yuv420p", "-tune", "zerolatency"),
         *("-x264-params", "intra-refresh=1:keyint=8"),
     ],
-    # Keyframes that are no IDR pictures, though no picture is shown before one it is behind.
+    # Keyframes that are no IDR frames, though no frame is shown before one that it follows.
     "open_gop_quiet.mkv": [
         *(*source(), *H264, "-bf", "2"),
         *("-x264-params", "open-gop=1:scenecut=0:b-adapt=0:keyint=13"),
@@ -133,7 +133,7 @@ MORE_KINDS: dict[str, list[str]] = {
         *("-fps_mode", "passthrough", "-enc_time_base", "1:1000"),
     ],
     "fragmented.mp4": [*source(), *B_FRAMES, "-movflags", "frag_keyframe+empty_moov"],
-    # Cutting without encoding leaves pictures that an edit list says not to show.
+    # Cutting without encoding leaves frames that an edit list says not to show.
     "edit_list.mp4": ["-ss", "0.6", "-i", "{b_frames.mp4}", "-c", "copy"],
     "edit_list.mov": ["-ss", "0.6", "-i", "{b_frames.mp4}", "-c", "copy"],
     "concatenated.mkv": ["-i", "concat:{transport.ts}|{transport.ts}", "-c", "copy"],

@@ -36,7 +36,7 @@ Part = tuple[int, int, bytes]
 
 
 def settings_of(file: Path, name: str = "Quiet", **output: Any) -> Settings:
-    """Settings with a model of `MODELS`, which `file` holds; lossless and fast unless told."""
+    """Settings with a model of `MODELS`, which `file` holds; lossless and fast by default."""
     preset = FASTEST.get(output.get("codec", ""), "ultrafast")
     output = {"crf": 0, "preset": preset, **output}
     return parse_settings({"model": {"entry": f"{file}:{name}"}, "output": output})
@@ -49,7 +49,7 @@ def encoded(index: FrameIndex, settings: Settings, length: int = 10) -> list[Par
     for segment in cut_segments(index, length):
         file = io.BytesIO()
         span = (segment.start, segment.stop)
-        rows = [{"frame": rank, "status": "ok"} for rank in range(*span)]
+        rows = [{"frame": number, "status": "ok"} for number in range(*span)]
         painter.encode(file, index, *span, rows, lambda n: None)
         result.append((*span, file.getvalue()))
     return result

@@ -1,4 +1,4 @@
-"""Runs of the workflow as a user starts them: Snakemake as a sub-process in a folder of its own."""
+"""Runs of the workflow as a user starts them: Snakemake as a child process in its own folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ frames = PyAVReader.frames
 
 def hanging(self, start, stop):
     for decoded in frames(self, start, stop):
-        if decoded.number == {rank} and self.index.path.endswith({name!r}):
+        if decoded.number == {number} and self.index.path.endswith({name!r}):
             time.sleep(1000)
         yield decoded
 

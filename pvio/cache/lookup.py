@@ -1,4 +1,4 @@
-"""Questions to the file system, asked in threads."""
+"""Look-ups in the file system, in threads."""
 
 from __future__ import annotations
 

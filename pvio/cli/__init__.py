@@ -1,6 +1,6 @@
-"""The `pvio` command: one function per sub-command, and what only they need.
+"""The `pvio` command: one function per subcommand, and their helpers.
 
-What the sub-commands of the workflow do lives in `pvio.pipeline.stages`.
+The stages of the workflow are in `pvio.pipeline.stages`.
 """
 
 from pvio.cli.main import main

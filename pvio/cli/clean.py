@@ -50,7 +50,7 @@ def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
         warn: called with what could not be looked at.
 
     Raises:
-        PvioError: when it cannot be told what another run needs.
+        PvioError: when the entries that another run needs cannot be determined.
     """
     cache = Cache(settings.cache)
     used: set[tuple[Kind, str]] = set()
@@ -90,17 +90,17 @@ def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
                         found.kept += 1
                         continue
                     with contextlib.suppress(OSError):
-                        facts = entry.stat()
-                        if now - facts.st_mtime > SECONDS_OF_GRACE:
+                        stat = entry.stat()
+                        if now - stat.st_mtime > SECONDS_OF_GRACE:
                             found.paths[kind].append(entry.path)
-                            found.sizes[kind] += facts.st_size
+                            found.sizes[kind] += stat.st_size
                         else:
                             found.young += 1
     return found
 
 
 def remove(unused: Unused, settings: Settings) -> None:
-    """Remove what `find_unused` found, and what killed jobs left behind."""
+    """Remove the entries of `find_unused`, and temporary files of killed jobs."""
     for paths in unused.paths.values():
         for path in paths:
             with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""`pvio doctor`: is everything there that a run needs?"""
+"""`pvio doctor`: check that a run has everything that it needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PACKAGES = (
 
 
 def diagnose() -> tuple[bool, str]:
-    """Whether a run can work here, and a text that tells what was found."""
+    """Whether a run can work here, and a text with the findings."""
     lines = [f"pvio {pvio.__version__}, Python {platform.python_version()}, {platform.platform()}"]
     healthy = True
     for package in _PACKAGES:
@@ -42,7 +42,9 @@ def diagnose() -> tuple[bool, str]:
         healthy = False
         lines.append(f"Workflow of `pvio run`: MISSING: {error}")
     lines += [*_ffmpeg_lines(), *_device_lines()]
-    lines.append("pvio is ready." if healthy else "pvio cannot run until the above is mended.")
+    lines.append(
+        "pvio is ready." if healthy else "pvio cannot run until the problems above are fixed."
+    )
     return healthy, "\n".join(lines)
 
 
@@ -65,7 +67,7 @@ def _ffmpeg_lines() -> list[str]:
 
 
 def _opens(encoder: CodecName) -> bool:
-    """Whether an encoder can be used; NVENC's are there without a GPU, too."""
+    """Whether an encoder can be used; NVENC's exist without a GPU, too."""
     import av
 
     try:
@@ -103,15 +105,15 @@ def _device_lines() -> list[str]:
         name = torch.cuda.get_device_name(number)
         lines.append(f"  cuda:{number}: {name}, {_decoding(number)}")
     if torch.cuda.device_count() > 1:
-        lines.append("  device: auto takes the first one that no other job of yours holds")
+        lines.append("  device: auto takes the first device that no other job of yours uses")
     if not torch.cuda.is_available():
         lines.append(f"  no CUDA device: device: auto means cpu, {_decoding(0)}")
     return lines
 
 
 def _decoding(number: int) -> str:
-    from pvio.media.decoders.nvdec import device_fault
+    from pvio.media.decoders.nvdec import device_error
 
-    if fault := device_fault(number):
-        return f"decoder: cuda cannot open a device ({fault}) and means pyav"
+    if reason := device_error(number):
+        return f"decoder: cuda cannot open a device ({reason}) and uses PyAV"
     return "can be opened by decoder: cuda"

@@ -29,7 +29,7 @@ def describe_video(path: str) -> str:
     steady = len(gaps) == 0 or gaps.min() == gaps.max()
     distances = np.diff([*index.keyframes.tolist(), index.n_frames])
     turned = index.orientation
-    facts = {
+    fields = {
         "frames": f"{index.n_frames}",
         "size": f"{index.width}×{index.height} (width×height, upright)",
         "rate": f"{float(index.average_rate):.6g} frames/s, {'constant' if steady else 'variable'}",
@@ -42,14 +42,14 @@ def describe_video(path: str) -> str:
         f"primaries {index.color[2]}, transfer {index.color[3]} (ITU-T H.273)",
     }
     if not turned.is_upright:
-        facts["turned"] = f"by {90 * turned.quarter_turns} degrees counterclockwise" + (
+        fields["turned"] = f"by {90 * turned.quarter_turns} degrees counterclockwise" + (
             ", mirrored" if turned.mirrored else ""
         )
     if index.damage:
-        facts["damage"] = index.damage
+        fields["damage"] = index.damage
     if index.warning:
-        facts["warning"] = index.warning
-    width = max(map(len, facts))
+        fields["warning"] = index.warning
+    width = max(map(len, fields))
     return f"{printable(path)}\n" + "\n".join(
-        f"  {name:<{width}}  {fact}" for name, fact in facts.items()
+        f"  {name:<{width}}  {value}" for name, value in fields.items()
     )

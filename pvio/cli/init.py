@@ -1,4 +1,4 @@
-"""`pvio init`: the files to begin with, a config.yaml and a model of one's own."""
+"""`pvio init`: files to start with, a config.yaml and a model template."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pvio.cli.run import packaged
 from pvio.errors import PvioError
 
 _MODEL = Path(__file__).parent / "templates/model.py"
-# What the settings of a folder of one's own have in place of the defaults.
+# Settings that differ from the defaults.
 _CHANGES = {
     "videos: [samples/*.mp4]": "videos: [videos]",
     "entry: pvio.models:OpenFieldTracker": "entry: model.py:Model",
 }
 
 
-def lay_files(folder: Path, *, force: bool = False) -> list[Path]:
-    """Write config.yaml and model.py into a folder, which is made where it is missing.
+def write_templates(folder: Path, *, force: bool = False) -> list[Path]:
+    """Write config.yaml and model.py into a folder, which is created if missing.
 
     Args:
-        folder: of the run to come.
+        folder: of the future run.
         force: whether to overwrite these files.
 
     Returns:
         The paths of the files.
 
     Raises:
-        PvioError: when there is one of them and `force` is false; then nothing is written.
+        PvioError: when one of them exists and `force` is false; then nothing is written.
     """
     texts = {
         folder / "config.yaml": template_settings(),

@@ -1,7 +1,7 @@
 """The commands that the jobs of the workflow run, one for each rule.
 
-Each can be called by hand as well. What a stage does is in `pvio.pipeline.stages`. Imports that are
-slow are in the functions, so that `pvio --help` is quick.
+Users can also call them. The stages are in `pvio.pipeline.stages`. Slow imports are in the
+functions, so that `pvio --help` is fast.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def probe(config: str, out: Path, results: str, threads: int) -> None:
     """Find the videos of the collection and index their frames.
 
     Indexes are cached by path, size and modification time: videos seen before are not opened.
-    A video that cannot be read is listed with the reason; the others go on.
+    A video that cannot be read is listed with the reason; the others continue.
     """
     limit_libraries(threads)
     from pvio.cache.atomic import write_json
@@ -66,7 +66,7 @@ def probe(config: str, out: Path, results: str, threads: int) -> None:
 @click.option(
     "--parts",
     type=click.Path(path_type=Path),
-    help="Folder for what each job needs of the plan, and for the jobs' resources.",
+    help="Folder for the plans of the shards, and for the jobs' resources.",
 )
 @out_option
 def plan(config: str, probe_path: str, shards: int, parts: Path | None, out: Path) -> None:
@@ -98,7 +98,7 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
     """Run the model over the segments of one shard.
 
     Finished segments are kept in the cache and never computed twice. A segment that fails is
-    logged with its traceback and noted in the file that is written, and the others go on. Where
+    logged with its traceback and noted in the file that is written, and the others continue. If
     every video fails alike, the command ends with exit code 1.
     """
     limit_libraries(threads)
@@ -116,7 +116,7 @@ def infer(config: str, plan_path: str, shard: str, out: Path, threads: int) -> N
 @out_option
 @click.argument("receipts", nargs=-1, type=click.Path(exists=True))
 def inferred(out: Path, receipts: tuple[str, ...]) -> None:
-    """Collect which segments the infer jobs failed at, for the encode jobs.
+    """Collect the segments at which infer jobs failed, for the encode jobs.
 
     RECEIPTS are the files, or folders of files, that the infer jobs wrote.
     """
@@ -173,7 +173,7 @@ def encode(config: str, plan_path: str, shard: str, inferred: str | None, out: P
 def assemble(
     config: str, plan_path: str, results: str, threads: int, receipts: tuple[str, ...]
 ) -> None:
-    """Join finished segments into predictions, videos, a summary and a report.
+    """Concatenate finished segments to predictions, videos, a summary and a report.
 
     RECEIPTS are the files, or folders of files, that the infer and encode jobs wrote.
     """
@@ -226,7 +226,7 @@ def check(summary: str, on_damaged: Policy, on_failed: Policy) -> None:
     from pvio.pipeline.stages.check import check_summary
 
     check_summary(Path(summary).read_text(encoding="utf-8"), on_damaged, on_failed)
-    logging.info("the videos are as they must be")
+    logging.info("all videos pass the check")
 
 
 def reexec_with_ffmpeg_libraries(settings: Settings) -> None:

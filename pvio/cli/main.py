@@ -1,4 +1,4 @@
-"""The `pvio` command: what a user calls; `pvio.cli.jobs` adds what the workflow calls."""
+"""The `pvio` command: the subcommands for users; `pvio.cli.jobs` has those of the workflow."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class _Group(click.Group):
             raise click.ClickException(printable_lines(error)) from error
         except KeyboardInterrupt as error:
             raise click.ClickException(
-                "interrupted (Ctrl-C). What was finished is kept: the same command goes on from "
-                "there"
+                "interrupted (Ctrl-C). Finished segments are kept: the same command continues "
+                "from there"
             ) from error
         except SystemExit as error:
             if error.code == 128 + signal.SIGTERM:
                 click.echo(
-                    "Error: ended from outside (SIGTERM): cancelled, preempted, or at its time "
-                    "limit. What was finished is kept",
+                    "Error: terminated (SIGTERM): cancelled, preempted, or at its time limit. "
+                    "Finished segments are kept",
                     err=True,
                 )
             raise
@@ -58,9 +58,9 @@ def main(context: click.Context, quiet: bool) -> None:
     """Run a PyTorch model over every frame of many videos.
 
     `pvio run` does all of it, with Snakemake. Its workflow calls the stages probe, plan, infer,
-    encode and assemble in this order; each can be called by hand as well. `pvio init` begins
-    settings and a model of your own, `pvio status` tells what is done and what is to do, `pvio
-    info` looks at a video, `pvio doctor` at the installation.
+    encode and assemble in this order; you can also call each one yourself. `pvio init` writes
+    settings and a model template, `pvio status` reports progress, `pvio info` describes a video,
+    and `pvio doctor` checks the installation.
     """
     if context.invoked_subcommand != "run":  # Snakemake writes its own messages
         log_to_stderr(logging.WARNING if quiet else logging.INFO)
@@ -71,7 +71,7 @@ for _command in JOB_COMMANDS:
 
 
 class _PassedOn(click.Command):
-    """A command whose arguments are passed on as they are, but for a call for help."""
+    """A command that passes its arguments unchanged, except for a call for help."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
@@ -86,17 +86,17 @@ class _PassedOn(click.Command):
 def run(arguments: tuple[str, ...]) -> None:
     """Run the whole workflow: Snakemake with pvio's rules.
 
-    VIDEOS are files, folders, globs, images or lists, and take the place of the setting `videos`.
+    VIDEOS are files, folders, globs, images or lists, and replace the setting `videos`.
     The other settings are those of the config.yaml in this folder, if there is one. Results go to
     results/. All options are Snakemake's (`snakemake --help`); without --cores, --jobs, --executor
-    and a profile that says otherwise it takes all cores of this machine.
+    and a profile that sets them it takes all cores of this machine.
 
     \b
     pvio run --cores all clips/*.mp4
     pvio run clips/*.mp4 --config shards=8 cache=/scratch/pvio
     pvio run -n
 
-    Options that take several values, such as --config, would take videos for values: give these
+    Options that take several values, such as --config, would take videos as values: give videos
     first, or after `--`.
     """  # noqa: D301
     from pvio.cli.run import run_workflow
@@ -107,39 +107,39 @@ def run(arguments: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--force", is_flag=True, help="Overwrite files that are there.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
 def init(folder: Path, force: bool) -> None:
-    """Lay config.yaml and model.py into FOLDER, to begin with a model of your own.
+    """Write config.yaml and model.py into FOLDER, as a start for a model of your own.
 
-    config.yaml has every setting with its default and a comment, but for the model, which is that
-    of model.py: a template that works as it is. Then `pvio run VIDEOS` there.
+    config.yaml has every setting with its default and a comment. Its model is that of model.py, a
+    template that works unchanged. Then call `pvio run VIDEOS` in FOLDER.
     """
-    from pvio.cli.init import lay_files
+    from pvio.cli.init import write_templates
 
-    for path in lay_files(folder, force=force):
+    for path in write_templates(folder, force=force):
         click.echo(printable(f"wrote {path}"))
 
 
 @main.command()
 @results_option
 def verify(results: str) -> None:
-    """Check finished results again: counts, time stamps, statuses, digests.
+    """Check finished results again: counts, timestamps, statuses, digests.
 
-    Says which rows are not ok; ends with exit code 1 when a result is not as it must be.
+    Lists rows that are not ok. The exit code is 1 if a result has an error.
     """
     from pvio.pipeline.results.verify import verify as run
 
-    faults, remarks = run(Path(results))
-    for line in remarks:
+    errors, warnings = run(Path(results))
+    for line in warnings:
         click.echo(printable(f"not ok  {line}"))
-    for line in faults:
-        click.echo(printable(f"FAULT   {line}"))
-    if faults:
+    for line in errors:
+        click.echo(printable(f"ERROR   {line}"))
+    if errors:
         raise PvioError(
-            f"{len(faults)} fault(s) in {results}; snakemake --forcerun assemble writes what is "
-            "lost or was changed again, from the cache"
+            f"{len(errors)} error(s) in {results}; snakemake --forcerun assemble writes lost or "
+            "changed files again, from the cache"
         )
-    click.echo(f"{results} is as it was written")
+    click.echo(f"{results} has no errors")
 
 
 @main.command()
@@ -151,11 +151,11 @@ def verify(results: str) -> None:
 def status(
     config: tuple[str, ...], results: str, cores: int | None, as_text: bool, more: tuple[str, ...]
 ) -> None:
-    """Tell what is done, what is to do and why, and how long it will take.
+    """Show finished and remaining work, the reasons for it, and the time it will take.
 
-    Also while the workflow runs, on this machine or on a cluster: frames a second of all jobs
-    together, time left, and which jobs failed. Nothing is computed. Behind --config may stand
-    several KEY=VALUE, or behind --configfile several files, as for Snakemake.
+    While the workflow runs, on this machine or on a cluster, it also shows the frames per second of
+    all jobs together, the time left, and failed jobs. Nothing is computed. --config takes several
+    KEY=VALUE, and --configfile several files, as in Snakemake.
     """
     from pvio.cli.status.compare import as_json
     from pvio.cli.status.compare import status as find
@@ -170,21 +170,23 @@ def status(
 
 @main.command()
 @run_config_option
-@click.option("--unused", is_flag=True, required=True, help="What no run refers to any more.")
+@click.option("--unused", is_flag=True, required=True, help="Entries that no run refers to.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
-    "--forget", multiple=True, metavar="FOLDER", help="A working folder whose runs need nothing."
+    "--forget",
+    multiple=True,
+    metavar="FOLDER",
+    help="A working folder whose runs are no longer needed.",
 )
 @more_config_argument
 def clean(
     config: tuple[str, ...], unused: bool, yes: bool, forget: tuple[str, ...], more: tuple[str, ...]
 ) -> None:
-    """Remove from the cache what no run needs any more.
+    """Remove entries from the cache that no run needs.
 
-    Kept is what the settings refer to, and the last plan of every working folder that shares the
-    cache, whether it is running or not, and what was written within the last ten minutes. Says how
-    much it is and asks first. Behind --config may stand several KEY=VALUE, or behind --configfile
-    several files, as for Snakemake.
+    Entries of the current settings, of the last plan of every working folder that shares the cache,
+    and of the last ten minutes are kept. Shows the size and asks first. --config takes several
+    KEY=VALUE, and --configfile several files, as in Snakemake.
     """
     from pvio.cli.clean import SECONDS_OF_GRACE, find_unused, remove
     from pvio.pipeline.planning.registry import forget_runs
@@ -213,7 +215,7 @@ def clean(
 @main.command()
 @click.argument("videos", nargs=-1, required=True, type=click.Path(exists=True))
 def info(videos: tuple[str, ...]) -> None:
-    """Show what pvio knows of VIDEOS: frames, times, size, codec, keyframes."""
+    """Describe VIDEOS: frames, times, size, codec, keyframes."""
     from pvio.cli.info import describe_video
 
     failed = False

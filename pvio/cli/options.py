@@ -1,4 +1,4 @@
-"""The options that several commands have, and the settings that they mean."""
+"""Options that several commands share, and the settings that they select."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ run_config_option = click.option(
     "config",
     multiple=True,
     metavar="FILE_OR_TEXT",
-    help="What Snakemake was given beside config.yaml: a file or KEY=VALUE; may be repeated. Or "
-    "all settings as YAML or JSON text that starts with '{'.",
+    help="Settings given to Snakemake besides config.yaml: a file or KEY=VALUE; may be repeated. "
+    "Or all settings as YAML or JSON text that starts with '{'.",
 )
 more_config_argument = click.argument("more", nargs=-1, metavar="[KEY=VALUE]...")
 plan_option = click.option(
@@ -36,7 +36,7 @@ plan_option = click.option(
     "plan_path",
     required=True,
     type=click.Path(),
-    help="What `pvio plan` wrote; for a shard its part will do.",
+    help="Output of `pvio plan`, or the plan of the shard.",
 )
 shard_option = click.option(
     "--shard", required=True, metavar="K-of-N", help="Which shard of the plan."
@@ -53,15 +53,15 @@ threads_option = click.option(
 
 
 def settings_of_run(config: tuple[str, ...], more: tuple[str, ...]) -> Settings:
-    """The settings that Snakemake takes in this folder, when it is given the same files or keys.
+    """The settings that Snakemake uses in this folder when given the same files or keys.
 
     Args:
-        config: what stood behind each `--config` or `--configfile`.
-        more: the further ones, which Snakemake takes there too.
+        config: the value of each `--config` or `--configfile`.
+        more: further values, which Snakemake accepts there too.
     """
     if more and not config:
         raise click.UsageError(
-            f"Got unexpected extra argument ({more[0]}); settings stand behind --config"
+            f"Got unexpected extra argument ({more[0]}); settings are given after --config"
         )
     if not config and not Path(CONFIG_FILE).exists():
         raise PvioError(

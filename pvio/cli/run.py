@@ -97,7 +97,7 @@ class _Argument(str):
 def split_arguments(
     arguments: Sequence[str], parser: argparse.ArgumentParser
 ) -> tuple[list[str], list[str]]:
-    """Tell videos from options and their values, by the options that Snakemake has.
+    """Separate videos from options and their values, using Snakemake's options.
 
     Args:
         arguments: as typed. What stands after `--` is a video.

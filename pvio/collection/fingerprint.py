@@ -40,7 +40,7 @@ def stat_key(path: str) -> str:
     """`size:mtime_ns:ctime_ns` of a file, or `absent`.
 
     Raises:
-        CollectionError: when it cannot be told whether it is there.
+        CollectionError: when it is unknown whether it exists.
     """
     try:
         stat = os.stat(path)

@@ -1,6 +1,6 @@
 """Folders and patterns: what is in them, without passing over what cannot be looked at.
 
-`os.walk` and `glob.glob` go on where a folder cannot be listed. Here that is an error: its videos
+`os.walk` and `glob.glob` skip folders that cannot be listed. Here that is an error: its videos
 would be missing from the collection, and their results with them.
 """
 
@@ -45,7 +45,7 @@ def cannot_look_at(path: str, error: OSError) -> CollectionError:
     return CollectionError(
         f"videos: cannot look at {path!r}: {error.strerror or error}. Without it videos would be "
         "missing, and their results would be removed; so nothing was done. Make it readable (is "
-        "its disk there?), or take it out of `videos`"
+        "its disk mounted?), or remove it from `videos`"
     )
 
 
@@ -53,7 +53,7 @@ def exists(path: str) -> bool:
     """Whether there is a file, folder or link of this name.
 
     Raises:
-        CollectionError: when that cannot be told.
+        CollectionError: when that cannot be determined.
     """
     try:
         os.lstat(path)
@@ -85,7 +85,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is a folder, or a link to one.
 
     Raises:
-        CollectionError: when that cannot be told; also of a link to nothing, unless its name has
+        CollectionError: when that cannot be determined; also of a broken link, unless its name has
             the ending of a file, since it may have led to a folder of videos.
     """
     try:

@@ -19,7 +19,7 @@ _BLANKS = " \t\r"
 
 
 def read_list(path: str) -> list[str]:
-    """The entries of a list, as they stand in it.
+    """The entries of a list, unchanged.
 
     Of a table, those of the column `path`, `file` or `video`, or else of the first one. Lines are
     split at line feeds only: other characters that end lines may be part of a name. A line that is

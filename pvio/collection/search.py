@@ -54,7 +54,7 @@ def find_sources(
 
     Returns:
         The videos in the order of their paths, each once, with unique names. A named file that
-        does not exist is kept: it is reported as unreadable, and the other videos go on.
+        does not exist is kept: it is reported as unreadable, and the other videos continue.
 
     Raises:
         CollectionError: when a pattern, folder or list holds no video, and when a folder cannot be

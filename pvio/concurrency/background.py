@@ -12,14 +12,14 @@ Item = TypeVar("Item")
 
 
 class BackgroundConsumer(Generic[Item]):
-    """Consumes items in a thread of its own, in order, while the next ones are produced.
+    """Consumes items in a separate thread, in order, while the next ones are produced.
 
-    Used with `with`: at the end of the block all items are consumed, unless it ends with an
-    exception, which leaves those that wait.
+    Use it with `with`: at the end of the block all items are consumed. After an exception in the
+    block, pending items are dropped.
 
     Args:
         consume: called with each item, in the thread.
-        max_pending: number of items that may wait; `put` waits while there are more.
+        max_pending: number of pending items; `put` blocks while there are more.
 
     Raises:
         BaseException: by `put` and at the end of the block, what `consume` raised.
@@ -33,7 +33,7 @@ class BackgroundConsumer(Generic[Item]):
         self._thread = threading.Thread(target=self._work, name="pvio-background", daemon=True)
 
     def put(self, item: Item) -> None:
-        """Add an item to those that wait."""
+        """Add an item to the queue."""
         if self._error is not None:
             raise self._error
         self._pending.put([item])

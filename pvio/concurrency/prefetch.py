@@ -1,4 +1,4 @@
-"""Items of an iterator made in a thread before they are asked for, with a timeout for each."""
+"""Prefetch the items of an iterator in a thread, with a timeout for each."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any, Generic, TypeVar
 Item = TypeVar("Item")
 
 _END = object()
-# How often a wait looks whether it is still wanted, and how long the thread has to end.
+# Time between checks for cancellation, and time for the thread to end.
 _POLL_SECONDS, _JOIN_SECONDS = 0.1, 2.0
 
 
 class StallTimeout(TimeoutError):
-    """Nothing came within the timeout; the thread that is at work is left to itself."""
+    """No item came within the timeout; the stuck thread is left running."""
 
 
 class Heartbeat:
-    """When the producer of an item last showed that it is at work.
+    """The time at which the producer of an item last made progress.
 
     Attributes:
         last: seconds of the monotonic clock.
@@ -32,21 +32,21 @@ class Heartbeat:
         self.last = time.monotonic()
 
     def beat(self) -> None:
-        """Show that work goes on."""
+        """Report progress."""
         self.last = time.monotonic()
 
 
 class Prefetcher(Generic[Item]):
-    """Iterates over items, some of which are made before they are asked for.
+    """Iterates over items that are produced in advance.
 
     Args:
-        iterable: runs in a thread of its own, and is closed there.
-        depth: number of items that may wait.
+        iterable: runs in a separate thread, and is closed there.
+        depth: number of prefetched items.
         timeout: seconds to wait for an item, or after the last heartbeat.
         cancel_event: ends the iteration when it is set, also while it waits.
         heartbeat: set by the producer; extends the timeout while it beats.
-        wake_every: number of items after which a consumer that waits is woken. It looks for those
-            between by itself, every tenth of a second.
+        wake_every: number of items after which a waiting consumer is woken. It also polls every
+            tenth of a second.
 
     Raises:
         StallTimeout: by the iteration, when no item came within the timeout.
@@ -73,7 +73,7 @@ class Prefetcher(Generic[Item]):
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread is still busy with an item."""
+        """Whether the thread still works on an item."""
         return self._thread.is_alive()
 
     def __iter__(self) -> Generator[Item]:
@@ -103,7 +103,7 @@ class Prefetcher(Generic[Item]):
             if self._ready:
                 return self._ready.popleft()
             if time.monotonic() > max(began, self._heartbeat.last) + self._timeout:
-                raise StallTimeout(f"nothing came within {self._timeout:g} s")
+                raise StallTimeout(f"no item came within {self._timeout:g} s")
             with contextlib.suppress(queue.Empty):
                 self._wakes.get(timeout=_POLL_SECONDS)
         return _END, None
@@ -116,7 +116,7 @@ class Prefetcher(Generic[Item]):
                 if self._closed:
                     return
                 self._ready.append((item, None))
-                # To wake a thread for every frame costs as much as to copy a small one.
+                # Waking a thread for every frame costs as much as copying a small frame.
                 if number % self._wake_every == 0:
                     self._wakes.put(None)
         except BaseException as error:

@@ -1,15 +1,15 @@
-"""A job computes with the threads that it was given.
+"""Limits on the number of threads of a job.
 
-Beside them run, one thread each, what decodes and converts, and with `output.video: frames` what
-encodes. Threads that look entries up wait for the disk.
+In addition, decoding and conversion use one thread each, and so does encoding with
+`output.video: frames`. Threads that look up cache entries mostly wait for the disk.
 """
 
 from __future__ import annotations
 
 import os
 
-# OpenMP, for PyTorch and also pyarrow; the linear algebra that NumPy may be built with. Snakemake
-# sets them, too, to the threads of the rule.
+# OpenMP, for PyTorch and pyarrow; the linear algebra libraries of NumPy. Snakemake also sets them,
+# to the threads of the rule.
 _VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -21,13 +21,13 @@ _VARIABLES = (
 def limit_libraries(threads: int) -> None:
     """Keep the libraries' pools to a number of threads, here and in processes started from here.
 
-    They read it when they are loaded, so this comes before the first import of NumPy.
+    They read the variables when they are loaded, so call this before the first import of NumPy.
     """
     os.environ.update(dict.fromkeys(_VARIABLES, str(threads)))
 
 
 def limit_torch(threads: int) -> None:
-    """Keep PyTorch to a number of threads; its other pool, for operators side by side, to one."""
+    """Keep PyTorch to a number of threads; its other pool, for parallel operators, to one."""
     import torch
 
     torch.set_num_threads(threads)

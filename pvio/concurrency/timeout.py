@@ -1,4 +1,4 @@
-"""Calls with a timeout, and how a call that takes long shows that it is at work."""
+"""Calls with a timeout, and progress reports of long calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _local = threading.local()
 
 
 def call_with_timeout(function: Callable[[], Result], seconds: float) -> Result:
-    """Call a function in another thread; one that hangs is left to itself.
+    """Call a function in another thread; a function that hangs is left running.
 
     Args:
         function: called without arguments.
@@ -49,7 +49,7 @@ def call_with_timeout(function: Callable[[], Result], seconds: float) -> Result:
             break
         except queue.Empty:
             if time.monotonic() >= heartbeat.last + seconds:
-                raise StallTimeout(f"nothing came within {seconds:g} s") from None
+                raise StallTimeout(f"no result came within {seconds:g} s") from None
     thread.join()
     if error is not None:
         raise error
@@ -58,20 +58,20 @@ def call_with_timeout(function: Callable[[], Result], seconds: float) -> Result:
 
 
 def report_progress() -> None:
-    """Show whoever waits for this thread that it is at work; elsewhere this does nothing."""
+    """Report progress to the caller that waits for this thread, if there is one."""
     beat = getattr(_local, "beat", None)
     if beat is not None:
         beat()
 
 
 def on_progress(beat: Callable[[], None] | None) -> None:
-    """Set what `report_progress` calls in this thread."""
+    """Set the function that `report_progress` calls in this thread."""
     _local.beat = beat
 
 
 @contextlib.contextmanager
 def keep_reporting(every: float = 1.0) -> Iterator[None]:
-    """A context for work that may take long and cannot hang: progress is reported all the time.
+    """A context for work that may take long and cannot hang: it reports progress regularly.
 
     Args:
         every: seconds between reports.

@@ -1,4 +1,4 @@
-"""The encoders that `output.codec` can name: what each takes, and what stands in for it."""
+"""The encoders that `output.codec` can name: their options and fallbacks."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Codec:
     """An encoder.
 
     Attributes:
-        presets: values of `output.preset`; empty where it means nothing.
+        presets: values of `output.preset`; empty if the encoder has none.
         pixel_formats: planar formats it encodes.
         suffix: ending of the videos, which chooses the container.
-        rounds_odd_chroma_up: whether chroma planes of odd pictures may be rounded up.
+        rounds_odd_chroma_up: whether chroma planes of frames with odd sizes may be rounded up.
         fallback: encoder of the same format for machines without its hardware; "" for none.
     """
 
@@ -52,7 +52,7 @@ CODECS: dict[CodecName, Codec] = {
 
 # Endings that videos of results can have.
 VIDEO_SUFFIXES = sorted({codec.suffix for codec in CODECS.values()})
-# What NVENC's own names mean, as `ffmpeg -h encoder=h264_nvenc` puts it.
+# The closest presets for NVENC's own names, after `ffmpeg -h encoder=h264_nvenc`.
 FALLBACK_PRESETS = {
     **{"p1": "veryfast", "p2": "faster", "p3": "fast", "p4": "medium"},
     **{"p5": "slow", "p6": "slower", "p7": "veryslow"},

@@ -1,4 +1,4 @@
-"""An error of the settings in words: the key, the value, and what is allowed."""
+"""Readable errors of the settings: the key, the value, and the allowed values."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 from pvio.config.section import Section
 
 
-def explain(fault: Any, settings: type[Section]) -> str:
-    """A line that names the key, the value and what is allowed.
+def explain(error: Any, settings: type[Section]) -> str:
+    """A line with the key, the value and the allowed values.
 
     Args:
-        fault: one of pydantic's `ValidationError.errors()`.
+        error: one of pydantic's `ValidationError.errors()`.
         settings: the model that was validated.
     """
-    path = [part for part in fault["loc"] if isinstance(part, (str, int))]
+    path = [part for part in error["loc"] if isinstance(part, (str, int))]
     section, keys = _section_at(path, settings)
     key = ".".join(str(part) for part in keys) or "config"
-    kind, value = fault["type"], fault["input"]
+    kind, value = error["type"], error["input"]
     if kind == "extra_forbidden":
         known = sorted(section.model_fields)
         near = difflib.get_close_matches(str(path[-1]), known, n=1)
@@ -31,11 +31,11 @@ def explain(fault: Any, settings: type[Section]) -> str:
         example = next(iter(section.model_fields))
         return f"{key}: expected a section of keys such as {example}, got {value!r}"
     field = section.model_fields.get(str(keys[-1])) if keys else None
-    message: str = fault["msg"].removeprefix("Value error, ")
-    if not keys:  # it concerns several keys, and names them
+    message: str = error["msg"].removeprefix("Value error, ")
+    if not keys:  # the message concerns several keys, and names them
         return message
-    told = isinstance(value, dict) and (not field or kind == "value_error")
-    shown = "" if told else f", got {_shown(value)}"
+    is_shown = isinstance(value, dict) and (not field or kind == "value_error")
+    shown = "" if is_shown else f", got {_shown(value)}"
     if kind == "string_type" and isinstance(value, (int, float, datetime.date)):
         shown += "; text that looks like something else needs quotes"
     meaning = f" ({field.description})" if field is not None and field.description else ""
@@ -45,7 +45,7 @@ def explain(fault: Any, settings: type[Section]) -> str:
 def _shown(value: Any) -> str:
     try:
         return repr(value)
-    except ValueError:  # Python writes no number of so many digits
+    except ValueError:  # Python does not print numbers of so many digits
         return "a number of thousands of digits"
 
 

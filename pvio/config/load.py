@@ -43,8 +43,8 @@ def load_merged(base: str, given: Iterable[str]) -> Settings:
 
     Args:
         base: a file; without a key of pvio's it is another workflow's, and not read.
-        given: files, or `key=value`, which count more than files. Text that starts with '{' says
-            all, so that `base` is not read.
+        given: files, or `key=value`, which count more than files. Text that starts with '{'
+            contains all settings, so that `base` is not read.
 
     Raises:
         ConfigError: see `load_settings`.
@@ -84,7 +84,7 @@ def _read(text_or_path: str) -> tuple[dict[str, Any], str]:
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{source} must hold 'key: value' lines, not a {type(data).__name__}")
+        raise ConfigError(f"{source} must contain 'key: value' lines, not a {type(data).__name__}")
     return data, source
 
 
@@ -119,7 +119,7 @@ def _known_of(section: type[Section], data: dict[str, Any]) -> tuple[dict[str, A
 
 
 def dump_settings(settings: Settings, *keys: str) -> str:
-    """Settings that differ from the defaults, as text of which `load_settings` makes the same.
+    """Settings that differ from the defaults, as text that `load_settings` reads.
 
     Args:
         keys: which of them; `section.key` picks one key of a section.
@@ -149,7 +149,7 @@ def with_types(
             as by a `module` statement, that counts.
 
     Raises:
-        ConfigError: when a file or an argument cannot be understood.
+        ConfigError: when a file or an argument cannot be parsed.
     """
     merged: Any = {}
     for path in files:
@@ -165,13 +165,13 @@ def with_types(
 
 
 def _typed(key: str, text: str, value: Any) -> Any:
-    """What an argument of `--config` says, where Snakemake took it for `value`."""
+    """The value of an argument of `--config`, which Snakemake read as `value`."""
     bare = text.strip("'\"")
     if is_null(text):
         return None
     if isinstance(value, (Mapping, list)):
         return read_argument(bare)
-    if key in _CONTAINERS and bare[:1] in ("{", "["):  # Snakemake gave it up
+    if key in _CONTAINERS and bare[:1] in ("{", "["):  # Snakemake could not read it
         with contextlib.suppress(ConfigError):
             return read_argument(bare)
     # A number may have been `2024_01` before a profile was read: an error is better than a guess.

@@ -16,7 +16,7 @@ PROGRAM_SUFFIXES = (".pt", ".pt2", ".pth", ".ts", ".torchscript")
 
 
 class ModelSettings(Section):
-    """What runs over the frames, and how frames reach it."""
+    """The model, and its input."""
 
     entry: str = Field(
         default="pvio.models:OpenFieldTracker",
@@ -82,14 +82,14 @@ class ModelSettings(Section):
     def _plain_arguments(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        faults = []
+        errors = []
         for name, each in value.items():
             try:
                 plain(each, str(name))
             except ConfigError as error:
-                faults.append(str(error))
-        if faults:
-            raise ValueError("; ".join(faults))
+                errors.append(str(error))
+        if errors:
+            raise ValueError("; ".join(errors))
         return plain(value)
 
     @field_validator("entry")

@@ -1,4 +1,4 @@
-"""The section `output` of the settings, and what follows from it."""
+"""The section `output` of the settings, and values derived from it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class OutputSettings(Section):
     @field_validator("preset")
     @classmethod
     def _preset_of_codec(cls, value: str, info: ValidationInfo) -> str:
-        codec = info.data.get("codec", "ffv1")  # absent where it is a fault itself
+        codec = info.data.get("codec", "ffv1")  # missing if it is invalid itself
         if CODECS[codec].presets and value not in CODECS[codec].presets:
             raise ValueError(f"{codec} has {', '.join(CODECS[codec].presets)}")
         return value

@@ -1,4 +1,4 @@
-"""What all sections of the settings have in common."""
+"""The base class of the sections of the settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# For the sides of a picture and numbers of frames: 1 or more, and no more than 32 bits hold.
+# For heights, widths and numbers of frames: at least 1, and at most 32 bits.
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 

@@ -18,12 +18,12 @@ from pvio.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-# What no process lives through; the clocks of locks and threads end not far above.
+# Longer than any process runs; timeouts of locks and threads have a limit not far above.
 _LONGEST_SECONDS = 1e9
 
 
 class Settings(Section):
-    """Everything that can stand in `config.yaml`."""
+    """All settings of `config.yaml`."""
 
     videos: Annotated[
         list[str], WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}})
@@ -59,15 +59,15 @@ class Settings(Section):
     )
     on_damaged: Literal["mark", "fail"] = Field(
         default="mark",
-        description="mark: say in the results what is damaged; fail: also end the run with an "
+        description="mark: report damage in the results; fail: also end the run with an "
         "error, once all results are written",
         examples=["fail"],
     )
     on_failed: Literal["fail", "mark"] = Field(
         default="fail",
         description="videos at which the model, the encoder or pvio failed; fail: end the run "
-        "with an error, once the results of the others are written; mark: only say "
-        "so in the results",
+        "with an error, once the results of the others are written; mark: only "
+        "report it in the results",
         examples=["mark"],
     )
     decoder: Literal["auto", "pyav", "torchcodec", "cuda"] = Field(

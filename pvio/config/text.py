@@ -1,4 +1,4 @@
-"""Settings as text: what YAML and JSON mean, and a form that gives back what was written."""
+"""Settings as text: reading YAML and JSON, and a form that restores the same values."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pvio.errors import ConfigError
 
 # Deeper than any settings; an anchor that contains itself has no end.
 _MOST_LEVELS = 100
-# Python writes and reads no longer numbers (sys.get_int_max_str_digits).
+# Python prints and parses no longer numbers (sys.get_int_max_str_digits).
 _MOST_BITS = 14_000
 # A mapping with keys that are no text, as a list of pairs.
 _PAIRS = "!pairs"
-# What profiles and command lines write for null.
+# Spellings of null in profiles and on command lines.
 _NULLS = ("", "~", "null", "Null", "NULL", "None")
 
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+")
@@ -44,7 +44,7 @@ def read_text(text: str, source: str) -> Any:
         source: what errors call it.
 
     Raises:
-        ConfigError: when it is neither, or a key stands twice in a mapping.
+        ConfigError: when it is neither, or a key occurs twice in a mapping.
     """
     try:
         return _from_json(json.loads(text, object_pairs_hook=_unique))
@@ -184,7 +184,7 @@ def _joined(text: str) -> str:
 def read_argument(text: str) -> Any:
     """The value of a `key=value` argument of Snakemake's: as JSON, Python or YAML writes it.
 
-    Profiles hand over mappings and lists as Python writes them.
+    Profiles pass mappings and lists as Python writes them.
 
     Raises:
         ConfigError: when it is none of these.
@@ -207,7 +207,7 @@ def is_null(text: str) -> bool:
 
 
 def overlay(below: Any, above: Any) -> Any:
-    """`above`, and what only `below` has, mapping by mapping."""
+    """`above`, plus the keys that only `below` has, mapping by mapping."""
     if not isinstance(below, Mapping) or not isinstance(above, Mapping):
         return above
     # Snakemake takes all keys on the command line for text.
@@ -222,7 +222,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def differ_in_types_only(typed: Any, value: Any) -> bool:
-    """Whether two readings of a text agree but for what is a number and what is text."""
+    """Whether two values differ only in numbers that are text in one of them."""
     if isinstance(typed, Mapping) and isinstance(value, Mapping):
         keys = typed.keys() == value.keys()
         return keys and all(differ_in_types_only(typed[key], value[key]) for key in typed)
@@ -238,7 +238,7 @@ def differ_in_types_only(typed: Any, value: Any) -> bool:
 
 
 class _DoubleKeyError(ConfigError):
-    """A key stands twice in a mapping."""
+    """A key occurs twice in a mapping."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         double = next(name for name in names if names.count(name) > 1)
-        raise _DoubleKeyError(f"the key '{double}' stands twice; only one can count")
+        raise _DoubleKeyError(f"the key '{double}' occurs twice; remove one")
     return found
 
 
@@ -282,7 +282,7 @@ def _from_python(node: ast.expr) -> Any:
 
 
 class _Plain:
-    """What both loaders have in common, see `read_text`."""
+    """The common part of both loaders, see `read_text`."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[str, int] = {}
@@ -292,8 +292,8 @@ class _Plain:
             line = key.start_mark.line + 1
             if key.value in seen:
                 raise _DoubleKeyError(
-                    f"the key '{key.value}' stands twice, in lines {seen[key.value]} and {line}; "
-                    "only one can count"
+                    f"the key '{key.value}' occurs twice, in lines {seen[key.value]} and {line}; "
+                    "remove one"
                 )
             seen[key.value] = line
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)  # type: ignore[misc]

@@ -65,12 +65,12 @@ class BufferPool:
         """A free buffer, waited for; None when no more is needed."""
         return self._free.get()
 
-    def send(self, filled: np.ndarray) -> PendingBatch:
+    def upload(self, filled: np.ndarray) -> PendingBatch:
         """Start the filled part of a buffer on its way to the model."""
         return self._transfer.upload(filled)
 
     def release(self, batch: Batch) -> None:
-        """Let a batch's buffer be used again."""
+        """Make a batch's buffer available again."""
         if batch.pending is not None:
             self._transfer.release(batch.pending)
         self._free.put(batch.buffer)
@@ -122,5 +122,5 @@ def make_batches(
                 if frame.is_usable:
                     frame.write_to(buffer[len(numbers)])
                     numbers.append(frame.number)
-            pending = pool.send(buffer[: len(numbers)]) if numbers else None
+            pending = pool.upload(buffer[: len(numbers)]) if numbers else None
             yield Batch(numbers, pending, buffer, statuses, last, time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""The way of a frame: read, batch, run the model, collect rows; all at the same time."""
+"""Read frames, batch them, run the model and collect rows, all at the same time."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ Progress = Callable[[int], None]
 
 @dataclass
 class SegmentResult:
-    """What inference on a segment gave.
+    """The result of inference on a segment.
 
     Attributes:
         table: the rows.
         seconds: total, and spent on decoding and in the model; cost, and the part of it in the
             model's `prepare`, see `SegmentReceipt.cost`.
-        skipped_reason: why frames were skipped; "" when none were.
+        skipped_reason: why frames were skipped; "" if none were.
     """
 
     table: SegmentTable
@@ -52,21 +52,21 @@ class SegmentResult:
     skipped_reason: str = ""
 
     def metadata(self) -> dict[str, Any]:
-        """What the cache keeps in addition to the table."""
+        """The metadata of the cache entry."""
         seconds = {name: round(value, 4) for name, value in self.seconds.items()}
         return {
-            "status": self.table.counts(),
+            "status": self.table.status_counts(),
             "seconds": seconds,
             "given_up": self.skipped_reason,
-            "not_finite": self.table.not_finite(),
+            "not_finite": self.table.count_non_finite(),
         }
 
 
 def decoder_for(device: torch.device, settings: Settings) -> str:
     """The decoder for a model on a device, as `open_reader` takes it.
 
-    CUDA decodes on the model's device. For a model on the CPU it takes one, as models do; PyTorch
-    for the CPU alone sees none, and then it is the first.
+    CUDA decodes on the model's device. For a model on the CPU it acquires a device, as models do.
+    A CPU-only PyTorch sees no device, and the first one is used.
     """
     decoder = settings.resolved_decoder
     if decoder != "cuda":
@@ -77,7 +77,7 @@ def decoder_for(device: torch.device, settings: Settings) -> str:
 
 
 class Engine:
-    """A loaded model and the way frames reach it.
+    """A loaded model, and the transfer of frames to it.
 
     Args:
         settings: the sections `model` and `decoder` matter.
@@ -90,11 +90,11 @@ class Engine:
         self.settings = settings
         self.device = resolve_device(settings.model.device)
         if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)  # what a model calls "cuda" is this one, too
+            torch.cuda.set_device(self.device)  # the device that a model calls "cuda"
         self.decoder = decoder_for(self.device, settings)
         self.model = load_model(settings.model, self.device)
         self.transfer = transfer_to(self.device, settings.model)
-        # Of the CPU, whatever else the machine does; a CUDA device works on no such clock.
+        # CPU time does not depend on other jobs; a CUDA device has no such clock.
         self._clock = time.perf_counter if self.device.type == "cuda" else time.process_time
         self._prepared: str | None = None
         self._skipped_of_prepared = ""
@@ -111,15 +111,15 @@ class Engine:
     ) -> SegmentResult:
         """Run the model over the frames `[start, stop)`.
 
-        Frames are read and batched in a thread (`read_frames`, `make_batches`), which starts again
-        in a child process when the decoder hangs; the model runs here; the frames that it returns
-        are written in another thread.
+        Frames are read and batched in a thread (`read_frames`, `make_batches`), which restarts
+        in a child process when the decoder hangs. The model runs in this thread. The frames that it
+        returns are written in another thread.
 
         Args:
             index: of the video.
             start, stop: numbers of frames; batches are counted from `start`.
             progress: called with the number of frames done since the last call.
-            frame_sink: takes every frame in order, with what the model returned under `frames`.
+            frame_sink: receives every frame in order, with the model's output `frames`.
             isolated: whether to decode in a child process, which may crash.
 
         Raises:
@@ -193,14 +193,14 @@ class Engine:
         outputs = self._run_model(batch.numbers, batch.pending)
         result.seconds["model"] += time.perf_counter() - began
         frames = outputs.pop(FRAMES_OUTPUT, None)
-        result.table.add(batch.numbers, outputs)
+        result.table.append(batch.numbers, outputs)
         return frames
 
     def _fallback_frame(self, index: FrameIndex, start: int, segment: WatchedReader) -> np.ndarray:
-        """What `frames` show of a segment that begins with an unusable frame.
+        """The fallback of `frames` for a segment that begins with an unusable frame.
 
-        The model's frame for the last usable one before; where there is none, a black one of the
-        size of those to come, or of the source's when none comes.
+        It is the model's frame for the last usable frame before. Without one it is black, in the
+        size of the model's next frame, or of the source if there is none.
         """
         converter, timeout = input_converter(index, self.settings), self.settings.decoder_timeout
         arguments = (index, self.decoder, timeout, converter, segment.isolated)
@@ -220,10 +220,10 @@ class Engine:
         return np.zeros_like(shown) if is_first else shown
 
     def _prepare(self, index: FrameIndex, isolated: bool) -> float:
-        """Let the model look at the video, once for all of its segments in this process.
+        """Call the model's `prepare`, once for all segments of a video in this process.
 
         Returns:
-            The seconds this took, by the clock of costs.
+            The seconds that it took, by the clock of costs.
         """
         if not isinstance(self.model, HasPrepare) or self._prepared == index.content_digest:
             return 0.0
@@ -234,7 +234,7 @@ class Engine:
         return self._clock() - began
 
     def _skipped_in_prepare(self, index: FrameIndex) -> str:
-        """Why frames of the sample for `prepare` were skipped; "" when none were."""
+        """Why frames of the sample for `prepare` were skipped; "" if none were."""
         return self._skipped_of_prepared if self._prepared == index.content_digest else ""
 
     def _run_model(self, numbers: list[int], pending: PendingBatch) -> dict[str, np.ndarray]:

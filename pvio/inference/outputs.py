@@ -1,4 +1,4 @@
-"""The contract on what a model returns."""
+"""The contract for the outputs of a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from pvio.errors import ModelError
 from pvio.models.contract import BASE_COLUMNS
 
-# Types of outputs that are stored as they are; others become float32.
+# Types of outputs that are stored unchanged; others become float32.
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
@@ -87,7 +87,7 @@ def _output(name: Any, value: Any, n: int, where: str) -> np.ndarray:
     if 0 in shape:
         raise ModelError(
             f"the model's output '{name}' has the shape {shape} for {where}: no values per frame; "
-            "leave it out, or fill what is absent with NaN"
+            "leave it out, or fill absent values with NaN"
         )
     if value.is_complex():
         raise ModelError(f"the model's output '{name}' is complex; return its real and imag")

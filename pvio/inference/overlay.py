@@ -1,4 +1,4 @@
-"""The model's drawing on the frames of a segment, re-encoded."""
+"""Draw the model's outputs on the frames of a segment, and encode them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OverlayRenderer:
         settings: `model` (for its `draw`), `output` and `decoder_timeout` matter.
 
     Attributes:
-        n_past_rows: how many earlier rows the model wants to see when it draws.
+        n_past_rows: number of earlier rows that the model draws.
 
     Raises:
         ConfigError, ModelError: when the model cannot be loaded.
@@ -56,20 +56,20 @@ class OverlayRenderer:
     ) -> str:
         """Encode frames `[start, stop)` with their rows drawn on them.
 
-        Rows without a picture repeat the last good one of the video with a mark; in front of the
-        first one the picture is black. Of a video whose size is not known nothing is written.
+        An unusable frame shows the last usable frame of the video with a mark, or black before the
+        first usable frame. If the frame size of the video is unknown, nothing is written.
 
         Args:
             file: to write to.
             index: of the video.
-            start, stop: ranks.
+            start, stop: frame numbers.
             rows: of these frames.
             progress: called with the number of frames done since the last call.
-            past: the rows before, oldest first, of which the last `self.n_past_rows` count.
+            past: the rows before, oldest first, of which the last `self.n_past_rows` are used.
             isolated: whether to decode in a child process, which may crash.
 
         Returns:
-            Why frames were given up, as words; "" when none were.
+            Why frames were skipped; "" if none were.
 
         Raises:
             ModelError: when the model's `draw` raises.
@@ -87,7 +87,7 @@ class OverlayRenderer:
             encoder = stack.enter_context(SegmentEncoder(file, output, self._settings.output))
             frames = stack.enter_context(contextlib.closing(reader.frames(start, stop)))
             for frame, row in zip(frames, rows, strict=True):
-                # Encode may decode otherwise than infer did: what either found counts.
+                # Decoding may differ between encode and infer: the more severe status counts.
                 status = max(frame.status, row.get("status", "ok"), key=STATUS_BY_SEVERITY.index)
                 is_usable = status in USABLE_STATUSES
                 if is_usable:

@@ -1,4 +1,4 @@
-"""What a model's `prepare` gets to see of a video, and the sample that it takes."""
+"""The description and the sample of a video for a model's `prepare`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pvio.models.contract import HasPrepare, VideoInfo
 
 
 def input_converter(index: FrameIndex, settings: Settings) -> FrameConverter:
-    """Converts decoded frames to what the model gets, in uint8."""
+    """The conversion of decoded frames to the model's input, in uint8."""
     height, width = settings.model.size or (index.height, index.width)
     return FrameConverter(settings.model.channels, height, width, index.orientation)
 
@@ -22,10 +22,10 @@ def input_converter(index: FrameIndex, settings: Settings) -> FrameConverter:
 def prepare_model(
     model: HasPrepare, index: FrameIndex, settings: Settings, isolated: bool = False
 ) -> str:
-    """Let a model look at a video.
+    """Call a model's `prepare` for a video.
 
-    PyAV reads the sample whatever decodes the segments: it is the same on every machine. All of it
-    has one budget of timeouts, see `WatchedReader`.
+    PyAV reads the sample with any setting `decoder`, so it is the same on every machine. All reads
+    share one budget of timeouts, see `WatchedReader`.
 
     Args:
         model: with `prepare`.
@@ -34,7 +34,7 @@ def prepare_model(
         isolated: whether to decode in a child process, which may crash.
 
     Returns:
-        Why frames of the sample were skipped; "" when none were.
+        Why frames of the sample were skipped; "" if none were.
 
     Raises:
         ModelError: when `prepare` raises.
@@ -51,7 +51,7 @@ def prepare_model(
 
 
 def video_info(reader: WatchedReader, converter: FrameConverter) -> VideoInfo:
-    """What `prepare` gets to see.
+    """The argument of `prepare`.
 
     Args:
         reader: of the video; all samples share its budget of timeouts.

@@ -1,4 +1,4 @@
-"""Batches of uint8 frames on their way from the thread that decodes them to the model."""
+"""Transfer of uint8 batches from the decoding thread to the model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pvio.config.model import ModelSettings
 
 
 class PendingBatch(NamedTuple):
-    """A batch that is on its way.
+    """A batch that is being transferred.
 
     Attributes:
         frames: uint8, B×C×H×W.
-        arrived: CUDA event behind the copy; None where nothing is copied.
+        arrived: CUDA event after the copy; None if nothing is copied.
     """
 
     frames: torch.Tensor
@@ -28,10 +28,10 @@ def transfer_to(device: torch.device, settings: ModelSettings) -> Transfer:
 
 
 class Transfer:
-    """To a model on the CPU: nothing is copied.
+    """Transfer to a model on the CPU: nothing is copied.
 
-    The thread that decodes takes one of the `buffers`, fills it and `upload`s it. The thread of the
-    model converts it with `to_model_input`; once it is `release`d, its buffer may be filled again.
+    The decoding thread takes one of the `buffers`, fills it and calls `upload`. The thread of the
+    model converts it with `to_model_input`; after `release`, its buffer may be filled again.
 
     Args:
         device: of the model.
@@ -52,33 +52,33 @@ class Transfer:
             self._scale = mean, std
 
     def buffers(self, n: int, shape: tuple[int, ...]) -> list[np.ndarray]:
-        """Memory for `n` batches: uint8, N×H×W×C; the same again when it is asked for again.
+        """Memory for `n` batches: uint8, N×H×W×C; later calls return the same memory.
 
-        Fresh memory would cost as much as the conversion: the kernel has to clear every page of it.
+        New memory would cost as much as the conversion, since the kernel clears every page.
         """
         if len(self._buffers) != n or self._buffers[0].shape != shape:
-            self._buffers = []  # freed before as much is taken
+            self._buffers = []  # freed before the same amount is allocated
             self._buffers = [self._memory(shape) for _ in range(n)]
         return self._buffers
 
     def drop_buffers(self) -> None:
-        """Take other memory the next time: a thread may still write to this."""
+        """Use new memory the next time: a thread may still write to the present one."""
         self._buffers = []
 
     def _memory(self, shape: tuple[int, ...]) -> np.ndarray:
         return np.empty(shape, np.uint8)
 
     def upload(self, pixels: np.ndarray) -> PendingBatch:
-        """Start a batch on its way.
+        """Start the transfer of a batch.
 
         Args:
-            pixels: uint8, B×H×W×C, the filled part of a buffer; not to be written to before the
-                batch is `release`d.
+            pixels: uint8, B×H×W×C, the filled part of a buffer; must not be changed before
+                the batch is `release`d.
         """
         return PendingBatch(torch.from_numpy(pixels).permute(0, 3, 1, 2), None)
 
     def to_model_input(self, pending: PendingBatch) -> torch.Tensor:
-        """The batch as the model gets it: B×C×H×W on the device, in channels_last memory.
+        """The batch as input of the model: B×C×H×W on the device, in channels_last memory.
 
         float32 in [0, 1], or normalized, in memory that the next call reuses; or the uint8
         frames themselves.
@@ -86,7 +86,7 @@ class Transfer:
         if not self._is_float:
             return pending.frames
         frames = self._input_like(pending.frames)
-        # NumPy converts some thousand samples at a time, so that it divides what is in the cache.
+        # NumPy converts some thousand samples at a time, so that they are still in the CPU cache.
         source, target = (each.permute(0, 2, 3, 1).numpy() for each in (pending.frames, frames))
         np.divide(source, np.float32(255), out=target, dtype=np.float32)
         return self._normalized(frames)
@@ -95,7 +95,7 @@ class Transfer:
         """Wait until the batch's buffer may be written to."""
 
     def synchronize(self) -> None:
-        """Wait until nothing is on its way, so that buffers may be freed."""
+        """Wait for all transfers, so that buffers may be freed."""
 
     def _input_like(self, like: torch.Tensor) -> torch.Tensor:
         if self._input is None or self._input.shape[1:] != like.shape[1:]:
@@ -115,11 +115,10 @@ class Transfer:
 
 
 class CudaTransfer(Transfer):
-    """To a model on a CUDA device: the copy of a batch overlaps the model on the batch before.
+    """Transfer to a model on a CUDA device: copies overlap the model on the batch before.
 
-    Buffers are pinned memory, so that the device copies from them by itself. Copies run on a stream
-    of their own, which the thread that decodes feeds; the model's stream waits for the copy of its
-    batch and no other.
+    Buffers are pinned memory, so that the device can copy asynchronously. The decoding thread
+    starts copies on a separate stream; the model's stream waits only for the copy of its batch.
 
     Args:
         device, settings: see `Transfer`.
@@ -150,7 +149,7 @@ class CudaTransfer(Transfer):
         """See `Transfer.to_model_input`; waits for the copy on the device."""
         stream = self._cuda.current_stream(self._device)
         stream.wait_event(pending.arrived)
-        # The memory was taken on the stream of the copies, and must outlast its use on this one.
+        # Memory allocated on the copy stream must not be reused before this stream is done.
         pending.frames.record_stream(stream)
         if not self._is_float:
             return pending.frames

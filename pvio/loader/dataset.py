@@ -39,8 +39,8 @@ from pvio.media.index.frame_index import FrameIndex
 logger = logging.getLogger(__name__)
 
 
-class LengthUnknown(ValueError, TypeError):
-    """`len()` before `assign_workers`; as a TypeError it lets `list(dataset)` do without."""
+class UnknownLengthError(ValueError, TypeError):
+    """`len()` before `assign_workers`; as a TypeError it lets `list(dataset)` work."""
 
 
 class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
@@ -209,7 +209,7 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
             ValueError: before `assign_workers`.
         """
         if self.n_frames_lookup is None:
-            raise LengthUnknown(
+            raise UnknownLengthError(
                 "VideoCollectionDataset length is unknown until workers are assigned."
                 " Call `assign_workers()` before using `len()`."
             )

@@ -177,7 +177,7 @@ def balance_runs(
         split_videos: whether several workers may read parts of one video.
 
     Returns:
-        For every worker its runs in the order of the collection, those that touch joined.
+        The ranges of each worker in the order of the collection; adjacent ranges are merged.
     """
     videos = {
         run: _cost(run, indexes) for run in (Run(path, 0, n) for path, n in n_frames.items() if n)
@@ -192,7 +192,7 @@ def balance_runs(
             if _longest(best, indexes) <= BALANCED * mean:
                 break
     order = {path: i for i, path in enumerate(n_frames)}
-    return [_joined(sorted(share, key=lambda run: (order[run.path], run.start))) for share in best]
+    return [_merged(sorted(share, key=lambda run: (order[run.path], run.start))) for share in best]
 
 
 def decode_runs(
@@ -370,11 +370,11 @@ def _longest(shares: Sequence[Sequence[Run]], indexes: Mapping[Path, FrameIndex]
     return max(sum(_cost(run, indexes) for run in share) for share in shares)
 
 
-def _joined(runs: Iterable[Run]) -> list[Run]:
-    joined: list[Run] = []
+def _merged(runs: Iterable[Run]) -> list[Run]:
+    merged: list[Run] = []
     for run in runs:
-        if joined and joined[-1].path == run.path and joined[-1].stop == run.start:
-            joined[-1] = Run(run.path, joined[-1].start, run.stop)
+        if merged and merged[-1].path == run.path and merged[-1].stop == run.start:
+            merged[-1] = Run(run.path, merged[-1].start, run.stop)
         else:
-            joined.append(run)
-    return joined
+            merged.append(run)
+    return merged

@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 
 def gpu_lock_dir() -> Path:
-    """Where the lock files of this user's jobs on this host lie.
+    """The folder of the lock files of this user's jobs on this host.
 
-    In /tmp whatever TMPDIR says, which Slurm and Snakemake may set for each job. Of the other
+    Always in /tmp, and not in TMPDIR, which Slurm and Snakemake may set for each job. Of the other
     folders in memory or on a local disk, XDG_RUNTIME_DIR is not there in batch jobs, and systemd
-    may clear both it and /dev/shm when the user logs out, while jobs go on. Where jobs have a /tmp
-    of their own, their scheduler gives each its devices, too.
+    may clear both it and /dev/shm when the user logs out, while jobs continue. If jobs have a
+    private /tmp, their scheduler also assigns their devices.
     """
     return Path(f"/tmp/pvio-gpus-{os.getuid()}")
 
@@ -33,7 +33,7 @@ def acquire_gpu(identities: Sequence[str], folder: Path) -> int:
     """Take a device, until this process ends.
 
     Each device has slots, 0, 1, 2 and so on. The first slot that is free is taken, slots 0 of all
-    devices first, so that jobs spread over the devices, also when there are more of them. Nobody
+    devices first, so that jobs spread over the devices, also when there are more jobs. This never
     waits.
 
     Args:

@@ -1,4 +1,4 @@
-"""The border of one video: whatever is raised for it becomes its reason, and costs it alone."""
+"""Error handling per video: an error for one video becomes its reason, and affects only it."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from pvio.text import printable
 
 logger = logging.getLogger(__name__)
 
-# What the system says when no file at all can be opened or written.
-_FAULTS_OF_THE_SYSTEM = {
+# Errors of the system when no file at all can be opened or written.
+_SYSTEM_ERRORS = {
     errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS,
 }  # fmt: skip
 _LONGEST_REASON = 300
-# Errors that no single video is to blame for.
+# Errors that no single video causes.
 _OF_ALL = (CacheError, NoSpaceLeft, NotWritable, ConfigError, CollectionError, ImportError)
 
 
 def reason_for_video(error: Exception, path: str, doing: str, *shared: str | Path) -> str:
-    """The reason to give for a video at which an error was raised; its traceback is logged.
+    """The reason for a video at which an error was raised; its traceback is logged.
 
-    To be called while the error is handled: an error that concerns all videos is raised again.
+    Call it while the error is handled: an error that concerns all videos is raised again.
 
     Args:
-        error: whatever was raised for this video, by any library.
+        error: raised for this video, by any library.
         path: of the video, for the log.
-        doing: what was done with it, for the log, such as "indexing".
+        doing: the operation, for the log, such as "indexing".
         shared: folders that all videos need, such as the cache.
 
     Returns:
@@ -57,24 +57,24 @@ def reason_for_video(error: Exception, path: str, doing: str, *shared: str | Pat
         raise error
     if isinstance(error, UnreadableVideo):
         return error.reason
-    logger.error("%s: %s it failed", printable(path), doing, exc_info=error)
+    logger.error("%s: %s failed", printable(path), doing, exc_info=error)
     return describe(error)
 
 
 def concerns_all(error: Exception, *shared: str | Path) -> bool:
-    """Whether an error is no matter of one video, so that the stage has to end.
+    """Whether an error concerns all videos, so that the stage must end.
 
-    That is so for
+    These are
 
     * errors of the cache (`CacheError`, `LostEntry`), and of the system at a path in one of the
-      `shared` folders: no video can do without these;
+      `shared` folders: all videos need these;
     * a full disk or quota, a read-only file system, too many open files: the next video would
-      meet them, too;
-    * settings that are wrong (`ConfigError`, `CollectionError`), and a library that is not
+      fail as well;
+    * invalid settings (`ConfigError`, `CollectionError`), and a library that is not
       installed or cannot be loaded (`ImportError`).
 
-    All other exceptions cost the one video, `MemoryError` included: its index or one of its frames
-    is too large. What is no `Exception` (Ctrl-C, SIGTERM) is nobody's.
+    All other exceptions affect only this video, with `MemoryError`: its index or one of its frames
+    is too large. Other classes than `Exception` (Ctrl-C, SIGTERM) belong to no video.
 
     Args:
         error: an exception that was raised for a video.
@@ -84,18 +84,18 @@ def concerns_all(error: Exception, *shared: str | Path) -> bool:
         return True
     if not isinstance(error, OSError):
         return False
-    if error.errno in _FAULTS_OF_THE_SYSTEM:
+    if error.errno in _SYSTEM_ERRORS:
         return True
     names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-    return any(_lies_in(os.fsdecode(name), folder) for name in names for folder in shared)
+    return any(_is_inside(os.fsdecode(name), folder) for name in names for folder in shared)
 
 
 @contextlib.contextmanager
 def start_of_job() -> Iterator[None]:
-    """A context in which a model is loaded: when that fails, it would for every video.
+    """A context in which a model is loaded; a failure there would affect every video.
 
     Raises:
-        JobError: in place of any other error, with its text; caused by what the model raised.
+        JobError: instead of any other error, with its text; its cause is the model's error.
     """
     try:
         yield
@@ -108,7 +108,7 @@ def describe(error: BaseException, longest: int = _LONGEST_REASON) -> str:
     """An error as one line: its own text where pvio raised it, else with its type."""
     try:
         text = " ".join(str(error).split())
-    except Exception:  # an exception's text is code of its library, too
+    except Exception:  # the text of an exception is code of its library
         text = ""
     if not isinstance(error, PvioError):
         kind = type(error).__name__
@@ -116,6 +116,6 @@ def describe(error: BaseException, longest: int = _LONGEST_REASON) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _lies_in(path: str, folder: str | Path) -> bool:
+def _is_inside(path: str, folder: str | Path) -> bool:
     inner, outer = os.path.abspath(path), os.path.abspath(folder)
     return inner == outer or inner.startswith(outer + os.sep)

@@ -3,7 +3,7 @@
 Columns: `frame` int64, `pts` int64, `time` float64 seconds, `status` string, then one column per
 output; an output of shape (B,) is plain, one of shape (B, ...) a fixed-size list with its shape in
 the field's metadata. Rows whose frame is `corrupt` or `missing` are null in the model's columns.
-The file's metadata hold a JSON object under the key `pvio`.
+The file's metadata contain a JSON object under the key `pvio`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pvio.predictions.columns import arrow_column
 
 
 class SegmentTable:
-    """Collects the outputs of a segment, batch by batch, into a table.
+    """Collects the outputs of a segment, batch by batch, in a table.
 
     Args:
         index: of the video.
@@ -35,15 +35,15 @@ class SegmentTable:
         """Set the status of the frame of this number."""
         self._status[number - self._start] = status
 
-    def add(self, numbers: list[int], outputs: dict[str, np.ndarray]) -> None:
-        """Add the outputs of some frames.
+    def append(self, numbers: list[int], outputs: dict[str, np.ndarray]) -> None:
+        """Append the outputs of some frames.
 
         Raises:
             ModelError: when names, shapes or types differ from those of earlier batches, or an
                 output has no values.
         """
         for name, values in outputs.items():
-            if 0 in values.shape[1:]:  # Arrow has no lists of no values
+            if 0 in values.shape[1:]:  # Arrow has no empty fixed-size lists
                 raise ModelError(
                     f"the model's output '{name}' has the shape {values.shape[1:]} for frame "
                     f"{numbers[0]}: no values"
@@ -70,7 +70,7 @@ class SegmentTable:
             column[rows] = values
         self._filled[rows] = True
 
-    def not_finite(self) -> dict[str, int]:
+    def count_non_finite(self) -> dict[str, int]:
         """Rows of decoded frames whose output is NaN or infinite, by output."""
         found = {}
         for name, values in self._columns.items():
@@ -79,7 +79,7 @@ class SegmentTable:
                 found[name] = int((rows & self._filled).sum())
         return {name: n for name, n in found.items() if n}
 
-    def counts(self) -> dict[str, int]:
+    def status_counts(self) -> dict[str, int]:
         """Number of rows by status."""
         return {status: self._status.count(status) for status in dict.fromkeys(self._status)}
 

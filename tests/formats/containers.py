@@ -21,7 +21,7 @@ H264 = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-frames:v", str(N_FRAMES)]
 def with_cover(form: str, *arguments: str, first: bool = False) -> Callable[[Any, Path], None]:
     """A maker of a file with a cover picture, in a container that the ending may not name.
 
-    The cover is larger; `first` puts it in front of the other stream.
+    The cover is larger; `first` puts it before the other stream.
     """
 
     def make(ffmpeg: Any, path: Path) -> None:
@@ -57,11 +57,11 @@ def attached(*arguments: str) -> Callable[[Any, Path], None]:
     """A maker of a Matroska file with an attached image."""
 
     def make(ffmpeg: Any, path: Path) -> None:
-        picture = path.with_suffix(".jpg")
-        ffmpeg.run("-v", "error", *COVER, picture)
+        pixels = path.with_suffix(".jpg")
+        ffmpeg.run("-v", "error", *COVER, pixels)
         kind = ("-metadata:s:t", "mimetype=image/jpeg")
-        ffmpeg.run("-v", "error", *arguments, "-attach", picture, *kind, path)
-        picture.unlink()
+        ffmpeg.run("-v", "error", *arguments, "-attach", pixels, *kind, path)
+        pixels.unlink()
 
     return make
 

@@ -74,7 +74,7 @@ def _animation(**options: Any) -> Maker:
     return make
 
 
-def _apng_behind_a_still(_ffmpeg: Any, path: Path) -> None:
+def _apng_after_a_still(_ffmpeg: Any, path: Path) -> None:
     pages = _pages()
     still = Image.fromarray(_flat(250))
     still.save(path, save_all=True, append_images=pages, default_image=True, duration=[40, 80, 120])
@@ -167,8 +167,8 @@ def _video_called_png(ffmpeg: Any, path: Path) -> None:
     ffmpeg.run("-f", "lavfi", "-i", source, "-frames:v", "50", "-f", "mp4", path)
 
 
-def _two_pictures(_ffmpeg: Any, path: Path) -> None:
-    """A photo with a second one behind it, as telephones write them."""
+def _two_images(_ffmpeg: Any, path: Path) -> None:
+    """A photo that is followed by a second one, as phones write them."""
     Image.fromarray(_flat(60)).save(
         path, format="MPO", save_all=True, append_images=[Image.fromarray(_flat(200, 8, 8))]
     )
@@ -435,14 +435,14 @@ CASES: list[Case] = [
     Case(
         name="still_first.apng",
         what="an APNG with a still image for programs that do not know APNG",
-        make=_apng_behind_a_still,
+        make=_apng_after_a_still,
         outcome="the still image is not a row",
         **ANIMATED,
     ),
     Case(
         name="two_pictures.jpg",
         what="a JPEG followed by further images (MPO, HDR gain maps)",
-        make=_two_pictures,
+        make=_two_images,
         outcome="only the first image is a row",
         n_frames=1,
         times=[0],

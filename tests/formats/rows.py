@@ -21,8 +21,8 @@ _B_VOP = 2
 def source(size: str = "96x64", more: int = 0, n_frames: int = N_FRAMES) -> list[str]:
     """FFmpeg's moving test pattern, whose luma rises by 4 per frame, from about 34 + `more` on."""
     luma = f"geq=lum='clip(lum(X,Y)*0.4+{more}+4*N,16,235)':cb='cb(X,Y)':cr='cr(X,Y)'"
-    pictures = f"testsrc2=size={size}:rate=25,format=yuv420p,{luma}"
-    return ["-f", "lavfi", "-i", pictures, "-frames:v", str(n_frames)]
+    frames_of = f"testsrc2=size={size}:rate=25,format=yuv420p,{luma}"
+    return ["-f", "lavfi", "-i", frames_of, "-frames:v", str(n_frames)]
 
 
 # Mean luma of what FFmpeg's command decodes of these files.

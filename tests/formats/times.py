@@ -9,7 +9,7 @@ from typing import Any
 
 from formats import Case, by_ffmpeg
 
-# Frames of one gray each, so that the mean tells which frame it is.
+# Frames of one gray each, so that the mean shows which frame it is.
 N_FRAMES = 20
 MEANS = [30.0 + 8 * number for number in range(N_FRAMES)]
 # JPEG has samples in full range.

@@ -80,7 +80,7 @@ class FFmpeg:
         rows = [line.split(",") for line in text.splitlines() if not line.startswith("#")]
         return [(int(row[2]) * Fraction(base[1]), row[5].strip()) for row in rows]
 
-    def complaints(self, path: object) -> str:
+    def logged_errors(self, path: object) -> str:
         """What FFmpeg has to say against a file."""
         # In the file's own time base: FFmpeg would round uneven times to the average rate.
         exact = ["-enc_time_base:v", "demux"]
@@ -126,7 +126,7 @@ def rotated_clip(clip: Callable[[str], Path], ffmpeg: FFmpeg) -> Callable[[int, 
 
 @pytest.fixture(scope="module")
 def settings_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Settings]]:
-    """Settings with a model of `MODELS` that draws nothing, lossless unless told."""
+    """Settings with a model of `MODELS` that draws nothing, lossless by default."""
     file = tmp_path_factory.mktemp("models") / "encode_models.py"
     file.write_text(MODELS)
     path = sys.path.copy()
@@ -136,7 +136,7 @@ def settings_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
 @pytest.fixture(scope="module")
 def reencoded(settings_for: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The re-encoded video of a source, of several segments, lossless unless told."""
+    """The re-encoded video of a source, of several segments, lossless by default."""
     folder = shared_folder(tmp_path_factory, "reencoded")
 
     def path_of(source: Path, **output: Any) -> Path:
@@ -159,7 +159,7 @@ def in_this_process() -> Callable[[pytest.MonkeyPatch], None]:
 
 @pytest.fixture(scope="session")
 def real_clip(repository: Path) -> Callable[[str], Path]:
-    """Path of one of the real clips that may lie beside the repository."""
+    """Path of one of the real clips that may be next to the repository."""
 
     def path_of(name: str) -> Path:
         path = repository.parent / "shared" / "videos" / name

@@ -17,7 +17,7 @@ def test_all_items_are_handed_on_in_order():
     assert found == list(range(50))
 
 
-def test_making_goes_on_while_an_item_is_used():
+def test_making_continues_while_an_item_is_used():
     made_next, waited = threading.Event(), []
     with BackgroundConsumer(lambda _: waited.append(made_next.wait(10)), max_pending=1) as consumer:
         consumer.put(1)

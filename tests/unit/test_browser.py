@@ -1,4 +1,4 @@
-"""Re-encoded videos in a browser: size, length and the picture that a seek shows."""
+"""Re-encoded videos in a browser: size, length and the frame that a seek shows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MADE_CLIPS = (
 )  # fmt: skip
 # Chromium does not count the time before the first frame, and adds to the duration as it seeks.
 LATE_CLIPS = {"late_start.mp4", "tc_test_non_zero_start.mp4"}
-SIDE = 16  # of the small pictures that are compared
+SIDE = 16  # of the small frames that are compared
 
 PAGE = """<!doctype html><body><script>
 async function look(file, time) {
@@ -151,9 +151,9 @@ class Seen:
 
     def __init__(self, source: Path, times: list[Fraction], ffmpeg: Any):
         self.source, self.times, self._ffmpeg = source, times, ffmpeg
-        self.rank = len(times) // 2
-        after = times[self.rank + 1]
-        self.asked = float((times[self.rank] + after) / 2)
+        self.number = len(times) // 2
+        after = times[self.number + 1]
+        self.asked = float((times[self.number] + after) / 2)
         self.found: dict[str, Any] = {}
         self.source_found: dict[str, Any] | None = None
 

@@ -1,4 +1,4 @@
-"""Encoders: each joins and decodes without a complaint, takes options, and has a stand-in."""
+"""Encoders: each joins and decodes without logged errors, takes options, and has a fallback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_codec_joins_and_keeps_the_times(
     clip: Clip, codec: str, name: str, reencoded: Any, ffmpeg: Any
 ):
     path = reencoded(clip(name), codec=codec, crf=23)
-    assert ffmpeg.complaints(path) == ""
+    assert ffmpeg.logged_errors(path) == ""
     assert ffmpeg.times(path) == ffmpeg.times(clip(name))
 
 
@@ -72,7 +72,7 @@ def test_any_reordering_joins(
     settings = settings_for(codec=codec, crf=23, preset="medium", options=options)
     path = reencode(clip("variable_rate.mp4"), settings, tmp_path / "a.mp4")
     assert ffmpeg.times(path) == ffmpeg.times(clip("variable_rate.mp4"))
-    assert ffmpeg.complaints(path) == ""
+    assert ffmpeg.logged_errors(path) == ""
 
 
 def test_without_reordering_frames_are_decoded_when_they_are_shown(
@@ -103,7 +103,7 @@ def test_options_reach_the_encoder(clip: Clip, settings_for: Any, tmp_path: Path
     settings = settings_for(options={"x264-params": "keyint=5:min-keyint=5:scenecut=0"})
     with av.open(str(reencode(clip("plain.mp4"), settings, tmp_path / "a.mp4", 1000))) as video:
         keys = [packet.is_keyframe for packet in video.demux(video=0) if packet.size]
-    assert [rank for rank, key in enumerate(keys) if key] == list(range(0, 40, 5))
+    assert [number for number, key in enumerate(keys) if key] == list(range(0, 40, 5))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_another_format_than_the_one_asked_for_is_logged(
     assert "yuv444p, since yuv420p is not possible with 97×65 pixels" in message
 
 
-def test_pictures_too_small_for_x265_are_refused(tmp_path: Path, settings_for: Any, ffmpeg: Any):
+def test_frames_too_small_for_x265_are_refused(tmp_path: Path, settings_for: Any, ffmpeg: Any):
     source = tmp_path / "tiny.mkv"
     ffmpeg.run(
         *("-v", "error", "-f", "lavfi", "-i", "testsrc2=size=34x18:rate=25:duration=1"),

@@ -84,7 +84,7 @@ def test_a_folder_of_images_is_one_video(tree: Tree):
     ]
 
 
-def test_images_beside_videos_are_no_video(tree: Tree):
+def test_images_next_to_videos_are_no_video(tree: Tree):
     assert names_of(tree("a.mp4", "thumbnail.png")) == ["a"]
 
 
@@ -114,7 +114,7 @@ def find_line(root: Path) -> str:
     return lines[0]
 
 
-def test_nothing_is_said_where_nothing_is_passed_over(tree: Tree):
+def test_nothing_is_reported_where_nothing_is_passed_over(tree: Tree):
     root = tree("a.mp4", "run/1.png")
     lines: list[str] = []
     find_sources([str(root)], report=lines.append)
@@ -242,7 +242,7 @@ def test_a_file_that_appears_changes_the_fingerprint_of_its_source(tmp_path: Pat
     assert fingerprint([source]) != before
 
 
-def test_a_file_beside_the_collection_leaves_the_fingerprint(tree: Tree):
+def test_a_file_next_to_the_collection_leaves_the_fingerprint(tree: Tree):
     root = tree("a.mp4")
     before = fingerprint(find_sources([str(root)]))
     tree("notes.md")
@@ -256,7 +256,7 @@ def said_of(*entries: object) -> str:
 
 
 @pytest.mark.parametrize("entry", ["", "*", "*.*"])
-def test_images_beside_videos_are_passed_over_by_name(tree: Tree, entry: str):
+def test_images_next_to_videos_are_passed_over_by_name(tree: Tree, entry: str):
     root = tree("data/a.mp4", "data/b.tif", "data/c.png", "data/notes.md")
     said = said_of(root / "data" / entry)
     assert said.startswith("videos: passed over 3 files: 2 images next to videos, 1 .md (")

@@ -84,7 +84,7 @@ def damage(path: Path) -> None:
         ("frames", ["predictions", "video"], []),
     ],
 )
-def test_the_output_tells_what_each_stage_computes(
+def test_the_output_determines_what_each_stage_computes(
     output: str, infer: list[str], encode: list[str]
 ):
     keys = ResultKeys(parse_settings({"output": {"video": output}}), "a model")

@@ -14,7 +14,7 @@ from pvio.config.settings import Settings, parse_settings
 from pvio.errors import ConfigError
 
 
-def fault_of(data: dict[str, Any]) -> str:
+def error_of(data: dict[str, Any]) -> str:
     with pytest.raises(ConfigError) as caught:
         parse_settings(data)
     return str(caught.value)
@@ -57,13 +57,13 @@ def test_config_yaml_lists_every_key(repository: Path):
     ],
 )
 def test_an_unknown_key_is_answered_with_the_near_one(data: dict[str, Any], key: str, near: str):
-    message = fault_of(data)
+    message = error_of(data)
     assert f"{key}: unknown key" in message
     assert f"'{near}'" in message
 
 
 def test_an_unknown_key_far_from_all_is_answered_with_the_known_ones():
-    message = fault_of({"output": {"zzz": 1}})
+    message = error_of({"output": {"zzz": 1}})
     assert all(key in message for key in ("video", "codec", "crf", "preset"))
 
 
@@ -96,10 +96,10 @@ def test_an_unknown_key_far_from_all_is_answered_with_the_known_ones():
         ({"output": {"preset": "quick"}}, "output.preset", "'quick'", ("ultrafast", "veryslow")),
     ],
 )
-def test_a_fault_names_key_value_and_what_is_allowed(
+def test_an_error_names_key_value_and_what_is_allowed(
     data: dict[str, Any], key: str, value: str, allowed: tuple[str, ...]
 ):
-    message = fault_of(data)
+    message = error_of(data)
     assert f"\n  {key}" in message
     assert value in message
     assert all(word in message for word in allowed)
@@ -107,19 +107,19 @@ def test_a_fault_names_key_value_and_what_is_allowed(
 
 @pytest.mark.parametrize("section", ["model", "output"])
 def test_a_section_that_is_no_dictionary_is_named(section: str):
-    assert f"\n  {section}: " in fault_of({section: 3})
+    assert f"\n  {section}: " in error_of({section: 3})
 
 
-def test_several_faults_are_told_at_once():
-    message = fault_of(
+def test_several_errors_are_reported_at_once():
+    message = error_of(
         {"shrads": 1, "decoder": "x", "model": {"dtype": "y"}, "output": {"crf": 99}}
     )
     assert all(key in message for key in ("shrads", "decoder", "model.dtype", "output.crf"))
     assert "4 error(s)" in message
 
 
-def test_torchcodec_with_gray_frames_is_a_fault():
-    message = fault_of({"decoder": "torchcodec"})
+def test_torchcodec_with_gray_frames_is_an_error():
+    message = error_of({"decoder": "torchcodec"})
     assert "torchcodec" in message
     assert "gray" in message
 
@@ -139,8 +139,8 @@ def test_torchcodec_with_rgb_frames_is_allowed():
         ({"normalize": {"mean": [0.5], "std": [0.0]}}, "std"),
     ],
 )
-def test_normalize_that_cannot_be_applied_is_a_fault(model: dict[str, Any], text: str):
-    message = fault_of({"model": model})
+def test_normalize_that_cannot_be_applied_is_an_error(model: dict[str, Any], text: str):
+    message = error_of({"model": model})
     assert "normalize" in message
     assert text in message
 

@@ -1,4 +1,4 @@
-"""Seeded damage: rows stay, altered pictures are told, sound ones are trusted.
+"""Seeded damage: rows stay, altered frames are reported, intact ones are trusted.
 
 The counts are printed (`pytest -s`). They are those of docs/outputs.md, "How damage is detected".
 """
@@ -27,7 +27,7 @@ HEVC = ["-c:v", "libx265", *GOP, "-tag:v", "hvc1", "-x265-params"]
 VP9 = ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", *GOP]
 
 # Name, ending, arguments of FFmpeg, number of damaged copies, and the least share of altered
-# pictures that must not be `ok`; None where FFmpeg's decoder lets most damage pass.
+# frames that must not be `ok`; None where FFmpeg's decoder lets most damage pass.
 CODECS: dict[str, tuple[str, list[str], int, float | None]] = {
     "H.264": (".mp4", ["-c:v", "libx264", *GOP, "-bf", "2"], 68, 0.9),
     "VP9": (".mp4", VP9, 68, 0.9),
@@ -47,24 +47,24 @@ CODECS: dict[str, tuple[str, list[str], int, float | None]] = {
     "MPEG-2 in a program stream": (".mpg", ["-c:v", "mpeg2video", "-q:v", "4", *GOP], 16, None),
     "HEVC": (".mp4", [*HEVC, "log-level=error:pools=1"], 16, None),
 }
-# Containers that say how many frames there are, in front of them.
+# Containers that say how many frames there are, before them.
 COUNTED = (".mp4", ".mov")
 
 
-def pictures(path: Path) -> dict[int, tuple[Status, bytes | None]]:
+def frames_of(path: Path) -> dict[int, tuple[Status, bytes | None]]:
     """Status and digest of every frame, by its time stamp."""
     reader = open_reader(load_index(path))
     rows: dict[int, tuple[Status, bytes | None]] = {}
     for decoded in reader.frames(0, reader.index.n_frames):
-        picture: Any = decoded.pixels
-        digest = hashlib.md5(picture.to_ndarray()).digest() if picture is not None else None
+        image: Any = decoded.pixels
+        digest = hashlib.md5(image.to_ndarray()).digest() if image is not None else None
         rows[int(reader.index.pts[decoded.number])] = (decoded.status, digest)
     reader.close()
     return rows
 
 
 def damage(data: bytes, seed: int, start: int) -> bytes:
-    """The file with one kind of damage behind `start`."""
+    """The file with one kind of damage after `start`."""
     chance, kind, result = random.Random(seed), KINDS[seed % len(KINDS)], bytearray(data)
     if kind == "flip":
         for _ in range(5):
@@ -99,7 +99,7 @@ def counts(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
             *("-vf", "noise=alls=8:allf=t", "-frames:v", N_FRAMES),
             *("-pix_fmt", "yuvj420p" if codec == "MJPEG" else "yuv420p", *arguments, clip),
         )
-        whole, data = pictures(clip), clip.read_bytes()
+        whole, data = frames_of(clip), clip.read_bytes()
         assert len(whole) == N_FRAMES
         # Of containers without a header of their own, the first frames are left whole.
         start = data.index(b"mdat") + 4 if suffix in COUNTED else len(data) // 20
@@ -108,11 +108,11 @@ def counts(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
         )
         for seed in range(n_copies):
             broken.write_bytes(damage(data, seed, start))
-            rows = pictures(broken)
+            rows = frames_of(broken)
             result["rows"] += len(rows)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(pvio.media.decoders.pyav, "is_damaged", lambda *_: False)
-                by_decoder = pictures(broken)
+                by_decoder = frames_of(broken)
             for time, (status, seen) in rows.items():
                 altered = seen != whole.get(time, ("", b"unknown"))[1]
                 means: str = status
@@ -160,34 +160,36 @@ def test_no_row_is_lost(counts: Any, codec: str, n_copies: int):
 
 
 @pytest.mark.parametrize(("codec", "n_copies"), cases(name for name in CODECS if CODECS[name][3]))
-def test_most_altered_pictures_are_not_ok(counts: Any, codec: str, n_copies: int):
+def test_most_altered_frames_are_not_ok(counts: Any, codec: str, n_copies: int):
     count, least = counts(codec, n_copies), CODECS[codec][3]
     assert count["altered"] >= 20
     assert count["altered ok"] <= (1 - least) * count["altered"]
 
 
 @pytest.mark.parametrize(("codec", "n_copies"), cases(CODECS))
-def test_few_sound_pictures_are_distrusted(counts: Any, codec: str, n_copies: int):
+def test_few_intact_frames_are_distrusted(counts: Any, codec: str, n_copies: int):
     count = counts(codec, n_copies)
     distrusted = count["sound"] - count["sound ok"]
-    # Less than the damage spoils: a complaint condemns the rest of a group of pictures.
+    # Less than the damage spoils: a logged error affects the rest of a GOP.
     assert distrusted <= 0.1 * count["sound"]
 
 
-def test_behind_a_lost_chunk_of_an_avi_no_frame_comes_too_early(tmp_path: Path, ffmpeg: Any):
+def test_after_a_lost_chunk_of_an_avi_no_frame_comes_too_early(tmp_path: Path, ffmpeg: Any):
     clip = tmp_path / "whole.avi"
     source = ["-f", "lavfi", "-i", "testsrc2=s=160x120:r=25", "-frames:v", 40]
     ffmpeg.run("-v", "error", *source, "-c:v", "mpeg4", "-g", 10, clip)
-    whole = pictures(clip)
+    whole = frames_of(clip)
     data = bytearray(clip.read_bytes())
     start = data.index(b"movi")
     for _ in range(16):  # the header of the chunk of frame 15
         start = data.index(b"00dc", start + 4)
     data[start : start + 40] = bytes(40)
     clip.write_bytes(data)
-    rows = pictures(clip)
+    rows = frames_of(clip)
     assert len(rows) == 40
     assert rows[15] == ("missing", None)
-    assert [rows[rank][0] for rank in range(16, 20)] == ["suspect"] * 4  # they build on it
-    for rank in [*range(15), *range(20, 40)]:
-        assert rows[rank] == whole[rank]
+    assert [rows[frame_number][0] for frame_number in range(16, 20)] == [
+        "suspect"
+    ] * 4  # they refer to it
+    for frame_number in [*range(15), *range(20, 40)]:
+        assert rows[frame_number] == whole[frame_number]

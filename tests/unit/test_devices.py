@@ -21,7 +21,7 @@ from pvio.models import loading
 from pvio.models.gpu_lock import acquire_gpu
 from pvio.models.loading import resolve_device
 
-# Takes one of the devices, says which, and holds it until it is told to end.
+# Takes one of the devices, reports which, and holds it until it is asked to end.
 JOB = """
 import subprocess, sys
 from pathlib import Path
@@ -151,7 +151,7 @@ def test_a_decoder_is_on_the_device_that_the_model_took(start: Start, two_device
     assert decoder_for(resolve_device("auto"), settings) == "cuda:1"
 
 
-def test_a_decoder_beside_a_model_on_the_cpu_takes_a_device(start: Start, two_devices: None):
+def test_a_decoder_next_to_a_model_on_the_cpu_takes_a_device(start: Start, two_devices: None):
     start("a")
     settings = parse_settings({"decoder": "cuda"})
     assert decoder_for(torch.device("cpu"), settings) == "cuda:1"

@@ -262,7 +262,7 @@ def test_the_example_of_a_setting_is_valid(key: str) -> None:
     parse_settings({section: {name: value}} if section else {name: value})
 
 
-def test_the_shown_faults_are_the_messages_of_the_program() -> None:
+def test_the_shown_errors_are_the_messages_of_the_program() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_settings(
             {"segment_frames": "many", "decoder": "gpu", "model": {"batchsize": 3}},

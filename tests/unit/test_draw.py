@@ -1,4 +1,4 @@
-"""Drawing changes the covered samples only, to the colour the standards prescribe."""
+"""Drawing changes the covered samples only, to the color the standards prescribe."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def same(a: Planes, b: Planes) -> bool:
 
 
 # Worked out from ITU-R BT.601, BT.709 and BT.2020 with their published integer matrices and, for
-# the limited range, the well-known SMPTE colour bar values (e.g. 75 % and 100 % bars).
+# the limited range, the well-known SMPTE color bar values (e.g. 75 % and 100 % bars).
 KNOWN_COLORS = [
     ("white", "bt709", False, 8, (235, 128, 128)),
     ("black", "bt709", False, 8, (16, 128, 128)),
@@ -59,7 +59,7 @@ KNOWN_COLORS = [
 
 
 @pytest.mark.parametrize(("color", "matrix", "full_range", "bit_depth", "expected"), KNOWN_COLORS)
-def test_colours_have_the_values_of_the_standards(
+def test_colors_have_the_values_of_the_standards(
     color: str, matrix: str, full_range: bool, bit_depth: int, expected: tuple[int, int, int]
 ) -> None:
     assert rgb_to_yuv(color, matrix, full_range, bit_depth) == expected
@@ -67,10 +67,10 @@ def test_colours_have_the_values_of_the_standards(
 
 @pytest.mark.parametrize(("matrix", "colorspace"), [("bt601", "ITU601"), ("bt709", "ITU709")])
 @pytest.mark.parametrize("full_range", [False, True])
-def test_colours_agree_with_ffmpeg(matrix: str, colorspace: str, full_range: bool) -> None:
+def test_colors_agree_with_ffmpeg(matrix: str, colorspace: str, full_range: bool) -> None:
     for color in [(255, 0, 0), (0, 255, 0), (10, 90, 200), (230, 159, 0), (128, 128, 128)]:
-        picture = av.VideoFrame.from_ndarray(np.full((16, 16, 3), color, np.uint8), format="rgb24")
-        frame = picture.reformat(
+        pixels = av.VideoFrame.from_ndarray(np.full((16, 16, 3), color, np.uint8), format="rgb24")
+        frame = pixels.reformat(
             format="yuv444p",
             dst_colorspace=colorspace,
             dst_color_range="JPEG" if full_range else "MPEG",
@@ -169,7 +169,7 @@ def test_a_mask_is_blended_and_chroma_cells_take_the_share_covered() -> None:
     assert v == 240
 
 
-def test_the_last_chroma_cell_of_an_odd_picture_can_be_covered_fully() -> None:
+def test_the_last_chroma_cell_of_an_odd_frame_can_be_covered_fully() -> None:
     planes = noise_planes(5, 5)
     Canvas(planes).mask(np.ones((5, 5), bool), "lime", alpha=1)
     for plane, value in zip(planes, rgb_to_yuv("lime", "bt709", False, 8), strict=True):
@@ -238,7 +238,7 @@ def test_a_keypoint_with_nan_and_its_edges_are_left_out() -> None:
     assert np.array_equal(whole, without)
 
 
-def test_edges_and_keypoints_take_their_own_colours() -> None:
+def test_edges_and_keypoints_take_their_own_colors() -> None:
     luma = np.zeros((40, 60), np.uint8)
     Canvas([luma], full_range=True).skeleton(
         np.array([(10, 10), (40, 10), (40, 30)]), np.array([(0, 1), (1, 2)]), "white", 2, 3,

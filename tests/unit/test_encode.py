@@ -1,4 +1,4 @@
-"""Re-encoded pictures: the source's samples, times, size and colours, whatever the segments."""
+"""Re-encoded frames: the source's samples, times, size and color, whatever the segments."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_repeated_times_move_by_less_than_a_frame(clip: Clip, reencoded: Any, ff
     assert all(b - a >= Fraction(1, 1000) for a, b in itertools.pairwise(times))
 
 
-def test_ffmpeg_has_no_complaint(clip: Clip, any_clip: str, reencoded: Any, ffmpeg: Any):
-    assert ffmpeg.complaints(reencoded(clip(any_clip))) == ""
+def test_ffmpeg_logs_no_error(clip: Clip, any_clip: str, reencoded: Any, ffmpeg: Any):
+    assert ffmpeg.logged_errors(reencoded(clip(any_clip))) == ""
 
 
 def test_the_size_is_kept(clip: Clip, any_clip: str, reencoded: Any, ffmpeg: Any):
@@ -112,7 +112,7 @@ REAL = [
 
 
 @pytest.mark.parametrize(("name", "stored"), REAL)
-def test_real_videos_keep_samples_times_and_colours(
+def test_real_videos_keep_samples_times_and_colors(
     real_clip: Clip, name: str, stored: str, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     source = real_clip(name)
@@ -123,7 +123,7 @@ def test_real_videos_keep_samples_times_and_colours(
 
 
 def md5(ffmpeg: Any, path: Path, pix_fmt: str) -> list[str]:
-    """Digest of every picture."""
+    """Digest of every frame."""
     text = ffmpeg.run(
         *("-v", "error", "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough"),
         *("-pix_fmt", pix_fmt, "-f", "framemd5", "-"),
@@ -255,7 +255,7 @@ def test_a_turned_video_is_stored_upright(
     assert "rotation" not in ffmpeg.describe(reencoded(source))
 
 
-def test_an_rgb_video_keeps_its_colours(clip: Clip, reencoded: Any, ffmpeg: Any):
+def test_an_rgb_video_keeps_its_colors(clip: Clip, reencoded: Any, ffmpeg: Any):
     difference = np.abs(
         ffmpeg.rgb(reencoded(clip("rgb.mkv")), 64, 96).astype(int)
         - ffmpeg.rgb(clip("rgb.mkv"), 64, 96)
@@ -275,7 +275,7 @@ def test_an_rgb_video_keeps_primaries_and_transfer(tmp_path: Path, settings_for:
 def colour_tags(text: str) -> str:
     """Range, matrix, primaries and transfer as FFmpeg prints them; the range alone for some.
 
-    The limited range is not told from none, since x264 writes it beside other tags only.
+    The limited range is not distinguished from none, since x264 writes it next to other tags only.
     """
     match = re.search(r"Video: .*?, yuvj?4\d\dp\d*(?:le)?(?:\(([^)]*)\))?,", text)
     assert match is not None, text
@@ -298,7 +298,7 @@ def test_full_range_is_tagged(clip: Clip, reencoded: Any, ffmpeg: Any):
     assert colour_tags(ffmpeg.describe(reencoded(clip("full_range.mp4")))).startswith("pc, bt709")
 
 
-def test_a_video_has_the_same_pictures_however_it_is_cut(
+def test_a_video_has_the_same_frames_however_it_is_cut(
     clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     index = load_index(clip("b_frames.mp4"))
@@ -323,7 +323,7 @@ def test_any_preset_joins(clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg:
     path = tmp_path / "a.mp4"
     concat_segments(encoded(index, settings_for(crf=23, preset=preset)), index, path)
     assert ffmpeg.times(path) == ffmpeg.times(clip("variable_rate.mp4"))
-    assert ffmpeg.complaints(path) == ""
+    assert ffmpeg.logged_errors(path) == ""
 
 
 def test_frames_of_another_size_are_scaled(settings_for: Any, tmp_path: Path, ffmpeg: Any):
@@ -360,7 +360,7 @@ def test_a_failing_draw_names_the_frame(clip: Clip, settings_for: Any):
 def test_progress_counts_every_frame(clip: Clip, settings_for: Any):
     index = load_index(clip("plain.mp4"))
     steps: list[int] = []
-    rows = [{"frame": rank} for rank in range(40)]
+    rows = [{"frame": frame_number} for frame_number in range(40)]
     OverlayRenderer(settings_for()).encode(io.BytesIO(), index, 0, 40, rows, steps.append)
     assert sum(steps) == 40
 
@@ -382,7 +382,7 @@ def halved(source: Path, path: Path) -> FrameIndex:
 INSIDE = (slice(8, 36), slice(8, 88))
 
 
-def test_rows_without_a_picture_repeat_the_last_one(
+def test_rows_of_unusable_frames_repeat_the_last_one(
     half_lost: FrameIndex, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     path = tmp_path / "out.mp4"
@@ -391,11 +391,11 @@ def test_rows_without_a_picture_repeat_the_last_one(
     status = [frame.status for frame in open_reader(half_lost).frames(0, 40)]
     first = status.index("missing")
     assert len(found) == 40
-    for picture in found[first:]:
-        assert np.array_equal(picture[INSIDE], found[first - 1][INSIDE])
+    for image in found[first:]:
+        assert np.array_equal(image[INSIDE], found[first - 1][INSIDE])
 
 
-def test_rows_without_a_picture_are_marked_in_red(
+def test_rows_of_unusable_frames_are_marked_in_red(
     half_lost: FrameIndex, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     path = tmp_path / "out.mp4"
@@ -405,7 +405,7 @@ def test_rows_without_a_picture_are_marked_in_red(
     assert max(green, blue) < 60
 
 
-def test_rows_without_a_picture_repeat_that_of_an_earlier_segment(
+def test_rows_of_unusable_frames_repeat_that_of_an_earlier_segment(
     half_lost: FrameIndex, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     path = tmp_path / "out.mp4"
@@ -413,7 +413,7 @@ def test_rows_without_a_picture_repeat_that_of_an_earlier_segment(
     found = ffmpeg.luma(path, 64, 96)
     status = [frame.status for frame in open_reader(half_lost).frames(0, 40)]
     first = status.index("missing")
-    assert first < 24  # so that the last segments have no picture of their own
+    assert first < 24  # so that the last segments have no frame of their own
     assert np.array_equal(found[-1][INSIDE], found[first - 1][INSIDE])
 
 
@@ -436,7 +436,10 @@ def test_a_row_that_is_lost_is_not_drawn_though_encode_can_decode_it(
     clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     index = load_index(clip("plain.mp4"))
-    rows = [{"frame": rank, "status": "missing" if rank == 20 else "ok"} for rank in range(40)]
+    rows = [
+        {"frame": frame_number, "status": "missing" if frame_number == 20 else "ok"}
+        for frame_number in range(40)
+    ]
     file = io.BytesIO()
     OverlayRenderer(settings_for("Spot")).encode(file, index, 0, 40, rows, lambda n: None)
     concat_segments([(0, 40, file.getvalue())], index, tmp_path / "out.mp4")
@@ -471,7 +474,7 @@ def test_turned_videos_of_4_2_2_keep_their_luma(
     assert np.array_equal(found, expected)
 
 
-def test_rows_in_front_of_the_first_picture_are_black(
+def test_rows_before_the_first_usable_frame_are_black(
     start_lost: FrameIndex, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     path = tmp_path / "out.mp4"
@@ -483,7 +486,7 @@ def test_rows_in_front_of_the_first_picture_are_black(
     assert len(found) == 40
 
 
-def test_rows_without_a_picture_are_repeated_in_ten_bits_too(
+def test_rows_of_unusable_frames_are_repeated_in_ten_bits_too(
     clip: Clip, settings_for: Any, tmp_path: Path, ffmpeg: Any
 ):
     index = halved(clip("hevc_main10.mkv"), tmp_path / "half.mkv")

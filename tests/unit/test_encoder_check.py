@@ -46,8 +46,8 @@ def test_what_an_encoder_refuses_is_an_error(codec: str, options: dict[str, Any]
         ("libx264", {"profile": "high422"}),
         ("libx265", {"profile": "main444-8"}),  # of some formats only
         ("ffv1", {"slices": 4}),
-        ("h264_nvenc", {"whatever": 1}),  # a node with a GPU will tell
+        ("h264_nvenc", {"whatever": 1}),  # a node with a GPU will show
     ],
 )
-def test_what_it_takes_for_some_pictures_is_none(codec: str, options: dict[str, Any]):
+def test_what_it_takes_for_some_frames_is_none(codec: str, options: dict[str, Any]):
     check(codec, options)

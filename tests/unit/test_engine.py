@@ -1,4 +1,4 @@
-"""The engine: exact values reach the model, its outputs reach their rows, faults are named."""
+"""The engine: exact values reach the model, its outputs reach their rows, errors are named."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_gray_bytes_are_luma(engine: Any, index: FrameIndex, luma: np.ndarray):
     assert np.array_equal(found[:, 0], luma)
 
 
-def test_rgb_floats_are_ffmpegs_colours_over_255(
+def test_rgb_floats_are_ffmpegs_colors_over_255(
     engine: Any, index: FrameIndex, clip: Clip, ffmpeg: Any
 ):
     found = columns(engine("pixels", channels="rgb"), index)["pixels"]
@@ -447,7 +447,7 @@ def damaged(clip: Clip, tmp_path: Path) -> FrameIndex:
     return index
 
 
-def test_rows_without_a_picture_are_null(engine: Any, damaged: FrameIndex):
+def test_rows_of_unusable_frames_are_null(engine: Any, damaged: FrameIndex):
     found = columns(engine("mean"), damaged)
     usable = np.isin(found["status"], ["ok", "suspect"])
     assert 0 < usable.sum() < 40
@@ -463,7 +463,7 @@ def test_batches_keep_their_frames_where_some_are_missing(engine: Any, damaged: 
         assert (values == usable[rows].sum()).all()
 
 
-def test_a_segment_without_any_picture_has_rows(engine: Any, damaged: FrameIndex):
+def test_a_segment_without_usable_frames_has_rows(engine: Any, damaged: FrameIndex):
     result = engine("mean").run_segment(damaged, 36, 40)
     assert result.metadata()["status"] == {"missing": 4}
     assert result.table.table().num_rows == 4
@@ -475,7 +475,7 @@ def test_progress_counts_every_frame(engine: Any, index: FrameIndex):
     assert sum(steps) == 37
 
 
-def test_seconds_are_told(engine: Any, index: FrameIndex):
+def test_seconds_are_reported(engine: Any, index: FrameIndex):
     seconds = engine("mean").run_segment(index, 0, 40).metadata()["seconds"]
     assert set(seconds) == {"total", "decode", "model", "cost", "prepare"}
     assert all(value >= 0 for value in seconds.values())
@@ -486,15 +486,15 @@ class Taken:
 
     def __init__(self) -> None:
         self.before: list[np.ndarray] = []
-        self.pictures: list[np.ndarray | None] = []
+        self.frames_of: list[np.ndarray | None] = []
         self.status: list[str] = []
 
-    def set_fallback(self, picture: np.ndarray) -> None:
-        assert not self.pictures
-        self.before.append(picture)
+    def set_fallback(self, image: np.ndarray) -> None:
+        assert not self.frames_of
+        self.before.append(image)
 
-    def write(self, picture: np.ndarray | None, status: str) -> None:
-        self.pictures.append(picture)
+    def write(self, image: np.ndarray | None, status: str) -> None:
+        self.frames_of.append(image)
         self.status.append(status)
 
 
@@ -504,27 +504,29 @@ def test_frames_go_to_the_writer_and_not_to_the_table(
     taken = Taken()
     result = engine("inverted").run_segment(index, 0, 40, frame_sink=taken)
     assert "frames" not in result.table.table().column_names
-    assert np.array_equal(np.stack(taken.pictures)[..., 0], 255 - luma)
+    assert np.array_equal(np.stack(taken.frames_of)[..., 0], 255 - luma)
     assert taken.status == ["ok"] * 40
     assert taken.before == []
 
 
-def test_frames_without_a_picture_are_none_for_the_writer(engine: Any, damaged: FrameIndex):
+def test_frames_without_usable_frames_are_none_for_the_writer(engine: Any, damaged: FrameIndex):
     taken = Taken()
     result = engine("inverted").run_segment(damaged, 0, 40, frame_sink=taken)
     assert taken.status == list(column_to_numpy(result.table.table(), "status"))
-    has_slice = [picture is not None for picture in taken.pictures]
+    has_slice = [image is not None for image in taken.frames_of]
     assert has_slice == [status in ("ok", "suspect") for status in taken.status]
     assert has_slice[0]
     assert not has_slice[39]
 
 
-def test_a_segment_without_a_picture_shows_the_last_one_before(engine: Any, damaged: FrameIndex):
+def test_a_segment_without_usable_frames_shows_the_last_one_before(
+    engine: Any, damaged: FrameIndex
+):
     whole, part = Taken(), Taken()
     engine("inverted").run_segment(damaged, 0, 40, frame_sink=whole)
     engine("inverted").run_segment(damaged, 30, 40, frame_sink=part)
-    shown = [picture for picture in whole.pictures[:30] if picture is not None]
-    assert part.pictures == [None] * 10
+    shown = [image for image in whole.frames_of[:30] if image is not None]
+    assert part.frames_of == [None] * 10
     [before] = part.before
     assert before.std() > 10
     assert np.array_equal(before, shown[-1])
@@ -547,19 +549,19 @@ def headless(clip: Clip, tmp_path: Path) -> FrameIndex:
     return index
 
 
-def test_a_video_that_begins_without_pictures_is_black_in_the_size_of_the_others(
+def test_a_video_that_begins_without_usable_frames_is_black_in_the_size_of_the_others(
     engine: Any, headless: FrameIndex
 ):
     first, stop = 0, int(headless.keyframes[1])
     taken = Taken()
     engine("halved").run_segment(headless, first, stop, frame_sink=taken)
-    assert taken.pictures == [None] * stop
+    assert taken.frames_of == [None] * stop
     [before] = taken.before
     assert before.shape[:2] == (headless.height // 2, headless.width // 2)
     assert not before.any()
 
 
-def test_a_video_without_any_picture_is_black_in_its_own_size(engine: Any, damaged: FrameIndex):
+def test_a_video_without_usable_frames_is_black_in_its_own_size(engine: Any, damaged: FrameIndex):
     path = Path(damaged.path)
     path.write_bytes(path.read_bytes()[:600])
     taken = Taken()
@@ -574,7 +576,7 @@ def test_a_model_without_frames_cannot_fill_a_video(engine: Any, index: FrameInd
         engine("mean").run_segment(index, 0, 40, frame_sink=Taken())
 
 
-def test_the_model_goes_on_while_pictures_are_written(engine: Any, index: FrameIndex):
+def test_the_model_continues_while_frames_are_written(engine: Any, index: FrameIndex):
     went_on = threading.Event()
     model = engine("inverted", batch_size=10)
     calls = 0
@@ -590,7 +592,7 @@ def test_the_model_goes_on_while_pictures_are_written(engine: Any, index: FrameI
     overlapped: list[bool] = []
 
     class Slow(Taken):
-        def write(self, picture: np.ndarray | None, status: str) -> None:
+        def write(self, image: np.ndarray | None, status: str) -> None:
             if not overlapped:
                 overlapped.append(went_on.wait(10))
 
@@ -600,7 +602,7 @@ def test_the_model_goes_on_while_pictures_are_written(engine: Any, index: FrameI
 
 def test_what_the_writer_raises_comes_back(engine: Any, index: FrameIndex):
     class Full(Taken):
-        def write(self, picture: np.ndarray | None, status: str) -> None:
+        def write(self, image: np.ndarray | None, status: str) -> None:
             raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
@@ -634,7 +636,7 @@ def test_decoding_stays_a_bounded_number_of_batches_ahead(
     assert max(ahead) > 2  # more than the one at the model
 
 
-def test_a_thread_that_is_left_behind_writes_to_no_batch(
+def test_a_thread_that_hangs_writes_to_no_batch(
     engine: Any, index: FrameIndex, monkeypatch: pytest.MonkeyPatch, decoding_threads: Any
 ):
     expected = columns(engine("pixels"), index)["pixels"]
@@ -646,13 +648,13 @@ def test_a_thread_that_is_left_behind_writes_to_no_batch(
         threading.Event(),
     )
 
-    def into(self: Any, picture: Any, out: np.ndarray) -> None:
+    def into(self: Any, image: Any, out: np.ndarray) -> None:
         if not stuck.is_set() and out.ctypes.data == model.transfer._buffers[2].ctypes.data:
             stuck.set()
             goes_on.wait(60)
             out[...] = 255
             return
-        convert(self, picture, out)
+        convert(self, image, out)
 
     monkeypatch.setattr(FrameConverter, "convert_into", into)
     assert np.array_equal(columns(model, index)["pixels"], expected)

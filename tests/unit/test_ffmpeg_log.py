@@ -35,7 +35,7 @@ def before(request: pytest.FixtureRequest) -> Iterator[State]:
     logging.getLogger("libav").setLevel(old[2])
 
 
-def test_what_is_said_is_collected_and_the_settings_are_put_back(before: State):
+def test_log_messages_are_collected_and_the_settings_are_put_back(before: State):
     with capture_log() as messages:
         for _ in range(2):
             av.logging.log(av.logging.ERROR, "decoder", "it is damaged")

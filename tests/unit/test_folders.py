@@ -96,7 +96,7 @@ def test_a_folder_that_cannot_be_listed_is_named(
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.EIO])
-def test_a_file_of_which_cannot_be_told_whether_it_is_there_is_named(
+def test_a_file_whose_existence_is_unknown_is_named(
     days: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ):
     sources = find_sources([str(days)])
@@ -123,7 +123,7 @@ print(*[source.name for source in find_sources(sys.argv[1:])])
 """
 
 
-def look_as_nobody(entry: Path) -> subprocess.CompletedProcess[str]:
+def look_as_other_user(entry: Path) -> subprocess.CompletedProcess[str]:
     """Looks for sources as a user without rights; skips the test where that cannot be."""
     command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable]
     done = subprocess.run(
@@ -138,7 +138,7 @@ def look_as_nobody(entry: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("entry", ["", "**/*.mp4", "*/*/*.mp4"])
 def test_a_real_user_without_the_right_gets_an_error(open_days: Path, mode: int, entry: str):
     (open_days / "day2").chmod(mode)
-    done = look_as_nobody(open_days / entry)
+    done = look_as_other_user(open_days / entry)
     (open_days / "day2").chmod(0o755)
     assert done.returncode == 1
     assert "CollectionError" in done.stderr
@@ -148,7 +148,7 @@ def test_a_real_user_without_the_right_gets_an_error(open_days: Path, mode: int,
 @pytest.mark.parametrize("entry", ["", "**/*.mp4", "*/*.mp4"])
 def test_a_folder_of_files_that_can_be_listed_but_not_entered_is_named(open_days: Path, entry: str):
     (open_days / "day1").chmod(0o444)
-    done = look_as_nobody(open_days / entry)
+    done = look_as_other_user(open_days / entry)
     (open_days / "day1").chmod(0o755)
     assert done.returncode == 1
     said = done.stderr.rpartition("CollectionError")[2]
@@ -179,7 +179,7 @@ def test_links_are_followed_once_and_circles_end(days: Path, tmp_path: Path):
         assert names == ["day1/a", "day2/deep/b"]  # by the folder itself, not by the link
 
 
-def test_folders_behind_links_are_found(days: Path, tmp_path_factory: pytest.TempPathFactory):
+def test_folders_after_links_are_found(days: Path, tmp_path_factory: pytest.TempPathFactory):
     other = tmp_path_factory.mktemp("other")
     (other / "c.mp4").touch()
     (days / "link").symlink_to(other)

@@ -315,8 +315,8 @@ def test_in_each_step_of_assemble(
 
 def test_in_each_step_of_verify(run: Run):
     def check(found: tuple[list[str], list[str]]) -> None:
-        faults, remarks = found
-        assert all(VICTIM in line for line in faults + remarks)
+        problems, warnings = found
+        assert all(VICTIM in line for line in problems + warnings)
 
     check_each_step(lambda: verify(Path("results")), check, least=12)
 

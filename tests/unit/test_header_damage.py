@@ -1,4 +1,4 @@
-"""Seeded damage of the headers of coded pictures: it makes no row vanish, and adds none."""
+"""Seeded damage of the headers of coded frames: it removes no row, and adds none."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_group_of_hidden_frames_keeps_its_row(ffmpeg: Any, tmp_path: Path):
         file = path.read_bytes()
         packets = packets_of(path)
         for number, packet in enumerate(packets[1:-1], 1):
-            # AV1: show_existing_frame and show_frame of the frame header behind the OBU's own.
+            # AV1: show_existing_frame and show_frame of the frame header after the OBU's own.
             data = bytearray(packet.data)
             if "vp8" in case.name:
                 data[0] &= ~0x10

@@ -1,4 +1,4 @@
-"""Damage that Pillow passes over, and damage beside the picture that it does not."""
+"""Damage that Pillow ignores, and damage outside of the pixels that it does not."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_sound_jpeg_is_not_damaged(kind: str, tmp_path: Path):
+def test_an_intact_jpeg_is_not_damaged(kind: str, tmp_path: Path):
     mode, options = KINDS[kind]
     path = tmp_path / "image.jpg"
     path.write_bytes(encoded("JPEG", mode, **options))
@@ -60,7 +60,7 @@ def test_many_flipped_bits_of_a_jpeg_are_noticed(tmp_path: Path):
     assert found >= 20
 
 
-def test_text_with_a_wrong_checksum_does_not_cost_the_picture(tmp_path: Path):
+def test_text_with_a_wrong_checksum_does_not_cost_the_image(tmp_path: Path):
     info = PngImagePlugin.PngInfo()
     info.add_text("comment", "hello")
     data = encoded("PNG", pnginfo=info)
@@ -73,14 +73,14 @@ def test_text_with_a_wrong_checksum_does_not_cost_the_picture(tmp_path: Path):
     assert strip_png_extras(data) == encoded("PNG")
 
 
-def test_a_broken_picture_stays_broken():
+def test_a_broken_image_stays_broken():
     data = bytearray(encoded("PNG"))
     data[data.index(b"IDAT") + 100] ^= 1
     assert strip_png_extras(bytes(data)) == bytes(data)
 
 
 def png_with(*chunks: tuple[bytes, bytes], behind: bool = False) -> bytes:
-    """A PNG with more chunks: in front of its pixels, or behind them."""
+    """A PNG with more chunks: before its pixels, or after them."""
     data = encoded("PNG")
     at = data.index(b"IEND") - 4 if behind else 33
     packed = [
@@ -104,7 +104,7 @@ SIDE_INFORMATION = {
 
 @pytest.mark.parametrize("behind", [False, True])
 @pytest.mark.parametrize("kind", SIDE_INFORMATION)
-def test_side_information_of_a_png_does_not_cost_the_picture(
+def test_side_information_of_a_png_does_not_cost_the_image(
     kind: str, behind: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 60_000)  # 64 MB, to be quick
@@ -135,7 +135,7 @@ SEGMENTS = {
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK"])
 @pytest.mark.parametrize("kind", SEGMENTS)
-def test_side_information_of_a_jpeg_does_not_cost_the_picture(kind: str, mode: str, tmp_path: Path):
+def test_side_information_of_a_jpeg_does_not_cost_the_image(kind: str, mode: str, tmp_path: Path):
     path = tmp_path / "image.jpg"
     data = encoded("JPEG", mode)
     path.write_bytes(data)
@@ -146,7 +146,7 @@ def test_side_information_of_a_jpeg_does_not_cost_the_picture(kind: str, mode: s
     assert (read_pixels(path) == expected).all()
 
 
-def test_a_thumbnail_is_not_taken_for_the_picture(tmp_path: Path):
+def test_a_thumbnail_is_not_taken_for_the_image(tmp_path: Path):
     path = tmp_path / "image.jpg"
     data = encoded("JPEG")
     path.write_bytes(data[:2] + b"\xff\xe1\xff\xff" + data + data[2:])

@@ -134,7 +134,7 @@ class TestOrientation:
     def test_other_values_mean_nothing(self, value: Any):
         assert orientation_from_exif(value).is_upright
 
-    def test_exif_behind_the_pixels_of_a_png_counts(self, tmp_path: Path):
+    def test_exif_after_the_pixels_of_a_png_counts(self, tmp_path: Path):
         exif = Image.Exif()
         exif[0x0112] = 6
         Image.fromarray(GRAY).save(tmp_path / "a.png")
@@ -231,8 +231,8 @@ class TestPages:
         reader = open_reader(index)
         found = [
             round(float(frame.pixels.to_ndarray().mean()))
-            for ranks in ((2, 4), (0, 1), (3, 4))
-            for frame in reader.frames(*ranks)
+            for frame_numbers in ((2, 4), (0, 1), (3, 4))
+            for frame in reader.frames(*frame_numbers)
         ]
         assert found == [30, 40, 10, 40]
 

@@ -22,9 +22,9 @@ from pvio.media.index.frame_index import FrameIndex
 
 Clip = Callable[[str], Path]
 
-# Origin: the README beside the clips (FFmpeg 5.1, PyAV 18.1 and torchcodec 0.13 agree on it).
+# Origin: the README next to the clips (FFmpeg 5.1, PyAV 18.1 and torchcodec 0.13 agree on it).
 KNOWN_CLIPS = [
-    # name, frames, height, width of the upright picture, codec
+    # name, frames, height, width of the upright frame, codec
     ("fly_pair_384.mp4", 1100, 384, 384, "h264"),
     ("fly_arena_1024.mp4", 1500, 1024, 1024, "h264"),
     ("robot_560x320_audio.mp4", 166, 320, 560, "h264"),
@@ -78,7 +78,7 @@ def test_nothing_is_wrong_with_an_undamaged_file(clip: Clip, any_clip: str):
         ("mpeg4.avi", r"it is cut off: \d+ of \d+ bytes are there"),
     ],
 )
-def test_a_file_that_ends_early_is_told(
+def test_a_file_that_ends_early_is_reported(
     clip: Clip, tmp_path: Path, name: str, told: str, ffmpeg: Any
 ):
     path = tmp_path / name
@@ -88,7 +88,7 @@ def test_a_file_that_ends_early_is_told(
 
 
 @pytest.mark.parametrize("name", ["matroska.mkv", "transport.ts", "odd_420.webm"])
-def test_a_file_that_lacks_a_piece_is_told(clip: Clip, tmp_path: Path, name: str):
+def test_a_file_that_lacks_a_piece_is_reported(clip: Clip, tmp_path: Path, name: str):
     data = clip(name).read_bytes()
     path = tmp_path / name
     path.write_bytes(data[: len(data) // 3] + data[len(data) // 3 + len(data) // 10 :])
@@ -98,7 +98,7 @@ def test_a_file_that_lacks_a_piece_is_told(clip: Clip, tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize("how", ["removed", "zeroed", "renamed"])
-def test_a_lost_fragment_is_told(clip: Clip, tmp_path: Path, how: str):
+def test_a_lost_fragment_is_reported(clip: Clip, tmp_path: Path, how: str):
     data = bytearray(clip("fragmented.mp4").read_bytes())
     start = data.index(b"moof", data.index(b"moof") + 4) - 4
     end = data.index(b"moof", start + 8) - 4
@@ -134,7 +134,7 @@ def test_keyframes_of_a_damaged_avi_are_those_where_decoding_can_start(
     assert index.keyframes.tolist() == [0]
 
 
-def test_a_lost_chunk_of_an_avi_is_told(clip: Clip, tmp_path: Path):
+def test_a_lost_chunk_of_an_avi_is_reported(clip: Clip, tmp_path: Path):
     data = bytearray(clip("b_frames.avi").read_bytes())
     start = data.index(b"movi")
     for _ in range(16):
@@ -171,7 +171,7 @@ def test_frames_without_times_are_evenly_spaced(clip: Clip, name: str):
 
 
 @pytest.mark.parametrize("name", ["b_frames.mp4", "open_gop.mkv", "transport.ts", "odd_420.webm"])
-def test_keyframes_are_where_the_encoder_was_told_to_put_them(clip: Clip, name: str):
+def test_keyframes_are_where_the_encoder_was_asked_to_put_them(clip: Clip, name: str):
     assert load_index(clip(name)).keyframes.tolist()[:3] == [0, 12, 24]
 
 
@@ -206,7 +206,7 @@ def test_the_last_frame_of_a_variable_rate_lasts_as_long_as_its_packet(tmp_path:
     assert load_index(path).duration == pytest.approx(float(seconds[1]), abs=0.01)
 
 
-def test_the_size_is_that_of_the_picture(clip: Clip, any_clip: str):
+def test_the_size_is_that_of_the_frame(clip: Clip, any_clip: str):
     index = load_index(clip(any_clip))
     assert (index.height, index.width) == ((65, 97) if "odd" in any_clip else (64, 96))
 
@@ -214,7 +214,7 @@ def test_the_size_is_that_of_the_picture(clip: Clip, any_clip: str):
 @pytest.mark.parametrize(
     ("degrees", "size"), [(0, (64, 96)), (90, (96, 64)), (180, (64, 96)), (270, (96, 64))]
 )
-def test_the_size_of_a_turned_video_is_that_of_the_upright_picture(
+def test_the_size_of_a_turned_video_is_that_of_the_upright_frame(
     rotated_clip: Callable[..., Path], degrees: int, size: tuple[int, int]
 ):
     index = load_index(rotated_clip(degrees))
@@ -299,7 +299,7 @@ def test_a_renamed_file_has_the_same_digest(video: Path):
     assert load_index(video.rename(video.with_name("other.mp4"))).content_digest == before
 
 
-def test_other_pictures_have_another_digest(clip: Clip):
+def test_other_frames_have_another_digest(clip: Clip):
     assert (
         load_index(clip("plain.mp4")).content_digest
         != load_index(clip("b_frames.mp4")).content_digest

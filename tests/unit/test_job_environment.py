@@ -31,7 +31,7 @@ def test_the_command_of_this_python_comes_first():
     assert empty["PATH"].startswith(own)
 
 
-def test_a_python_without_the_command_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_python_without_the_command_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(job_environment, "_folder_of_command", lambda: "")
     with pytest.raises(PvioError, match="-m pip install"):
         prepare_environment({"PATH": str(tmp_path)})
@@ -85,7 +85,7 @@ def test_sigterm_reaches_every_job_whatever_it_is_called(workflow: subprocess.Po
     children = [child for child in _below(top) if _is_of_job(child) and child.name() == "sleep"]
     workflow.terminate()
     output = sorted(workflow.stdout.read().split())
-    assert output == ["143", "143", "before"]  # both jobs; their shells told it
+    assert output == ["143", "143", "before"]  # both jobs; their shells reported it
     assert all(child.is_running() for child in children)  # which a job ends by itself
     for child in children:
         child.kill()
@@ -99,7 +99,7 @@ def _is_of_job(process: psutil.Process) -> bool:
     return signals._is_job(process)
 
 
-def test_a_process_that_is_gone_or_was_never_there_is_no_job():
+def test_a_process_that_has_ended_or_never_existed_is_no_job():
     assert not signals._is_job(None)
     child = subprocess.Popen(["true"])
     process = psutil.Process(child.pid)

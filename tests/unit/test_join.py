@@ -189,7 +189,7 @@ def test_a_video_that_starts_before_zero_starts_at_zero(
     assert [b - a for a, b in itertools.pairwise(times)] == [
         step * index.time_base for step in steps
     ]
-    # The sound stays with the pictures.
+    # The audio stays in sync with the frames.
     (old, _), (new, _) = (ffmpeg.packets(each, "0:a:0")[0] for each in (early, path))
     later = -int(index.pts[0]) * index.time_base
     assert abs(float(new - old - later)) < 0.001

@@ -20,7 +20,7 @@ def test_rules_name_files_as_the_code_does():
     assert found - known == set()
 
 
-def test_receipts_are_told_from_other_tables():
+def test_receipts_are_distinguished_from_other_tables():
     assert layout.receipt_file("infer", "1-of-2") == "work/infer/1-of-2.json"
     assert layout.shard_plan_file("encode", "1-of-2") == "encode/1-of-2.json"
     names = [value for value in vars(layout).values() if isinstance(value, str)]

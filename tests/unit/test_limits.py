@@ -113,7 +113,7 @@ def jpeg(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def test_an_mp4_of_this_making_is_sound(jpeg: bytes, tmp_path: Path):
+def test_an_mp4_of_this_making_is_intact(jpeg: bytes, tmp_path: Path):
     path = tmp_path / "a.mp4"
     path.write_bytes(mp4(jpeg, 4, len(jpeg), chunks=4))
     index = load_index(path)
@@ -331,8 +331,8 @@ def test_a_mutated_file_is_read_or_refused(ffmpeg: Any, tmp_path: Path, name: st
         except UnreadableVideo:
             continue
         reader = open_reader(index)
-        ranks = [frame.number for frame in reader.frames(0, index.n_frames)]
+        frame_numbers = [frame.number for frame in reader.frames(0, index.n_frames)]
         reader.close()
-        assert ranks == list(range(index.n_frames))
+        assert frame_numbers == list(range(index.n_frames))
         n_read += 1
     assert n_read > 0

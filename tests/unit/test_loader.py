@@ -152,7 +152,7 @@ class TestDataset:
         assert dataset.worker_assignments == [[long_video]] * 4
         assert [run.n_frames for runs in dataset._worker_runs for run in runs] == [40] * 4
 
-    def test_indexing_writes_nothing_beside_the_videos(self, videos):
+    def test_indexing_writes_nothing_next_to_the_videos(self, videos):
         before = sorted(videos[0].parent.iterdir())
         VideoCollectionDataset(videos).assign_workers(2)
         assert sorted(videos[0].parent.iterdir()) == before
@@ -830,11 +830,11 @@ class TestDamage:
 
     @pytest.mark.parametrize("num_workers", [0, 1])
     @pytest.mark.parametrize("transform", [None, torch.neg])
-    def test_a_video_that_vanishes_is_an_error(self, videos, tmp_path, num_workers, transform):
-        gone = Path(shutil.copy(videos[2], tmp_path / "gone.mp4"))
-        dataset = VideoCollectionDataset([videos[1], gone], transform=transform)
+    def test_a_video_that_is_removed_is_an_error(self, videos, tmp_path, num_workers, transform):
+        removed = Path(shutil.copy(videos[2], tmp_path / "gone.mp4"))
+        dataset = VideoCollectionDataset([videos[1], removed], transform=transform)
         loader = VideoCollectionDataLoader(dataset, batch_size=4, num_workers=num_workers)
-        gone.unlink()
+        removed.unlink()
         with pytest.raises(RuntimeError, match=r"gone\.mp4"):
             list(loader)
 
@@ -869,7 +869,7 @@ class TestDamage:
     @pytest.mark.parametrize("num_workers", [0, 1])
     def test_a_damaged_frame_is_an_error_that_names_it(self, tmp_path, num_workers):
         path = make_video(tmp_path / "damaged.mp4", 30, gop=10)
-        zero_the_pictures(path, range(10, 20))
+        zero_the_frames(path, range(10, 20))
         dataset = VideoCollectionDataset([path])
         loader = VideoCollectionDataLoader(dataset, batch_size=4, num_workers=num_workers)
         for source in (dataset, loader):
@@ -906,11 +906,11 @@ class TestDamage:
         few = VideoCollectionDataset(videos[2:])
         assert not list(VideoCollectionDataLoader(few, batch_size=9, drop_last=True))
 
-    def test_a_video_that_vanishes_does_not_stop_the_others(self, videos, tmp_path, caplog):
-        gone = make_video(tmp_path / "gone.mp4", 5)
-        dataset = VideoCollectionDataset([gone, videos[0]], on_error="warn")
+    def test_a_video_that_is_removed_does_not_stop_the_others(self, videos, tmp_path, caplog):
+        removed = make_video(tmp_path / "gone.mp4", 5)
+        dataset = VideoCollectionDataset([removed, videos[0]], on_error="warn")
         loader = VideoCollectionDataLoader(dataset, batch_size=4)
-        gone.unlink()
+        removed.unlink()
         assert_same(read_all(loader), expected_frames([videos[0]]))
         assert "gone.mp4" in caplog.text
 
@@ -918,11 +918,11 @@ class TestDamage:
         self, tmp_path, caplog
     ):
         path = make_video(tmp_path / "damaged.mp4", 30, gop=10)
-        zero_the_pictures(path, range(10, 20))
+        zero_the_frames(path, range(10, 20))
         with caplog.at_level(logging.WARNING):
             dataset = VideoCollectionDataset([path], on_error="warn")
-            ranks = [item["frame_idx"] for item in dataset]
-        assert ranks == [*range(10), *range(20, 30)]
+            frame_numbers = [item["frame_idx"] for item in dataset]
+        assert frame_numbers == [*range(10), *range(20, 30)]
         warnings = [record.getMessage() for record in caplog.records if "damaged" in record.message]
         assert warnings == [f"{path}: frames 10 to 19 are damaged and skipped"]
 
@@ -980,12 +980,12 @@ def replace_a_byte(path):
     path.write_bytes(data)
 
 
-def zero_the_pictures(video, ranks):
-    """Overwrite the coded pictures of some frames; the container's tables stay as they are."""
+def zero_the_frames(video, frame_numbers):
+    """Overwrite the coded data of some frames; the container's tables stay as they are."""
     with av.open(str(video)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
         pts = sorted(packet.pts for packet in packets)
-        wanted = {pts[rank] for rank in ranks}
+        wanted = {pts[number] for number in frame_numbers}
         spans = [(packet.pos, packet.size) for packet in packets if packet.pts in wanted]
     data = bytearray(video.read_bytes())
     for start, size in spans:

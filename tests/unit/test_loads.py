@@ -47,7 +47,7 @@ def test_parts_hold_what_their_jobs_need(tmp_path: Path):
     assert first.segment_numbers == [0, 1, 2]
     assert first.videos == {0: whole.videos[0]}
     assert first.segments == {k: whole.segments[k] for k in (0, 1, 2)}
-    # Drawings of segment 3 may show what was in front of it, and lost predictions be computed.
+    # Drawings of segment 3 may show what was before it, and lost predictions be computed.
     encode = read_shard_plan(tmp_path / "encode/1-of-2.json", "encode", "1-of-2")
     assert encode.segment_numbers == [0, 3]
     assert encode.segments == dict(enumerate(whole.segments))
@@ -97,12 +97,12 @@ def test_later_attempts_get_more():
     assert [load.runtime_minutes(n) for n in (1, 2, 3)] == [195, 390, 585]
     assert [load.mem_mb(n) for n in (1, 2, 3)] == [2000, 4000, 6000]
     assert JobResources(0, 2000).runtime_minutes() >= 10
-    # What exceeds the limits of most partitions is refused. A job goes on where it was, anyway.
+    # What exceeds the limits of most partitions is refused. A job continues where it was, anyway.
     assert [JobResources(7 * 3600, 2000).runtime_minutes(n) for n in (1, 2)] == [1275, 1440]
     assert [JobResources(9 * 3600, 2000).runtime_minutes(n) for n in (1, 2)] == [1635, 1635]
 
 
-def test_memory_grows_with_pictures_and_batches():
+def test_memory_grows_with_frames_and_batches():
     def memory(stage: str, **model: object) -> list[int]:
         settings = parse_settings({"model": model})
         return [load.memory_mib for load in job_resources(stage, (3, 3), plan(), settings)]
@@ -114,7 +114,7 @@ def test_memory_grows_with_pictures_and_batches():
     # What the model gets does not grow with the video then.
     assert memory("infer", size=[64, 64])[1] < large
     encode = job_resources("encode", (8, 4), plan(), parse_settings({}))
-    assert encode[0].memory_mib == encode[1].memory_mib  # both have pictures of the large video
+    assert encode[0].memory_mib == encode[1].memory_mib  # both have frames of the large video
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_memory_grows_with_pictures_and_batches():
         ((0.002, 0.001), None),  # all is done
     ],
 )
-def test_a_number_of_shards_that_is_out_of_proportion_is_told_once(
+def test_a_number_of_shards_that_is_out_of_proportion_is_reported_once(
     tmp_path: Path, seconds: tuple[float, ...], said: str | None
 ):
     write_json(tmp_path / "resources.json", {"infer": loads(*seconds)})

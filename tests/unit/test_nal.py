@@ -55,7 +55,7 @@ def test_other_codecs_and_start_codes_have_no_lengths():
     assert nal_length_size("h264", b"\x01\x64\x00\x1f\xfd") == 2
 
 
-def test_a_packet_of_side_information_alone_has_no_picture():
+def test_a_packet_of_side_information_alone_has_no_frame():
     sei, slice_ = b"\0\0\0\1\x06\x05\x01A\x80", b"\0\0\0\1\x41\x9a\x80"
     assert has_slice(sei + slice_, 0, "h264")
     assert not has_slice(sei, 0, "h264")

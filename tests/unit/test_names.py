@@ -74,7 +74,7 @@ def test_a_single_folder_gives_short_names_even_of_a_single_subfolder(tmp_path: 
     assert named(str(tmp_path / "exp1"))[a] == "day1/a"
 
 
-def test_colliding_entries_are_told_apart_by_their_folders_as_a_whole(tmp_path: Path):
+def test_colliding_entries_are_distinguished_by_their_folders_as_a_whole(tmp_path: Path):
     make(tmp_path, "exp1/a.mp4", "exp1/b.mp4", "exp2/b.mp4", "exp3/c.mp4")
     entries = [str(tmp_path / name) for name in ("exp1", "exp2", "exp3")]
     expected = ["exp1/a", "exp1/b", "exp2/b", "c"]
@@ -82,7 +82,7 @@ def test_colliding_entries_are_told_apart_by_their_folders_as_a_whole(tmp_path: 
         assert list(named(*order).values()) == expected
 
 
-def test_folders_of_the_same_name_are_told_apart_by_those_above(tmp_path: Path):
+def test_folders_of_the_same_name_are_distinguished_by_those_above(tmp_path: Path):
     make(tmp_path, "x/exp/a.mp4", "y/exp/a.mp4")
     names = list(named(str(tmp_path / "x/exp"), str(tmp_path / "y/exp")).values())
     assert names == ["x/exp/a", "y/exp/a"]
@@ -110,7 +110,7 @@ def test_a_file_that_is_added_to_a_folder_is_called_like_its_neighbors(tmp_path:
     assert named(*entries, known=first) == first | {new: "exp2/b"}
 
 
-def test_a_file_beside_one_of_the_same_stem_renames_nothing(tmp_path: Path):
+def test_a_file_next_to_one_of_the_same_stem_renames_nothing(tmp_path: Path):
     make(tmp_path, "a.mp4")
     first = named(str(tmp_path))
     (new,) = make(tmp_path, "a.avi")
@@ -264,7 +264,7 @@ def test_sequences_of_images_are_called_without_their_wildcards(tmp_path: Path):
     assert list(named(str(tmp_path / "run1/list.txt")).values()) == ["run1"]
 
 
-def test_only_results_of_moved_files_are_told_to_be_called_otherwise(tmp_path: Path):
+def test_only_results_of_moved_files_are_reported_as_renamed(tmp_path: Path):
     old, new = tmp_path / "exp2/a.mp4", tmp_path / "exp3/a.mp4"
     for path in (old, tmp_path / "exp1/a.mp4"):
         path.parent.mkdir()

@@ -1,7 +1,7 @@
-"""`decoder: cuda`: the pictures and rows of PyAV, with a device or without one.
+"""`decoder: cuda`: the frames and rows of PyAV, with a device or without one.
 
 No device is needed here. The fixture `device` stands in for one: FFmpeg decodes in software, and
-its pictures are handed over in the formats in which those of a device come.
+its frames are handed over in the formats in which those of a device come.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pvio.media.decode.reader import open_reader
 from pvio.media.decode.subprocess_reader import SubprocessReader
 from pvio.media.decode.watchdog import WatchedFrame, WatchedReader
 from pvio.media.decoders import nvdec as cuda_reader
-from pvio.media.decoders.nvdec import NvdecReader, device_fault
+from pvio.media.decoders.nvdec import NvdecReader, device_error
 from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
@@ -36,8 +36,8 @@ ON_DEVICES = [
     "b_frames.mp4", "open_gop.mkv", "hevc_open_gop.mp4", "odd_420.webm", "transport.ts",
     "full_range.mp4", "hevc_main10.mkv", "b_frames.avi", "late_start.mp4",
 ]  # fmt: skip
-needs_no_device = pytest.mark.skipif(device_fault(0) == "", reason="there is a CUDA device")
-needs_device = pytest.mark.skipif(device_fault(0) != "", reason="there is no CUDA device")
+needs_no_device = pytest.mark.skipif(device_error(0) == "", reason="there is a CUDA device")
+needs_device = pytest.mark.skipif(device_error(0) != "", reason="there is no CUDA device")
 # Devices refuse HEVC and VP9 of the size of the other clips. By name: FFmpeg's arguments, and why a
 # device does not decode it; "" where it does.
 LARGE = {
@@ -58,13 +58,13 @@ LARGE = {
 def fresh_process() -> Iterator[None]:
     """What a process says once is said again in the next test."""
     yield
-    cuda_reader._tell.cache_clear()
+    cuda_reader._warn.cache_clear()
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if there were a device; of what it decodes, FFmpeg makes the pictures in software."""
-    monkeypatch.setattr(cuda_reader, "device_fault", lambda number: "")
+    """As if there were a device; of what it decodes, FFmpeg makes the frames in software."""
+    monkeypatch.setattr(cuda_reader, "device_error", lambda number: "")
     monkeypatch.setattr(cuda_reader, "_on_device", lambda number: None)
 
 
@@ -89,31 +89,31 @@ def device(opened: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def rows(reader: Any, channels: str, start: int = 0, stop: int = 40) -> tuple[str, np.ndarray]:
-    """First letters of the statuses, and the pictures, zeros where there is none."""
+    """First letters of the statuses, and the pixels, zeros for unusable frames."""
     index = reader.index
     convert = FrameConverter(channels, index.height, index.width, index.orientation)
-    letters, pictures = "", []
+    letters, frames_of = "", []
     for decoded in reader.frames(start, stop):
         letters += decoded.status[0]
-        pictures.append(np.zeros(convert.output_shape, np.uint8))
+        frames_of.append(np.zeros(convert.output_shape, np.uint8))
         if isinstance(decoded, WatchedFrame):
-            decoded.write_to(pictures[-1])
+            decoded.write_to(frames_of[-1])
         elif decoded.pixels is not None:
-            convert.convert_into(decoded.pixels, pictures[-1])
+            convert.convert_into(decoded.pixels, frames_of[-1])
     reader.close()
-    return letters, np.stack(pictures)
+    return letters, np.stack(frames_of)
 
 
 def assert_same_rows(index: FrameIndex, channels: str = "gray", start: int = 0) -> None:
-    letters, pictures = rows(open_reader(index, "cuda:0"), channels, start)
+    letters, frames_of = rows(open_reader(index, "cuda:0"), channels, start)
     expected_letters, expected = rows(PyAVReader(index), channels, start)
     assert letters == expected_letters
-    assert np.array_equal(pictures, expected)
+    assert np.array_equal(frames_of, expected)
 
 
 @pytest.mark.parametrize("channels", ["gray", "rgb"])
 @pytest.mark.parametrize("name", ON_DEVICES)
-def test_pictures_of_a_device_are_those_of_pyav(
+def test_frames_of_a_device_are_those_of_pyav(
     clip: Clip, device: list[str], name: str, channels: str, caplog: pytest.LogCaptureFixture
 ):
     assert_same_rows(load_index(clip(name)), channels)
@@ -245,9 +245,9 @@ def test_a_device_that_cannot_be_opened_again_costs_nothing(
     clip: Clip, caplog: pytest.LogCaptureFixture
 ):
     index = load_index(clip("b_frames.mp4"))
-    letters, pictures = rows(NvdecReader(index, 0), "gray")
+    letters, frames_of = rows(NvdecReader(index, 0), "gray")
     assert letters == "o" * 40
-    assert np.array_equal(pictures, rows(PyAVReader(index), "gray")[1])
+    assert np.array_equal(frames_of, rows(PyAVReader(index), "gray")[1])
     assert f"{index.path}: decoding on the CUDA device failed" in caplog.text
 
 
@@ -259,7 +259,7 @@ def test_without_a_device_pyav_decodes_and_one_warning_says_why(
         assert_same_rows(load_index(clip(name)))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert device_fault(0) in record.getMessage()
+    assert device_error(0) in record.getMessage()
     assert "PyAV decodes instead" in record.getMessage()
 
 
@@ -281,7 +281,9 @@ def test_predictions_without_a_device_are_those_of_pyav(
 
 
 @needs_no_device
-def test_a_sub_process_decodes_without_a_device_too(clip: Clip, capfd: pytest.CaptureFixture[str]):
+def test_a_child_process_decodes_without_a_device_too(
+    clip: Clip, capfd: pytest.CaptureFixture[str]
+):
     index = load_index(clip("b_frames.mp4"))
     convert = FrameConverter("gray", index.height, index.width, index.orientation)
     process = SubprocessReader(index, "cuda:0", convert, 60)
@@ -291,7 +293,7 @@ def test_a_sub_process_decodes_without_a_device_too(clip: Clip, capfd: pytest.Ca
     assert "cannot be opened" in capfd.readouterr().err
 
 
-def test_a_device_that_hangs_is_left_to_a_sub_process(
+def test_a_device_that_hangs_is_left_to_a_child_process(
     clip: Clip, device: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     hanging = cuda_reader._DeviceReader.frames
@@ -332,7 +334,7 @@ def test_an_image_folder_needs_no_device(clip: Clip, ffmpeg: Any, tmp_path: Path
 
 @needs_no_device
 def test_the_doctor_says_why_no_device_decodes():
-    assert f"decoder: cuda cannot open a device ({device_fault(0)})" in diagnose()[1]
+    assert f"decoder: cuda cannot open a device ({device_error(0)})" in diagnose()[1]
 
 
 @needs_device
@@ -352,11 +354,11 @@ def test_frames_of_a_real_device_are_those_of_pyav(
     assert bool(caplog.text) == bool(reason)
 
 
-def test_an_ffmpeg_without_cuda_is_a_fault(monkeypatch: pytest.MonkeyPatch):
+def test_an_ffmpeg_without_cuda_is_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cuda_reader, "_on_device", lambda number: None)
-    assert "without CUDA" in device_fault.__wrapped__(0)
+    assert "without CUDA" in device_error.__wrapped__(0)
 
 
 @needs_no_device
-def test_the_fault_of_a_device_names_ffmpegs_reason():
-    assert "cuda" in device_fault(0).lower()
+def test_the_error_of_a_device_names_ffmpegs_reason():
+    assert "cuda" in device_error(0).lower()

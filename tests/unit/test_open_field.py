@@ -24,7 +24,7 @@ Prediction = dict[str, NDArray[Any]]
 
 @dataclass
 class Clip:
-    """A video in memory, N×H×W uint8; `scale` is how much larger the source picture is."""
+    """A video in memory, N×H×W uint8; `scale` is how much larger the source frame is."""
 
     frames: NDArray[np.uint8]
     scale: float = 1.0
@@ -50,10 +50,10 @@ class Clip:
         return torch.from_numpy(self.frames[index][:, None])
 
 
-def picture(
+def pixels(
     *animals: tuple[float, float, float, float, float], floor: float = 40, level: float = 180
 ) -> NDArray[np.uint8]:
-    """160×200 picture with ellipses (x, y, semi-axes, angle) on an even floor."""
+    """160×200 frame with ellipses (x, y, semi-axes, angle) on an even floor."""
     y, x = np.mgrid[:160, :200]
     gray = np.full((160, 200), floor)
     for cx, cy, major, minor, angle in animals:
@@ -64,11 +64,11 @@ def picture(
 
 
 def moving_clip(n: int = 30, floor: float = 40, level: float = 180) -> Clip:
-    """Two ellipses cross the picture, the larger one above."""
+    """Two ellipses cross the frame, the larger one above."""
     return Clip(
         np.stack(
             [
-                picture(
+                pixels(
                     (30 + 4.5 * i, 40, 14, 7, 0.1 * i - 1.4),
                     (165 - 4.5 * i, 115, 11, 6, 0.7),
                     floor=floor,
@@ -130,14 +130,14 @@ def test_position_area_and_orientation_are_right_for_bright_and_dark_animals(
 
 def test_an_upright_animal_has_orientation_plus_half_pi() -> None:
     model = prepared(moving_clip())
-    found = track(model, picture((80, 50, 7, 14, 0), (80, 110, 14, 7, 0))[None])
+    found = track(model, pixels((80, 50, 7, 14, 0), (80, 110, 14, 7, 0))[None])
     assert sorted(found["orientation"][0]) == pytest.approx([0, np.pi / 2], abs=1e-6)
 
 
-def test_animals_that_touch_are_told_apart() -> None:
+def test_animals_that_touch_are_distinguished() -> None:
     model = prepared(moving_clip())
     for other, angle in [((113, 80), 0.0), ((92, 92.5), 0.0), ((106, 90), 1.2)]:
-        frame = picture((87, 80, 14, 7, 0), (*other, 13.5, 7, angle))
+        frame = pixels((87, 80, 14, 7, 0), (*other, 13.5, 7, angle))
         found = track(model, frame[None])
         places = sorted(zip(found["x"][0], found["y"][0], strict=True))
         expected = sorted([(87, 80), other])
@@ -145,7 +145,7 @@ def test_animals_that_touch_are_told_apart() -> None:
 
 
 def test_a_thin_bridge_between_two_animals_is_cut() -> None:
-    frame = picture((60, 80, 14, 7, 0), (120, 80, 12, 7, 0))
+    frame = pixels((60, 80, 14, 7, 0), (120, 80, 12, 7, 0))
     frame[80:82, 60:120] = 180
     found = track(prepared(moving_clip()), frame[None])
     assert found["x"][0] == pytest.approx([60, 120], abs=0.5)
@@ -153,14 +153,14 @@ def test_a_thin_bridge_between_two_animals_is_cut() -> None:
 
 def test_no_animal_is_nan_and_specks_do_not_count() -> None:
     model = prepared(moving_clip())
-    frames = np.stack([picture(), picture((50, 50, 14, 7, 0)), picture((50, 50, 3, 3, 0))])
+    frames = np.stack([pixels(), pixels((50, 50, 14, 7, 0)), pixels((50, 50, 3, 3, 0))])
     found = track(model, frames)
     for values in found.values():
         assert np.isnan(values).tolist() == [[True, True], [False, True], [True, True]]
 
 
 def test_animals_are_sorted_by_area() -> None:
-    frame = picture((40, 40, 9, 7, 0), (100, 60, 14, 7, 0), (150, 120, 12, 7, 0))
+    frame = pixels((40, 40, 9, 7, 0), (100, 60, 14, 7, 0), (150, 120, 12, 7, 0))
     found = track(prepared(moving_clip(), n_animals=3), frame[None])
     assert found["x"][0] == pytest.approx([100, 150, 40], abs=0.3)
 
@@ -185,7 +185,7 @@ def test_uint8_float_and_rgb_frames_agree() -> None:
         assert equal(found, expected)
 
 
-def test_results_are_in_pixels_of_the_source_picture() -> None:
+def test_results_are_in_pixels_of_the_source_frame() -> None:
     clip = moving_clip()
     small = track(prepared(clip), clip.frames)
     source = track(prepared(Clip(clip.frames, scale=2.5)), clip.frames)
@@ -202,7 +202,7 @@ def test_the_background_is_the_lower_median() -> None:
 
 
 def test_a_fixed_threshold_is_a_gray_level_without_background() -> None:
-    clip = Clip(np.stack([picture((80, 80, 14, 7, 0), level=100)] * 3))
+    clip = Clip(np.stack([pixels((80, 80, 14, 7, 0), level=100)] * 3))
     options: dict[str, Any] = {"n_animals": 1, "background": "none", "polarity": "bright"}
     assert np.isfinite(track(prepared(clip, threshold=99, **options), clip.frames)["x"]).all()
     assert np.isnan(track(prepared(clip, threshold=100, **options), clip.frames)["x"]).all()

@@ -1,4 +1,4 @@
-"""What the first bytes of packets tell."""
+"""What the first bytes of packets show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times of decoding are noticed by the headers of pictures, and right ones are believed."""
+"""Times of decoding are noticed by the headers of frames, and correct ones are trusted."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_frames_hidden_by_an_edit_list_are_not_counted(ffmpeg: Any, tmp_path: Pa
     assert means == pytest.approx(truth, abs=0.06)
 
 
-def test_behind_a_loss_ranks_are_certain_again_at_the_next_keyframe(
+def test_after_a_loss_frame_numbers_are_certain_again_at_the_next_keyframe(
     without_offsets: Any, tmp_path: Path
 ):
     path = without_offsets("b.mp4", *B_FRAMES)
@@ -197,7 +197,7 @@ def test_a_late_part_with_decoding_times_is_noticed_in_a_file(
     assert not load_index(path).pts_identify_frames
 
 
-def test_the_decoder_tells_the_order_of_codecs_whose_headers_are_not_read(
+def test_the_decoder_determines_the_order_of_codecs_whose_headers_are_not_read(
     without_offsets: Any, clip: Clip, monkeypatch: pytest.MonkeyPatch
 ):
     wrong, right = without_offsets("b.mp4", *B_FRAMES), clip("b_frames.mp4")

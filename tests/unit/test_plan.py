@@ -17,7 +17,7 @@ from pvio.pipeline.planning.segments import cut_segments, lpt, shard_segments
 
 
 def index_with(n_frames: int, keyframes: list[int]) -> FrameIndex:
-    """An index of 25 frames a second with keyframes at the given ranks."""
+    """An index of 25 frames per second with keyframes at the given frame numbers."""
     return FrameIndex(
         path="video.mp4", content_digest="", pts=np.arange(n_frames), keyframes=np.array(keyframes),
         time_base=Fraction(1, 25), average_rate=Fraction(25), height=64, width=96,

@@ -32,13 +32,13 @@ def segment(
 ) -> pa.Table:
     """The table of a segment whose outputs came in batches of three."""
     table = SegmentTable(index, start, stop)
-    ranks = [rank for rank in range(start, stop) if rank not in missing]
-    for rank in ranks:
-        table.set_status(rank, "ok")
-    for first in range(0, len(ranks), 3):
-        batch = ranks[first : first + 3]
-        rows = [rank - start for rank in batch]
-        table.add(batch, {name: values[rows] for name, values in outputs.items()})
+    numbers = [number for number in range(start, stop) if number not in missing]
+    for number in numbers:
+        table.set_status(number, "ok")
+    for first in range(0, len(numbers), 3):
+        batch = numbers[first : first + 3]
+        rows = [number - start for number in batch]
+        table.append(batch, {name: values[rows] for name, values in outputs.items()})
     return deserialize(bytes(serialize(table.table())))
 
 
@@ -84,7 +84,7 @@ def test_special_numbers_are_kept(index: FrameIndex, tmp_path: Path):
 
 
 @pytest.mark.parametrize("shape", [(), (2, 2)])
-def test_floats_of_rows_without_a_picture_are_nan(
+def test_floats_of_rows_of_unusable_frames_are_nan(
     index: FrameIndex, tmp_path: Path, shape: tuple[int, ...]
 ):
     values = np.ones((6, *shape), np.float32)
@@ -96,7 +96,7 @@ def test_floats_of_rows_without_a_picture_are_nan(
 
 @pytest.mark.parametrize("dtype", ["int64", "bool", "uint8"])
 @pytest.mark.parametrize("shape", [(), (2, 2)])
-def test_other_types_of_rows_without_a_picture_are_masked(
+def test_other_types_of_rows_of_unusable_frames_are_masked(
     index: FrameIndex, tmp_path: Path, dtype: str, shape: tuple[int, ...]
 ):
     values = np.ones((6, *shape), dtype)
@@ -108,7 +108,7 @@ def test_other_types_of_rows_without_a_picture_are_masked(
     assert (found.compressed() == 1).all()
 
 
-def test_rows_without_a_picture_are_null_in_the_file(index: FrameIndex):
+def test_rows_of_unusable_frames_are_null_in_the_file(index: FrameIndex):
     outputs = {"x": np.ones(6), "y": np.ones((6, 2, 2), np.int32)}
     table = segment(index, 0, 6, outputs, {5})
     for name in outputs:
@@ -122,7 +122,7 @@ def test_segments_are_merged_in_the_order_of_their_frames(index: FrameIndex, tmp
 
 @pytest.mark.parametrize("empty_first", [False, True])
 @pytest.mark.parametrize("shape", [(), (2, 3)])
-def test_a_segment_without_any_picture_has_null_rows(
+def test_a_segment_without_usable_frames_has_null_rows(
     index: FrameIndex, tmp_path: Path, empty_first: bool, shape: tuple[int, ...]
 ):
     values = np.ones((5, *shape), np.float32)
@@ -134,7 +134,7 @@ def test_a_segment_without_any_picture_has_null_rows(
     assert empty.tolist() == [empty_first] * 5 + [not empty_first] * 5
 
 
-def test_a_video_without_any_picture_has_rows_without_outputs(index: FrameIndex, tmp_path: Path):
+def test_a_video_without_usable_frames_has_rows_without_outputs(index: FrameIndex, tmp_path: Path):
     found = read([segment(index, 0, 5, {}, range(5))], tmp_path)
     assert found["status"].tolist() == ["missing"] * 5
 
@@ -176,16 +176,16 @@ def test_outputs_that_change_are_an_error_that_names_the_frame(
     index: FrameIndex, second: dict[str, np.ndarray], text: str
 ):
     table = SegmentTable(index, 0, 4)
-    table.add([0, 1], {"x": np.zeros(2)})
+    table.append([0, 1], {"x": np.zeros(2)})
     with pytest.raises(ModelError, match=text):
-        table.add([2, 3], second)
+        table.append([2, 3], second)
 
 
 def test_rows_are_counted_by_status(index: FrameIndex):
     table = SegmentTable(index, 0, 5)
-    for rank, status in enumerate(["ok", "suspect", "ok", "corrupt"]):
-        table.set_status(rank, status)
-    assert table.counts() == {"ok": 2, "suspect": 1, "corrupt": 1, "missing": 1}
+    for number, status in enumerate(["ok", "suspect", "ok", "corrupt"]):
+        table.set_status(number, status)
+    assert table.status_counts() == {"ok": 2, "suspect": 1, "corrupt": 1, "missing": 1}
 
 
 @pytest.mark.parametrize(
@@ -222,4 +222,4 @@ def test_the_order_of_outputs_may_differ_between_segments(index: FrameIndex, tmp
 
 def test_an_output_without_values_is_an_error(index: FrameIndex):
     with pytest.raises(ModelError, match=r"'x' has the shape \(0,\) for frame 2"):
-        SegmentTable(index, 0, 5).add([2, 3], {"x": np.zeros((2, 0))})
+        SegmentTable(index, 0, 5).append([2, 3], {"x": np.zeros((2, 0))})

@@ -99,5 +99,5 @@ def test_verify_finds_a_video_that_is_not_as_written(run: Any):
     run("plain.mp4", codec="ffv1")
     path = Path("results/videos/plain.mkv")
     path.write_bytes(path.read_bytes()[:-1])
-    faults, _ = verify(Path("results"))
-    assert faults[0] == "videos/plain.mkv: it is not what was written: its digest differs"
+    errors, _ = verify(Path("results"))
+    assert errors[0] == "videos/plain.mkv: it is not what was written: its digest differs"

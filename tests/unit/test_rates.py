@@ -106,7 +106,7 @@ def test_uneven_times_of_a_raw_mpeg4_stream_are_kept(ffmpeg: Any, tmp_path: Path
     assert (index.average_rate, index.warning) == (20, "")
 
 
-def test_impossible_times_of_a_container_are_kept_and_told(ffmpeg: Any, tmp_path: Path):
+def test_impossible_times_of_a_container_are_kept_and_reported(ffmpeg: Any, tmp_path: Path):
     path = tmp_path / "a.mp4"
     ffmpeg.run("-v", "error", *source("90000"), "-c:v", "libx264", "-bf", "0", path)
     index = load_index(path)

@@ -1,4 +1,4 @@
-"""Reading is exact: every frame at its rank, with FFmpeg's pictures, whatever is read before."""
+"""Reading is exact: every frame number gives FFmpeg's frame, whatever was read before."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def converter(
 
 
 def pictures(frames: Any, convert: FrameConverter) -> np.ndarray:
-    """The pictures of decoded frames, N×H×W×C; zeros where there is none."""
+    """The pixels of decoded frames, N×H×W×C; zeros for unusable frames."""
     result = []
     for decoded in frames:
         result.append(np.zeros(convert.output_shape, np.uint8))
@@ -98,7 +98,7 @@ def test_gray_of_an_rgb_video_is_near_ffmpegs(clip: Clip, ffmpeg: Any):
 @pytest.mark.parametrize(
     "name", [*LUMA_AS_CODED, "rgb.mkv", "ten_bit.mp4", "ten_bit_444.mp4", "h264_422.mp4"]
 )
-def test_colours_are_those_ffmpeg_converts(clip: Clip, name: str, ffmpeg: Any):
+def test_colors_are_those_ffmpeg_converts(clip: Clip, name: str, ffmpeg: Any):
     height, width = (65, 97) if "odd" in name else (64, 96)
     assert np.array_equal(decode_all(clip(name), "rgb"), ffmpeg.rgb(clip(name), height, width))
 
@@ -113,7 +113,7 @@ def test_colours_are_those_ffmpeg_converts(clip: Clip, name: str, ffmpeg: Any):
         ("ten_bit.mp4", "p010le", "yuv420p10le"),
     ],
 )
-def test_frames_as_gpus_hand_them_over_give_the_same_pictures(
+def test_frames_as_gpus_hand_them_over_give_the_same_frames(
     clip: Clip, name: str, form: str, pix_fmt: str, ffmpeg: Any
 ):
     height, width = (65, 97) if "odd" in name else (64, 96)
@@ -146,7 +146,7 @@ BT601, BT709 = (0.299, 0.114), (0.2126, 0.0722)
         ("ten_bit_444.mp4", BT601, "yuv444p10le"),
     ],
 )
-def test_colours_follow_the_tagged_matrix_and_range(
+def test_colors_follow_the_tagged_matrix_and_range(
     clip: Clip, name: str, weights: tuple[float, float], pix_fmt: str, ffmpeg: Any
 ):
     height, width = (65, 97) if "odd" in name else (64, 96)
@@ -213,10 +213,12 @@ def test_one_reader_gives_any_segments_in_any_order(
 @pytest.mark.parametrize("name", HARD_TO_SEEK)
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sets(st.integers(0, 39), max_size=6).map(sorted))
-def test_scattered_ranks_are_the_frames_of_the_whole(clip: Clip, name: str, ranks: list[int]):
+def test_scattered_frame_numbers_are_the_frames_of_the_whole(
+    clip: Clip, name: str, numbers: list[int]
+):
     index, expected = whole(clip(name))
-    frames = list(read_frames_at(open_reader(index), ranks))
-    assert [frame.number for frame in frames] == ranks
+    frames = list(read_frames_at(open_reader(index), numbers))
+    assert [frame.number for frame in frames] == numbers
     for frame in frames:
         assert np.array_equal(
             pictures([frame], converter(index, "gray"))[0], expected[frame.number]
@@ -226,15 +228,15 @@ def test_scattered_ranks_are_the_frames_of_the_whole(clip: Clip, name: str, rank
 @pytest.mark.parametrize("n", [1, 3, 10, 40, 100])
 def test_a_sample_is_spread_over_the_whole_video(clip: Clip, n: int):
     index = load_index(clip("b_frames.mp4"))
-    ranks = sample_frame_numbers(index, n)
-    assert len(ranks) <= n
-    assert ranks == sorted(set(ranks))
+    numbers = sample_frame_numbers(index, n)
+    assert len(numbers) <= n
+    assert numbers == sorted(set(numbers))
     if n > 1:
-        assert ranks[0] < 12
-        assert ranks[-1] >= 24
+        assert numbers[0] < 12
+        assert numbers[-1] >= 24
 
 
-def test_sampled_pictures_are_those_of_their_ranks(clip: Clip):
+def test_sampled_frames_are_those_of_their_numbers(clip: Clip):
     index, expected = whole(clip("b_frames.mp4"))
     convert = converter(index, "gray")
     found = sample_frames(WatchedReader(index, "pyav", 60, convert), convert, 5)
@@ -261,7 +263,7 @@ def test_turned_videos_are_upright_in_colour(
 
 @pytest.mark.parametrize(("size", "kernel"), [((32, 48), "area"), ((128, 192), "bicubic")])
 @pytest.mark.parametrize("channels", ["rgb", "gray"])
-def test_resized_pictures_are_near_ffmpegs(
+def test_resized_frames_are_near_ffmpegs(
     clip: Clip, size: tuple[int, int], kernel: str, channels: str, ffmpeg: Any
 ):
     index = load_index(clip("b_frames.mp4"))
@@ -271,12 +273,12 @@ def test_resized_pictures_are_near_ffmpegs(
     raw = ffmpeg.decode(clip("b_frames.mp4"), pix_fmt, "-vf", first + scale)
     found = pictures(open_reader(index).frames(0, 40), converter(index, channels, size))
     expected = np.frombuffer(raw, np.uint8).reshape(found.shape).astype(int)
-    # In colour, the chroma planes are enlarged with another kernel, which shows at edges.
+    # In color, the chroma planes are enlarged with another kernel, which shows at edges.
     assert np.median(np.abs(found - expected)) <= 2
     assert np.abs(found - expected).mean() < (5 if channels == "rgb" else 1)
 
 
-def test_a_turned_picture_is_resized_upright(rotated_clip: Callable[..., Path], ffmpeg: Any):
+def test_a_turned_frame_is_resized_upright(rotated_clip: Callable[..., Path], ffmpeg: Any):
     index = load_index(rotated_clip(90))
     found = pictures(open_reader(index).frames(0, 40), converter(index, "gray", (48, 32)))
     options = ("-vf", "extractplanes=y,scale=32:48:flags=area")
@@ -412,7 +414,7 @@ def size_change(tmp_path: Path, ffmpeg: Any) -> Path:
     return path
 
 
-def test_pictures_of_another_size_are_scaled(size_change: Path):
+def test_frames_of_another_size_are_scaled(size_change: Path):
     index, frames = frames_of(size_change)
     assert [frame.status for frame in frames] == ["ok"] * 40
     assert (index.height, index.width) == (64, 96)
@@ -447,7 +449,7 @@ def test_what_is_not_coded_is_the_frame_before(tmp_path: Path, ffmpeg: Any):
         assert (plane_as_array(frame.pixels, 0) == expected).all()
 
 
-def test_a_single_picture_of_another_size_is_taken_for_damage(size_change: Path):
+def test_a_single_frame_of_another_size_is_taken_for_damage(size_change: Path):
     data = bytearray(size_change.read_bytes())
     start = data.index(b"\xff\xc0\x00\x11\x08\x00\x40\x00\x60", len(data) // 3)
     data[start + 6] = 0x38  # 56 lines in place of 64
@@ -559,7 +561,7 @@ for decoder in ("pyav", "torchcodec"):
     environment_for_torchcodec() is None,
     reason="torchcodec uses the system's FFmpeg, whose complaints are not heard",
 )
-def test_torchcodec_tells_of_damage_as_pyav_does(half_zero: Path, tmp_path: Path):
+def test_torchcodec_reports_damage_as_pyav_does(half_zero: Path, tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-c", DAMAGED_IN_TORCHCODEC, str(half_zero)],
         env={**(environment_for_torchcodec() or {}), "XDG_CACHE_HOME": str(tmp_path)},
@@ -582,7 +584,7 @@ IN_TORCHCODEC = [
 
 @pytest.mark.xdist_group("torchcodec")
 @pytest.mark.parametrize("name", IN_TORCHCODEC)
-def test_torchcodec_gives_the_pictures_of_pyav(
+def test_torchcodec_gives_the_frames_of_pyav(
     by_torchcodec: tuple[Path, str], clip: Clip, name: str
 ):
     found = np.load(by_torchcodec[0] / f"{name}.npy").astype(int)
@@ -626,7 +628,7 @@ def test_a_container_that_cannot_seek_is_read_from_its_start(clip: Clip):
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le"])
 @pytest.mark.parametrize("height", [33, 34])
-def test_planar_pictures_are_the_same_at_every_size(pix_fmt: str, height: int):
+def test_planar_frames_are_the_same_at_every_size(pix_fmt: str, height: int):
     random = np.random.default_rng(0)
     for width in range(2, 100):
         frame = av.VideoFrame(width, height, pix_fmt)

@@ -74,7 +74,7 @@ def test_the_page_has_the_plot_and_its_error_only_where_something_was_computed()
     assert "<svg" not in render_report([], plan(1.0), {"infer": [receipt(1.25, computed=False)]})
 
 
-def test_shards_show_the_work_measured_beside_the_wall_time() -> None:
+def test_shards_show_the_work_measured_next_to_the_wall_time() -> None:
     page = render_report([], plan(1.0, 1.0), {"infer": [receipt(1.25, 1.5)]})
     row = re.search(r"<td>1-of-1</td>.*?</tr>", page, re.DOTALL)
     assert row

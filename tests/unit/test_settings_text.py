@@ -225,9 +225,9 @@ def test_what_contains_itself_is_an_error(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"cache: a\nshards: 2\ncache: b\n", "'cache' stands twice, in lines 1 and 3"),
-        (b"model:\n  args: {a: 1, a: 2}\n", "'a' stands twice, in lines 2 and 2"),
-        (b'{"cache": "a", "cache": "b"}', "'cache' stands twice"),
+        (b"cache: a\nshards: 2\ncache: b\n", "'cache' occurs twice, in lines 1 and 3"),
+        (b"model:\n  args: {a: 1, a: 2}\n", "'a' occurs twice, in lines 2 and 2"),
+        (b'{"cache": "a", "cache": "b"}', "'cache' occurs twice"),
         (b"output:\n\tcrf: 3\n", "indent with spaces"),
         (b'cache: "\xe9"\n', "it is not UTF-8"),
         (b"a: !!python/object:os.system x\n", "could not determine a constructor"),
@@ -305,7 +305,7 @@ def test_what_was_given_to_snakemake_goes_above_config_yaml(tmp_path: Path):
 
 
 @pytest.mark.parametrize("command", [["status", "--json"], ["clean", "--unused", "--yes"]])
-def test_status_and_clean_take_several_settings_behind_config(
+def test_status_and_clean_take_several_settings_after_config(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)

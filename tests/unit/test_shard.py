@@ -99,8 +99,8 @@ class Failing:
         if segment.video in self.failing:
             reason = self.reason.format(start=segment.start, stop=segment.stop, video=segment.video)
             return Outcome(task, "failed", reason)
-        facts = {"digest": "d", "seconds": {"total": 0.1}, "given_up": ""}
-        return Outcome(task, "done", [facts])
+        fields = {"digest": "d", "seconds": {"total": 0.1}, "given_up": ""}
+        return Outcome(task, "done", [fields])
 
 
 def in_this_process(
@@ -143,7 +143,7 @@ def tried(folder: Path) -> list[int]:
     return [int(line) for line in (folder / "log").read_text().split()]
 
 
-def test_a_video_that_fails_is_noted_and_the_others_go_on(work: Any, tmp_path: Path):
+def test_a_video_that_fails_is_noted_and_the_others_continue(work: Any, tmp_path: Path):
     receipts = work(6, {2, 3})
     assert [receipt.failed for receipt in receipts] == [False, False, True, True, False, False]
     assert "frames 0 to 10" in receipts[2].failure_reason

@@ -1,4 +1,4 @@
-"""What a re-encoded video takes over beside the pictures: sound, words, chapters."""
+"""What a re-encoded video keeps in addition to the frames: audio, metadata, chapters."""
 
 from __future__ import annotations
 
@@ -116,13 +116,13 @@ def test_audio_of_every_container_is_copied(
     assert ffmpeg.packets(made, "0:a:0") == ffmpeg.packets(source, "0:a:0")
 
 
-def test_sound_of_a_transport_stream_stays_the_same(tmp_path: Path, settings_for: Any, ffmpeg: Any):
+def test_audio_of_a_transport_stream_stays_the_same(tmp_path: Path, settings_for: Any, ffmpeg: Any):
     source = tmp_path / "a.ts"
     ffmpeg.run("-v", "error", *TONE, *moving_picture(), *B_FRAMES, "-c:a", "aac", source)
     made = reencode(source, settings_for(), tmp_path / "a.mp4")
-    # MP4 has no ADTS headers in front of the packets.
-    sound = ["-map", "0:a:0", "-f", "s16le", "-"]
-    assert ffmpeg.run("-i", made, *sound).stdout == ffmpeg.run("-i", source, *sound).stdout
+    # MP4 has no ADTS headers before the packets.
+    audio = ["-map", "0:a:0", "-f", "s16le", "-"]
+    assert ffmpeg.run("-i", made, *audio).stdout == ffmpeg.run("-i", source, *audio).stdout
 
 
 def test_a_title_that_is_no_utf_8_is_copied(tmp_path: Path, settings_for: Any, ffmpeg: Any):
@@ -145,16 +145,16 @@ def test_keys_of_any_name_are_copied(tmp_path: Path, codec: str, settings_for: A
     assert words.items() <= words_of(ffmpeg, made).items()
 
 
-def decoded_sound(ffmpeg: Any, path: Path) -> bytes:
+def decoded_audio(ffmpeg: Any, path: Path) -> bytes:
     return ffmpeg.run("-v", "error", "-i", path, "-map", "0:a:0", "-f", "s16le", "-").stdout
 
 
 @pytest.mark.parametrize("offset", ["0", "0.7", "-0.3"])
 @pytest.mark.parametrize("codec", ["libx264", "ffv1"])
-def test_sound_starts_when_it_did(
+def test_audio_starts_when_it_did(
     tmp_path: Path, codec: str, offset: str, settings_for: Any, ffmpeg: Any
 ):
-    """Beside the picture, though an edit list or another start moves it."""
+    """In sync with the frames, even with an edit list or another start."""
     source = tmp_path / "a.mp4"
     ffmpeg.run(
         *("-v", "error", "-itsoffset", offset, *TONE, *moving_picture(), "-map", "1:v"),
@@ -164,7 +164,7 @@ def test_sound_starts_when_it_did(
     made = reencode(source, settings, tmp_path / f"made{settings.output.suffix}")
 
     def begins(path: Path) -> float:
-        """When the first sample is heard, beside the first picture."""
+        """Time of the first audio sample, relative to the first frame."""
         found = []
         for shown in (("-vn", "-af", "ashowinfo"), ("-an", "-vf", "showinfo")):
             text = ffmpeg.run("-i", path, *shown, "-copyts", "-f", "null", "-").stderr.decode()
@@ -175,10 +175,10 @@ def test_sound_starts_when_it_did(
     tolerance = 0.0002 if codec == "libx264" else 2 * 1024 / 44100 + 0.001
     assert begins(made) == pytest.approx(begins(source), abs=tolerance)
     if codec == "libx264":
-        assert decoded_sound(ffmpeg, made) == decoded_sound(ffmpeg, source)
+        assert decoded_audio(ffmpeg, made) == decoded_audio(ffmpeg, source)
 
 
-def test_damaged_sound_costs_what_is_damaged(
+def test_damaged_audio_costs_what_is_damaged(
     tmp_path: Path, settings_for: Any, ffmpeg: Any, caplog: pytest.LogCaptureFixture
 ):
     source = tmp_path / "a.mkv"
@@ -192,7 +192,7 @@ def test_damaged_sound_costs_what_is_damaged(
     assert 0 < len(ffmpeg.packets(made, "0:a:0")) < 70
 
 
-def test_sound_that_cannot_be_read_on_ends_there(
+def test_audio_that_cannot_be_read_on_ends_there(
     clip: Clip, tmp_path: Path, settings_for: Any, ffmpeg: Any, monkeypatch: pytest.MonkeyPatch
 ):
     class Failing:
@@ -223,7 +223,7 @@ def test_sound_that_cannot_be_read_on_ends_there(
     assert ffmpeg.packets(made, "0:a:0") == given
 
 
-def test_sound_with_times_that_go_back_is_left_out(
+def test_audio_with_times_that_go_back_is_left_out(
     clip: Clip, tmp_path: Path, settings_for: Any, ffmpeg: Any, monkeypatch: pytest.MonkeyPatch
 ):
     # As in a stream that was cut and glued together.

@@ -116,7 +116,7 @@ RIGHT = [
     ("Either", {"b": 1}),
     ("Linear", {"in_features": 1, "out_features": 1}),
 ]
-# Only running the code tells.
+# Only running the code shows it.
 HIDDEN = [
     ("Fields", {"q": 1}), ("Either", {"q": 1}), ("Linear", {"q": 1}), ("ready", {"q": 1}),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The results change as a whole, and nothing of somebody else's is lost."""
+"""The results change as a whole, and no other file in it is lost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def changed(results: Path) -> Snapshot:
-    """A next state: `a` is kept, `b` is gone, `c` is new."""
+    """A next state: `a` is kept, `b` is removed, `c` is new."""
     made = Snapshot(results)
     made.keep("videos/a.mp4")
     made.path("videos/c.mp4").write_text("new c")
@@ -119,7 +119,7 @@ def test_a_state_that_is_discarded_leaves_nothing(results: Path):
     assert sorted(os.listdir(results.parent)) == ["disk", "results"]
 
 
-def test_an_end_between_two_renames_is_mended(results: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_end_between_two_renames_is_repaired(results: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(snapshot, "_exchange", lambda one, other: False)
     made = changed(results)
     rename = os.rename

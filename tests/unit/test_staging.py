@@ -171,7 +171,7 @@ def test_results_do_not_depend_on_the_stage(
     assert got == run(tmp_path / "without", None)
 
 
-def test_a_copy_that_cannot_be_read_is_no_fault_of_the_video(tmp_path: Path, notes: Any):
+def test_a_copy_that_cannot_be_read_is_no_error_of_the_video(tmp_path: Path, notes: Any):
     plan, settings = job(tmp_path / "cache", SAMPLES[:1])
     part = next(plan.shard_plans("infer"))
     cache = Cache(settings.cache)
@@ -203,7 +203,7 @@ def test_the_copy_stays_until_another_video_comes(own: Path, at_work: Stager):
     assert [path.name for path in own.glob("*.mp4")] == [Path(later).name]
 
 
-def test_a_copy_that_vanished_is_made_again(at_work: Stager):
+def test_a_copy_that_was_removed_is_made_again(at_work: Stager):
     index = load_index(SAMPLES[0])
     os.unlink(at_work.stage(index).staged_path)
     assert os.path.exists(at_work.stage(index).staged_path)
@@ -240,7 +240,7 @@ def test_a_video_of_another_content_is_not_read_from_a_copy(
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-def test_an_error_of_the_stage_is_told_once_and_leaves_nothing(
+def test_an_error_of_the_stage_is_reported_once_and_leaves_nothing(
     own: Path, at_work: Stager, caplog: Any, monkeypatch: pytest.MonkeyPatch, code: int
 ):
     blocks = staging._blocks
@@ -294,7 +294,7 @@ def test_a_job_with_a_full_stage_disk_gives_all_results(
 
 
 @pytest.mark.parametrize("path", ["/nothing/there.mp4", "/proc/self/mem"], ids=["gone", "failing"])
-def test_a_video_that_cannot_be_read_is_no_fault_of_the_stage(
+def test_a_video_that_cannot_be_read_is_no_error_of_the_stage(
     own: Path, at_work: Stager, caplog: Any, path: str
 ):
     index = replace(load_index(SAMPLES[0]), path=path)
@@ -305,7 +305,7 @@ def test_a_video_that_cannot_be_read_is_no_fault_of_the_stage(
 
 
 @pytest.mark.parametrize("setting", ["$PVIO_NOT_SET", "${PVIO_NOT_SET}/x", "/nothing/there"])
-def test_a_stage_that_is_not_there_is_told_and_the_video_read(
+def test_a_stage_that_is_not_there_is_reported_and_the_video_read(
     tmp_path: Path, setting: str, notes: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("PVIO_NOT_SET", raising=False)
@@ -348,7 +348,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 def hold(own: Path, index: FrameIndex, sender: Any) -> None:
-    """Another job: takes a copy, tells which, and works until it is told to go on."""
+    """Another job: takes a copy, reports which, and works until it is asked to continue."""
     at_work = Stager(own)
     staged = at_work.stage(index)
     sender.send((staged.staged_path, os.stat(staged.staged_path).st_ino))

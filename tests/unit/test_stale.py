@@ -40,7 +40,7 @@ def test_a_second_failure_is_another_note(tmp_path: Path) -> None:
     assert len(contents) == 3
 
 
-def test_results_that_could_not_be_joined_run_the_last_job_again(tmp_path: Path) -> None:
+def test_results_that_could_not_be_concatenated_run_the_last_job_again(tmp_path: Path) -> None:
     receipts = [Receipt("infer", "1-of-1", 1.0, [GOOD]), Receipt("encode", "1-of-1", 1.0, [GOOD])]
     note_stale(receipts, are_assembled=False, folder=str(tmp_path))
     assert notes(tmp_path) == ["encode/1-of-1.json"]

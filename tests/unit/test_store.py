@@ -42,9 +42,9 @@ def files_below(cache: Cache) -> list[Path]:
 
 
 def test_an_entry_reads_as_it_was_written(cache: Cache, entry: Path):
-    payload, facts = cache.read("predictions", KEY)
+    payload, fields = cache.read("predictions", KEY)
     assert payload == PAYLOAD
-    assert FACTS.items() <= facts.items()
+    assert FACTS.items() <= fields.items()
 
 
 def test_facts_are_read_without_the_payload(cache: Cache, entry: Path):
@@ -62,10 +62,10 @@ def test_kinds_do_not_share_keys(cache: Cache, entry: Path):
 
 
 def test_facts_added_while_writing_are_stored(cache: Cache):
-    facts: dict[str, int] = {}
-    with cache.open_for_write("video", KEY, facts) as file:
+    fields: dict[str, int] = {}
+    with cache.open_for_write("video", KEY, fields) as file:
         file.write(b"abc")
-        facts["seconds"] = 3
+        fields["seconds"] = 3
     assert cache.metadata("video", KEY)["seconds"] == 3
 
 
@@ -190,8 +190,8 @@ def test_processes_may_write_one_key_at_the_same_time(cache: Cache):
     reads = 0
     while any(writer.poll() is None for writer in writers):
         if cache.has("video", KEY):
-            payload, facts = cache.read("video", KEY)
-            assert payload == bytes([facts["i"]]) * 100_000
+            payload, fields = cache.read("video", KEY)
+            assert payload == bytes([fields["i"]]) * 100_000
             reads += 1
     assert [writer.returncode for writer in writers] == [0, 0]
     assert reads > 0

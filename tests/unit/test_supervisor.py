@@ -68,7 +68,7 @@ def test_no_task_starts_no_process(tmp_path: Path):
     ("how", "said"),
     [("kill", "memory runs out"), ("segv", "crashed (SIGSEGV)"), ("exit", "exit code 7")],
 )
-def test_a_task_that_kills_its_process_fails_and_the_others_go_on(
+def test_a_task_that_kills_its_process_fails_and_the_others_continue(
     tmp_path: Path, how: str, said: str
 ):
     work = Dying(tmp_path, always=(1,), how=how)
@@ -79,7 +79,7 @@ def test_a_task_that_kills_its_process_fails_and_the_others_go_on(
     assert work.log() == ["0 False", "1 False", "1 True", "2 False", "3 False"]
 
 
-def test_a_task_that_dies_once_is_done_at_the_second_try(tmp_path: Path):
+def test_a_task_that_crashes_once_is_done_at_the_second_try(tmp_path: Path):
     found = run(Dying(tmp_path, once=(0, 2)))
     assert {each.kind for each in found.values()} == {"done"}
 
@@ -105,8 +105,8 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path):
     assert not Cache(tmp_path).has("video", "key0")
 
 
-def test_a_video_at_which_the_process_dies_again_and_again_is_given_up(tmp_path: Path):
-    """Of tasks 0 to 7, four are of one video: it costs four processes, and the others go on."""
+def test_a_video_at_which_the_process_crashes_repeatedly_is_skipped(tmp_path: Path):
+    """Of tasks 0 to 7, four are of one video: it costs four processes, and the others continue."""
     work = Dying(tmp_path, always=(2, 3, 4, 5))
     outcomes = run_supervised(
         work, range(8), lambda n: None, tmp_path / "tmp", lambda task: task in (2, 3, 4, 5)
@@ -164,7 +164,7 @@ def test_a_group_that_ends_process_after_process_is_not_tried_to_the_end(tmp_pat
 
 @dataclass
 class Threaded:
-    """Leaves a thread behind that never ends."""
+    """Leaves a thread that never ends."""
 
     folder: Path
 
@@ -173,7 +173,7 @@ class Threaded:
         return Outcome(task, "done", 1)
 
 
-def test_threads_that_are_left_behind_hold_nobody_up(tmp_path: Path):
+def test_threads_that_keep_running_do_not_block(tmp_path: Path):
     began = time.monotonic()
     assert run(Threaded(tmp_path), 2)[1].kind == "done"
     assert time.monotonic() - began < 20

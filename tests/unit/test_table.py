@@ -1,4 +1,4 @@
-"""Every kind of clip beside an independent decode by FFmpeg's command: count, times, luma planes.
+"""Every kind of clip against an independent decode by FFmpeg's command: count, times, luma planes.
 
 FFmpeg's muxer `framemd5` writes for every frame its time stamp and the MD5 of its samples, here of
 the luma plane, upright. The real clips are those of `../shared/videos`, where that folder is.
@@ -64,8 +64,8 @@ def by_pvio(path: Path, start: int = 0, stop: int | None = None) -> tuple[list[R
     rows, statuses = [], set()
     for decoded in reader.frames(start, index.n_frames if stop is None else stop):
         assert decoded.number == start + len(rows)
-        picture: Any = decoded.pixels
-        luma = np.ascontiguousarray(index.orientation.apply(plane_as_array(picture, 0)))
+        image: Any = decoded.pixels
+        luma = np.ascontiguousarray(index.orientation.apply(plane_as_array(image, 0)))
         rows.append(
             Row(int(index.pts[decoded.number]) * index.time_base, hashlib.md5(luma).hexdigest())
         )
@@ -109,8 +109,10 @@ def test_the_functions_of_0_1_3_agree(kind: Callable[[str], Path], name: str):
     assert np.array_equal(frames, expected)
     loaded = {item["frame_idx"]: item["frame"] for item in VideoCollectionDataset([kind(name)])}
     assert sorted(loaded) == list(range(index.n_frames))
-    for rank, picture in enumerate(expected):
-        assert np.array_equal(loaded[rank].numpy().transpose(1, 2, 0), np.float32(picture) / 255)
+    for frame_number, image in enumerate(expected):
+        assert np.array_equal(
+            loaded[frame_number].numpy().transpose(1, 2, 0), np.float32(image) / 255
+        )
 
 
 @functools.cache

@@ -101,16 +101,16 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 
 
 def pixels(settings: ModelSettings, n: int = 5) -> np.ndarray:
-    """Pictures of 16×16 with all values of a byte in every channel."""
+    """Frames of 16×16 with all values of a byte in every channel."""
     values = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
     channels = 3 if settings.channels == "rgb" else 1
     return np.stack([np.roll(values, i, 0).repeat(channels, 2) for i in range(n)])
 
 
-def received(transfer: Transfer, pictures: np.ndarray) -> torch.Tensor:
-    buffer = transfer.buffers(1, (len(pictures) + 2, *pictures.shape[1:]))[0]
-    buffer[: len(pictures)] = pictures
-    return transfer.to_model_input(transfer.upload(buffer[: len(pictures)]))
+def received(transfer: Transfer, frames_of: np.ndarray) -> torch.Tensor:
+    buffer = transfer.buffers(1, (len(frames_of) + 2, *frames_of.shape[1:]))[0]
+    buffer[: len(frames_of)] = frames_of
+    return transfer.to_model_input(transfer.upload(buffer[: len(frames_of)]))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -150,7 +150,7 @@ def test_memory_of_floats_is_used_again(kind: str, cuda: FakeCuda):
     assert received(transfer, pixels(settings, 9)).shape == (9, 3, 16, 16)
 
 
-def test_memory_of_pictures_is_used_again_by_the_next_segment():
+def test_memory_of_frames_is_used_again_by_the_next_segment():
     transfer = Transfer(CPU, SETTINGS["rgb"])
     first = [buffer.ctypes.data for buffer in transfer.buffers(3, (4, 16, 16, 3))]
     assert [buffer.ctypes.data for buffer in transfer.buffers(3, (4, 16, 16, 3))] == first
@@ -178,7 +178,7 @@ class Counting(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", ["rgb", "normalized"])
-def test_a_device_converts_all_pictures_of_a_batch_at_once(name: str, cuda: FakeCuda):
+def test_a_device_converts_all_frames_of_a_batch_at_once(name: str, cuda: FakeCuda):
     settings = SETTINGS[name]
     transfer = CudaTransfer(CPU, settings, cuda)
     counts = []
@@ -201,8 +201,8 @@ def engine(tmp_path: Path, cuda: FakeCuda) -> Callable[..., Engine]:
     (tmp_path / "any_model.py").write_text("def model(frames):\n    pass\n")
 
     def make(model: Callable[[torch.Tensor], torch.Tensor], **settings: Any) -> Engine:
-        facts = {"entry": f"{tmp_path}/any_model.py:model", "device": "cpu", "batch_size": 5}
-        engine = Engine(parse_settings({"model": {**facts, **settings}}))
+        fields = {"entry": f"{tmp_path}/any_model.py:model", "device": "cpu", "batch_size": 5}
+        engine = Engine(parse_settings({"model": {**fields, **settings}}))
         engine.transfer = CudaTransfer(CPU, engine.settings.model, cuda)
         engine.model = model
         return engine
@@ -242,11 +242,11 @@ def test_the_model_waits_for_the_copy_of_its_own_batch(
 def test_a_buffer_is_filled_again_only_after_its_copy(
     index: FrameIndex, engine: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ):
-    pictures = itertools.count()
+    frames_of = itertools.count()
     convert = FrameConverter.convert_into
 
     def into(*args: Any) -> None:
-        n = next(pictures)
+        n = next(frames_of)
         if n % 5 == 0:
             cuda.note("filled", n // 5)
         convert(*args)
@@ -265,9 +265,9 @@ def test_the_decoding_thread_starts_the_copies(
     threads = set()
     send = CudaTransfer.upload
 
-    def noting(self: CudaTransfer, pictures: np.ndarray) -> Any:
+    def noting(self: CudaTransfer, frames_of: np.ndarray) -> Any:
         threads.add(threading.current_thread().name)
-        return send(self, pictures)
+        return send(self, frames_of)
 
     monkeypatch.setattr(CudaTransfer, "upload", noting)
     engine(lambda frames: torch.zeros(len(frames))).run_segment(index, 0, 40)

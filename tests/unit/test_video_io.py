@@ -21,7 +21,7 @@ from pvio.video_io import (
 
 
 def grey_levels(n=10, height=32, width=48, channels=3):
-    """Frame i is uniform 20 * i: it can be told after lossy encoding."""
+    """Frame i is uniform 20 * i: it can be identified after lossy encoding."""
     return [np.full((height, width, channels), 20 * i, np.uint8) for i in range(n)]
 
 
@@ -72,7 +72,7 @@ class TestReading:
                 read_frames_from_video(path)
 
     def test_a_damaged_frame_is_an_error_that_names_it_and_the_others_can_be_read(self, video):
-        zero_the_pictures_from(video, 4)
+        zero_the_frames_from(video, 4)
         with pytest.raises(ValueError, match="frame 4 is damaged"):
             read_frames_from_video(video)
         frames, _ = read_frames_from_video(video, [3, 0])
@@ -130,7 +130,7 @@ class TestWriting:
             write_frames_to_video(tmp_path / "bad.mp4", as_given(frames), fps=10)
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_failed_encoding_gives_ffmpegs_words_and_leaves_the_old_file(self, video):
+    def test_a_failed_encoding_gives_ffmpegs_message_and_leaves_the_old_file(self, video):
         before = video.read_bytes()
         with pytest.raises(EncodeError, match="no_such_codec"):
             write_frames_to_video(video, grey_levels(10, 512, 512), 10, codec="no_such_codec")
@@ -310,9 +310,9 @@ class TestMetadata:
         assert json.loads(copy.with_name(cache.name).read_text())["n_frames"] == 10
 
     def test_a_cache_of_a_version_without_digests_is_renewed(self, video):
-        facts = video.stat()
+        fields = video.stat()
         old = {"n_frames": 123, "frame_size": [32, 48], "fps": 25.0}
-        old |= {"size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+        old |= {"size": fields.st_size, "mtime_ns": fields.st_mtime_ns}
         video.with_name("a.mp4.metadata.json").write_text(json.dumps(old))
         assert get_video_metadata(video)["n_frames"] == 10
 
@@ -434,12 +434,12 @@ def test_the_readme_examples_of_0_1_3_run(tmp_path, monkeypatch):
     assert len(frames) == 2
 
 
-def zero_the_pictures_from(video, rank):
-    """Overwrite the coded pictures of frames `rank` and later; the container's tables stay."""
+def zero_the_frames_from(video, number):
+    """Overwrite the coded data of frame `number` and later frames; the container's tables stay."""
     with av.open(str(video)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
         pts = sorted(packet.pts for packet in packets)
-        spans = [(packet.pos, packet.size) for packet in packets if packet.pts >= pts[rank]]
+        spans = [(packet.pos, packet.size) for packet in packets if packet.pts >= pts[number]]
     data = bytearray(video.read_bytes())
     for start, size in spans:
         data[start : start + size] = bytes(size)

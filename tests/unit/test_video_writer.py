@@ -53,7 +53,7 @@ def test_decoded_frames_keep_samples_and_times(
     path = copied(clip(name), tmp_path / "a.mp4", codec=codec)
     assert ffmpeg.decode(path, stored) == ffmpeg.decode(clip(name), stored)
     assert ffmpeg.times(path) == ffmpeg.times(clip(name))
-    assert ffmpeg.complaints(path) == ""
+    assert ffmpeg.logged_errors(path) == ""
 
 
 def test_ffv1_takes_the_format_of_the_source(clip: Clip, tmp_path: Path, ffmpeg: Any):
@@ -64,7 +64,7 @@ def test_ffv1_takes_the_format_of_the_source(clip: Clip, tmp_path: Path, ffmpeg:
 def test_h264_may_go_into_matroska(clip: Clip, tmp_path: Path, ffmpeg: Any):
     path = copied(clip("b_frames.mp4"), tmp_path / "a.mkv", preset="medium", crf=23)
     assert ffmpeg.times(path) == ffmpeg.times(clip("b_frames.mp4"))
-    assert ffmpeg.complaints(path) == ""
+    assert ffmpeg.logged_errors(path) == ""
 
 
 @pytest.mark.parametrize("audio", [True, False])
@@ -91,7 +91,7 @@ def test_frames_of_a_turned_source_are_turned_upright(
 
 @pytest.mark.parametrize("colour", [(200, 60, 30), (20, 90, 220), (255, 255, 255), (0, 0, 0)])
 @pytest.mark.parametrize("name", ["b_frames.mp4", "full_range.mp4", "ten_bit.mp4"])
-def test_rgb_pictures_keep_their_colours(
+def test_rgb_frames_keep_their_colors(
     clip: Clip, name: str, colour: tuple[int, int, int], tmp_path: Path, ffmpeg: Any
 ):
     path = tmp_path / "a.mp4"
@@ -122,11 +122,11 @@ def test_planes_are_stored_as_they_are(tmp_path: Path, ffmpeg: Any):
     path = tmp_path / "a.mp4"
     shapes = [(48, 64), (24, 32), (24, 32)]
     rng = np.random.default_rng(0)
-    pictures = [[rng.integers(0, 1024, s).astype("<u2") for s in shapes] for _ in range(3)]
+    images = [[rng.integers(0, 1024, s).astype("<u2") for s in shapes] for _ in range(3)]
     with VideoWriter(path, rate=10, pix_fmt="yuv420p10le", **LOSSLESS) as writer:
-        for planes in pictures:
+        for planes in images:
             writer.write(planes)
-    expected = b"".join(plane.tobytes() for planes in pictures for plane in planes)
+    expected = b"".join(plane.tobytes() for planes in images for plane in planes)
     assert ffmpeg.decode(path, "yuv420p10le") == expected
 
 
@@ -147,13 +147,13 @@ def write_black(path: Path, source: Path, n: int, then: Exception | None = None)
 
 
 @pytest.mark.parametrize("n", [39, 0])
-def test_fewer_pictures_than_frames_are_an_error(clip: Clip, n: int, tmp_path: Path):
+def test_fewer_frames_than_frames_are_an_error(clip: Clip, n: int, tmp_path: Path):
     with pytest.raises(EncodeError, match=f"{n} frames for the 40 frames of .*plain.mp4"):
         write_black(tmp_path / "a.mp4", clip("plain.mp4"), n)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_more_pictures_than_frames_are_an_error(clip: Clip, tmp_path: Path):
+def test_more_frames_than_frames_are_an_error(clip: Clip, tmp_path: Path):
     with pytest.raises(EncodeError, match="frame 41 for the 40 frames"):
         write_black(tmp_path / "a.mp4", clip("plain.mp4"), 41)
     assert list(tmp_path.iterdir()) == []
@@ -177,7 +177,7 @@ def test_nothing_has_the_name_before_the_end(clip: Clip, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("picture", "message"),
+    ("image", "message"),
     [
         (np.zeros((64, 96, 4), np.uint8), r"got uint8 \(64, 96, 4\)"),
         (np.zeros((64, 96, 3), np.float32), r"got float32"),
@@ -189,14 +189,12 @@ def test_nothing_has_the_name_before_the_end(clip: Clip, tmp_path: Path):
     ],
     ids=str,
 )
-def test_pictures_of_another_kind_are_errors(
-    clip: Clip, picture: Any, message: str, tmp_path: Path
-):
+def test_frames_of_another_kind_are_errors(clip: Clip, image: Any, message: str, tmp_path: Path):
     with (
         pytest.raises(EncodeError, match=message),
         VideoWriter(tmp_path / "a.mp4", like=clip("plain.mp4"), **LOSSLESS) as writer,
     ):
-        writer.write(picture)
+        writer.write(image)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +241,7 @@ def test_a_folder_of_images_may_be_the_source(tmp_path: Path, ffmpeg: Any):
 
 
 @pytest.mark.parametrize("name", ["full_range.mp4", "full_601.mp4", "limited_709.mp4"])
-def test_decoded_frames_of_other_colours_look_the_same(
+def test_decoded_frames_of_other_colors_look_the_same(
     clip: Clip, name: str, tmp_path: Path, ffmpeg: Any
 ):
     """A frame of another video is converted to the matrix and range of the one that is written."""
@@ -256,7 +254,7 @@ def test_decoded_frames_of_other_colours_look_the_same(
     assert np.abs(found - expected).mean() < 3.5
 
 
-def test_frames_that_tell_no_colours_are_taken_for_the_source_s(
+def test_frames_that_tell_no_colors_are_taken_for_the_source_s(
     clip: Clip, tmp_path: Path, ffmpeg: Any
 ):
     path = tmp_path / "a.mp4"
@@ -282,4 +280,4 @@ def test_h264_and_h265_go_into_every_container(
     text = ffmpeg.describe(path)
     assert {"libx264": "Video: h264", "libx265": "Video: hevc"}[codec] in text
     assert "Audio: aac" in text
-    assert ffmpeg.complaints(path) == ""
+    assert ffmpeg.logged_errors(path) == ""

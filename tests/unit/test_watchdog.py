@@ -59,7 +59,7 @@ def test_no_more_is_made_ahead_than_allowed():
     stream.close()
 
 
-def test_whoever_leaves_early_closes_the_source():
+def test_a_consumer_that_stops_early_closes_the_source():
     closed = threading.Event()
 
     def items() -> Iterator[int]:
@@ -74,7 +74,7 @@ def test_whoever_leaves_early_closes_the_source():
     assert closed.is_set()
 
 
-def test_a_wait_that_is_too_long_is_told_at_once():
+def test_a_wait_that_is_too_long_is_reported_at_once():
     wake = threading.Event()
 
     def items() -> Iterator[int]:
@@ -129,7 +129,7 @@ def converter(index: FrameIndex, channels: str = "gray") -> FrameConverter:
 
 
 @pytest.mark.parametrize("name", ["b_frames.mp4", "odd_444.mp4", "ten_bit.mp4", "rgb.mkv"])
-def test_a_sub_process_reads_the_same_planes(clip: Clip, name: str):
+def test_a_child_process_reads_the_same_planes(clip: Clip, name: str):
     index = load_index(clip(name))
     convert = PlanarConverter(output_format(index, OutputSettings()), index.orientation)
     reader = SubprocessReader(index, "pyav", convert, 60)
@@ -145,7 +145,7 @@ def test_a_sub_process_reads_the_same_planes(clip: Clip, name: str):
     ["b_frames.mp4", "odd_444.mp4", "odd_420.webm", "ten_bit.mp4", "rgb.mkv", "full_range.mp4"],
 )
 @pytest.mark.parametrize("channels", ["gray", "rgb"])
-def test_a_sub_process_reads_the_same_pictures(clip: Clip, name: str, channels: str):
+def test_a_child_process_reads_the_same_frames(clip: Clip, name: str, channels: str):
     index = load_index(clip(name))
     convert = converter(index, channels)
     reader = SubprocessReader(index, "pyav", convert, 60)
@@ -159,7 +159,7 @@ def test_a_sub_process_reads_the_same_pictures(clip: Clip, name: str, channels: 
     reader.close()
 
 
-def test_a_sub_process_tells_of_a_file_that_vanished(clip: Clip, tmp_path: Path):
+def test_a_child_process_reports_a_removed_file(clip: Clip, tmp_path: Path):
     path = tmp_path / "a.mp4"
     path.write_bytes(clip("b_frames.mp4").read_bytes())
     index = load_index(path)
@@ -172,21 +172,21 @@ def test_a_sub_process_tells_of_a_file_that_vanished(clip: Clip, tmp_path: Path)
 
 @pytest.fixture
 def hang(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path, int, bool], None]:
-    """Let PyAV's decoder hang at a frame of a clip, here and, if asked for, in sub-processes."""
+    """Let PyAV's decoder hang at a frame of a clip, here and, if asked for, in child processes."""
 
-    def make(path: Path, rank: int, everywhere: bool) -> None:
+    def make(path: Path, frame_number: int, everywhere: bool) -> None:
         whole = PyAVReader.frames
 
         def frames(self: Any, start: int, stop: int) -> Any:
             for decoded in whole(self, start, stop):
-                if decoded.number == rank and self.index.path == str(path):
+                if decoded.number == frame_number and self.index.path == str(path):
                     time.sleep(30)
                 yield decoded
 
         monkeypatch.setattr(PyAVReader, "frames", frames)
         if everywhere:
             (tmp_path / "sitecustomize.py").write_text(
-                HANGING_DECODER.format(rank=rank, name=path.name)
+                HANGING_DECODER.format(number=frame_number, name=path.name)
             )
             monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
@@ -199,7 +199,7 @@ def guarded(path: Path) -> WatchedReader:
 
 
 def statuses(reader: WatchedReader, start: int, stop: int) -> str:
-    """First letters of the statuses, the ranks being checked."""
+    """First letters of the statuses, the frame numbers being checked."""
     frames = list(reader.frames(start, stop))
     assert [frame.number for frame in frames] == list(range(start, stop))
     return "".join(frame.status[0] for frame in frames)
@@ -214,7 +214,7 @@ def test_a_decoder_that_hangs_once_costs_nothing(clip: Clip, hang: Any):
     reader.close()
 
 
-def test_a_reader_that_is_left_early_goes_on_without_a_sub_process(
+def test_a_reader_that_is_left_early_continues_without_a_child_process(
     clip: Clip, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("pvio.media.decode.watchdog.SubprocessReader", None)
@@ -236,7 +236,7 @@ def test_a_decoder_that_always_hangs_costs_the_rest_of_the_gop(clip: Clip, hang:
     reader.close()
 
 
-def test_a_sub_process_that_dies_costs_the_rest_of_the_gop(
+def test_a_child_process_that_crashes_costs_the_rest_of_the_gop(
     clip: Clip, hang: Any, monkeypatch: pytest.MonkeyPatch
 ):
     path = clip("b_frames.mp4")
@@ -256,7 +256,7 @@ def test_a_sub_process_that_dies_costs_the_rest_of_the_gop(
     assert reader.skipped_reason == "the decoder crashed at frame 17"
 
 
-def test_the_sub_process_ends_with_its_parent(clip: Clip, tmp_path: Path, hang: Any):
+def test_the_child_process_ends_with_its_parent(clip: Clip, tmp_path: Path, hang: Any):
     import subprocess
 
     path = clip("b_frames.mp4")

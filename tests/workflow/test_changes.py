@@ -85,17 +85,17 @@ def test_rows_that_changed_are_drawn_again(project: Project) -> None:
     changed = settings(output={"video": "overlay", "preset": "ultrafast"})
     project.stages(**changed)
     before = (project.folder / "results/videos/short.mp4").read_bytes()
-    # As where more patience with a decoder gave other rows, under the same key.
+    # As if a longer timeout gave other rows, under the same key.
     cache = Cache(project.folder / ".pvio")
     for path in cache.root.glob("predictions/*/*"):
-        payload, facts = cache.read("predictions", path.name)
+        payload, fields = cache.read("predictions", path.name)
         table = deserialize(payload)
         if table.num_rows == 12:
             old = table["brightness"]
             place = table.column_names.index("brightness")
             brighter = pc.add(old, pa.scalar(100, old.type))
             table = table.set_column(place, table.schema.field(place), brighter)
-            cache.write("predictions", path.name, serialize(table), facts)
+            cache.write("predictions", path.name, serialize(table), fields)
     project.stages(**changed)
     assert project.n_computed("infer") == 0
     assert project.n_computed("encode") == 1
@@ -151,16 +151,16 @@ def test_metadata_of_known_videos_is_not_read_again(
 def test_another_video_of_the_same_size_and_time_is_noticed(project: Project) -> None:
     project.run(**settings())
     clip = project.folder / "clips/short.mp4"
-    before, facts = data(project), clip.stat()
+    before, fields = data(project), clip.stat()
     make_clip(clip, frames=12, options="-vf negate")
     other = clip.read_bytes()
-    assert len(other) != facts.st_size
-    # Bytes behind the end of an MP4 file do not matter, so that the sizes can be made equal.
-    size = max(len(other), facts.st_size)
+    assert len(other) != fields.st_size
+    # Bytes after the end of an MP4 file do not matter, so that the sizes can be made equal.
+    size = max(len(other), fields.st_size)
     make_clip(clip, frames=12)
     for content in (clip.read_bytes(), other):
         clip.write_bytes(content + bytes(size - len(content)))
-        os.utime(clip, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        os.utime(clip, ns=(fields.st_atime_ns, fields.st_mtime_ns))
         project.run(**settings())
         before, after = data(project), before
     assert before["long.parquet"] == after["long.parquet"]

@@ -72,12 +72,12 @@ class model:
 """
 
 
-def test_a_model_that_fails_or_dies_costs_one_video(project: Project) -> None:
+def test_a_model_that_fails_or_crashes_costs_one_video(project: Project) -> None:
     """A model that ends its process, or eats all memory, too."""
     cases = []
     for number, (how, _) in enumerate(ENDINGS):
         width = 80 + 2 * number
-        # Good ones between them, which go on in whatever process.
+        # Good ones between them, which continue in whatever process.
         make_clip(project.folder / f"clips/{number} bad.mp4", frames=20, size=f"{width}x48")
         make_clip(project.folder / f"clips/{number} good.mp4", frames=12)
         cases.append(f"            if width == {width}:\n                {how}")
@@ -99,7 +99,7 @@ def test_a_model_that_fails_or_dies_costs_one_video(project: Project) -> None:
         assert "frames 0 to 19 failed: " in rows[name]["reason"], how
     products = {path.name for path in (project.folder / "results/predictions").iterdir()}
     assert products == {f"{name}.parquet" for name in good}
-    # Once the cause is gone, the same command computes these segments alone.
+    # Once the cause is fixed, the same command computes these segments alone.
     (project.folder / "mended").touch()
     project.run(**changed)
     assert project.n_computed("infer") == len(ENDINGS)
@@ -130,7 +130,7 @@ def model(frames):
     assert {row["status"] for row in project.summary().values()} == {"ok"}
 
 
-def test_what_a_video_had_before_it_failed_is_gone(project: Project) -> None:
+def test_what_a_video_had_before_it_failed_is_removed(project: Project) -> None:
     """Old rows are not taken for those of the new model; nothing at all is no result, either."""
     project.stages(**settings(output=OVERLAY))
     code = """
@@ -202,7 +202,7 @@ def model(frames):
     assert project.summary()["short"]["status"] == "ok"
 
 
-def test_a_model_that_leaks_goes_on_in_new_processes(project: Project) -> None:
+def test_a_model_that_leaks_continues_in_new_processes(project: Project) -> None:
     """The process may take 400 MB more than it has; a segment leaks 150 MB."""
     code = """
 import resource
@@ -473,7 +473,7 @@ def test_a_read_only_folder_of_videos_is_enough(project: Project, tmp_path: Path
         clips.chmod(0o755)
 
 
-# Runs beside each other, and their end
+# Runs next to each other, and their end
 
 
 def test_two_runs_in_one_folder_are_refused_with_what_to_do(project: Project) -> None:

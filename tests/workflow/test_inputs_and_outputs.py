@@ -1,4 +1,4 @@
-"""Collections of every form, names of every kind, and the pictures a model returns."""
+"""Collections of every form, names of every kind, and the frames a model returns."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_files_globs_folders_images_and_lists_with_any_name(
     np.testing.assert_allclose(images["brightness"], np.arange(11) * 20 / 255, atol=1e-6)
 
 
-def test_pictures_that_the_model_returns_become_the_video(
+def test_frames_that_the_model_returns_become_the_video(
     new_project: Callable[[], Project],
 ) -> None:
     project = new_project()
@@ -74,7 +74,7 @@ def test_pictures_that_the_model_returns_become_the_video(
     result, _ = pvio.read_frames_from_video(project.folder / "results/videos/a.mp4")
     assert len(result) == 25
     difference = np.abs(np.stack(result).astype(int) - (255 - np.stack(source).astype(int)))
-    # 4:2:0 chroma blurs the test picture's hard colour edges; flat areas agree.
+    # 4:2:0 chroma blurs the test frame's hard color edges; flat areas agree.
     assert np.median(difference) <= 3
     rows = pvio.read_predictions(project.folder / "results/predictions/a.parquet")
     assert set(rows) == {"frame", "pts", "time", "status", "mean"}

@@ -1,4 +1,4 @@
-"""A run that is interrupted goes on where it was, to the same bytes."""
+"""A run that is interrupted continues where it was, to the same bytes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
             entries = list(project.folder.glob(".pvio/predictions/*/*"))
         os.killpg(process.pid, how)
         process.communicate(timeout=60)
-    if how == signal.SIGTERM:  # as from a scheduler: the log says that it was no fault of the job's
+    if how == signal.SIGTERM:  # as from a scheduler: the log says that it was no error of the job
         assert "Error: ended from outside (SIGTERM)" in project.logs()
     if how == signal.SIGINT:
         assert "Error: interrupted (Ctrl-C)" in project.logs()

@@ -63,8 +63,8 @@ def committed(project: Project) -> dict[Path, tuple[int, int]]:
     found = {}
     for kind in ("predictions", "video"):
         for path in project.folder.glob(f".pvio/{kind}/*/*"):
-            facts = path.stat()
-            found[path] = facts.st_ino, facts.st_mtime_ns
+            fields = path.stat()
+            found[path] = fields.st_ino, fields.st_mtime_ns
     return found
 
 
@@ -128,7 +128,7 @@ def killed(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if target == "snakemake":
-            # Its jobs go on; the next run does not wait for them.
+            # Its jobs continue; the next run does not wait for them.
             process.wait(60)
         else:
             process.communicate(timeout=120)
@@ -142,7 +142,7 @@ THOROUGH_SEEDS = [pytest.param(seed, marks=pytest.mark.thorough) for seed in ran
 
 @pytest.mark.xdist_group("kills")  # in one folder
 @pytest.mark.parametrize("seed", [*QUICK_SEEDS, *THOROUGH_SEEDS])
-def test_a_run_that_is_killed_goes_on_where_it_was(
+def test_a_run_that_is_killed_continues_where_it_was(
     seed: int, undisturbed: tuple[Project, dict[str, object], dict[int, float]]
 ) -> None:
     chance = random.Random(seed)

@@ -75,10 +75,10 @@ def test_videos_of_any_name_have_their_results(hostile: Project) -> None:
     before = os.getcwd()
     os.chdir(hostile.folder)
     try:
-        faults, _ = verify(Path("results"))
+        errors, _ = verify(Path("results"))
     finally:
         os.chdir(before)
-    assert faults == []
+    assert errors == []
     for text in (said, hostile.logs(), (hostile.folder / "results/report.html").read_text()):
         assert not {"\x1b", "\u2028", "\x85", "\x0b"} & set(text)
         assert "\nError:" not in text
@@ -111,7 +111,7 @@ def test_a_second_folder_adds_results_and_renames_none(new_project: Callable[[],
     assert first.items() <= second.items()
     assert (predictions / "exp2/mouse_00.parquet") in second
     assert "Nothing to be done" in project.run(videos=["exp1", "exp2"], **fixed)
-    # Without the first folder, and in another place, which is told.
+    # Without the first folder, and in another place, which is reported.
     (project.folder / "exp2").rename(project.folder / "moved")
     text = project.run(videos=["moved"], **fixed)
     assert list(project.summary()) == ["mouse_00"]
@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_read_leaves_the_results(
     assert set(read_names(project.folder / "results").values()) == {"day1/day1", "day2/day2"}
 
 
-def test_what_is_passed_over_is_said_once(new_project: Callable[[], Project]) -> None:
+def test_what_is_passed_over_is_reported_once(new_project: Callable[[], Project]) -> None:
     project = new_project()
     make_clip(project.folder / "data/a.mp4", frames=3)
     for name in ("a.seq", "b.seq", "notes.md"):

@@ -1,4 +1,4 @@
-"""The main job over real clips with known facts, where their folder lies beside the repository."""
+"""The main job over real clips with known properties, if their folder is next to the repository."""
 
 from __future__ import annotations
 

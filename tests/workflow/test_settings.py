@@ -18,7 +18,7 @@ from projects import REPOSITORY, Project, make_clip
 
 from pvio.config.load import load_settings
 
-# What a model is given; `types.txt` tells what it got.
+# What a model is given; `types.txt` shows what it got.
 RECORDER = """
 class Recorder:
     def __init__(self, **args):
@@ -158,7 +158,7 @@ def test_snakemake_called_by_its_path_gives_the_model_its_arguments(project: Pro
     ("text", "message"),
     [
         ("model: {args: {day: 2024-01-05}}", "2024-01-05 is a date in YAML; put it in quotes"),
-        ("videos: clips\nvideos: more", "the key 'videos' stands twice, in lines 1 and 2"),
+        ("videos: clips\nvideos: more", "the key 'videos' occurs twice, in lines 1 and 2"),
         ("output: {options: {bff: 2}}", "output.options: libx264 reports: unknown option bff"),
         pytest.param(
             *("model: {args: {n_animal: 1}}", "did you mean 'n_animals'?"),
@@ -175,7 +175,7 @@ def test_what_cannot_be_meant_is_one_error_before_any_job(
     assert not (project.folder / "work").exists()
 
 
-def test_a_model_that_cannot_be_built_is_told_once(project: Project) -> None:
+def test_a_model_that_cannot_be_built_is_reported_once(project: Project) -> None:
     (project.folder / "picky.py").write_text(
         "class Picky:\n"
         "    def __init__(self, n):\n"

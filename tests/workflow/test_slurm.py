@@ -70,8 +70,8 @@ def entries(project: Project) -> dict[str, tuple[int, int]]:
     """Committed predictions with what changes when they are written again."""
     found = {}
     for path in project.folder.glob(".pvio/predictions/*/*"):
-        facts = path.stat()
-        found[path.name] = facts.st_ino, facts.st_mtime_ns
+        fields = path.stat()
+        found[path.name] = fields.st_ino, fields.st_mtime_ns
     return found
 
 
@@ -171,7 +171,7 @@ def test_a_cancelled_and_a_requeued_job_end_in_the_bytes_of_a_local_run(
     assert {job["node"] for job in jobs} == {"n1", "n2"}
     assert [job["state"] for job in infer_jobs(cluster, project)].count("CANCELLED") == 1
     assert len(infer_jobs(cluster, project)) == 4
-    # What the plan and the profile ask for: of every attempt, and of encode beside infer.
+    # What the plan and the profile ask for: of every attempt, and of encode as well as infer.
     plan = json.loads((project.folder / "work/shards/resources.json").read_text())
     memory = {load["memory_mib"] * n for load in plan["infer"] for n in (1, 2)}
     assert all(job["gpus"] == "gres:gpu:1" and "cpu=2" in job["tres"] for job in jobs)

@@ -47,7 +47,7 @@ def project(new_project: Callable[[], Project]) -> Project:
     return project
 
 
-def test_status_tells_what_is_done_what_is_stale_and_why(project: Project) -> None:
+def test_status_shows_what_is_finished_what_is_stale_and_why(project: Project) -> None:
     clips = project.folder / "clips"
     text = pvio(project, "status", **settings())
     assert "3 videos: 0 finished, 3 to do, 0 unreadable" in text
@@ -97,7 +97,7 @@ def model(frames):
 """
 
 
-def test_status_tells_how_a_run_goes(project: Project) -> None:
+def test_status_shows_the_progress_of_a_run(project: Project) -> None:
     (project.folder / "slow.py").write_text(SLOW)
     slow = settings(model={"entry": "slow.py:model", "batch_size": 10}, output={"video": "none"})
     with project.started(**slow, shards=1) as process:
@@ -165,14 +165,14 @@ def test_clean_removes_what_nothing_refers_to(project: Project, tmp_path: Path) 
     assert len(everything - kept) == 8
     assert list((cache / "tmp").iterdir()) == []
 
-    # Nothing that is needed is gone: both runs have nothing to compute.
+    # Nothing that is needed is removed: both runs have nothing to compute.
     project.stages(**shared)
     assert project.n_computed("infer") == project.n_computed("encode") == 0
     other.stages(**settings(cache=str(cache), output={"video": "none"}))
     assert other.n_computed("infer") == 0
     assert "nothing to remove" in pvio(project, "clean", "--unused", "--yes", **shared)
 
-    # Whether a folder is gone or its disk is away, only its owner knows.
+    # Whether a folder is removed or its disk is away, only its owner knows.
     shutil.rmtree(other.folder)
     assert "nothing to remove" in pvio(project, "clean", "--unused", "--yes", **shared)
     forget = ("--forget", str(other.folder))

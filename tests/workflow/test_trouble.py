@@ -49,7 +49,7 @@ def test_a_wrong_setting_is_one_readable_error_before_any_job(
     assert not (project.folder / "work").exists()
 
 
-def test_a_broken_copy_that_is_mended_is_computed_again(
+def test_a_broken_copy_that_is_repaired_is_computed_again(
     new_project: Callable[[], Project],
 ) -> None:
     project = new_project()
@@ -82,7 +82,7 @@ def test_two_thousand_videos_can_be_named_one_by_one(new_project: Callable[[], P
 
 
 @pytest.mark.parametrize("kind", ["predictions", "video"])
-def test_a_damaged_cache_entry_is_mended(new_project: Callable[[], Project], kind: str) -> None:
+def test_a_damaged_cache_entry_is_repaired(new_project: Callable[[], Project], kind: str) -> None:
     project = new_project()
     make_clip(project.folder / "a.mp4")
     settings = {"videos": ["a.mp4"], "model": MODEL, "shards": 1}
@@ -101,7 +101,7 @@ def test_a_damaged_cache_entry_is_mended(new_project: Callable[[], Project], kin
     assert {path.name: path.read_bytes() for path in results.rglob("a.*")} == before
 
 
-def test_damaged_predictions_are_mended_when_they_are_to_be_drawn(
+def test_damaged_predictions_are_repaired_when_they_are_to_be_drawn(
     new_project: Callable[[], Project],
 ) -> None:
     project = new_project()
@@ -137,7 +137,7 @@ def mixed(new_project: Callable[[], Project]) -> Project:
     return project
 
 
-def test_broken_videos_are_reported_and_the_others_go_on(mixed: Project) -> None:
+def test_broken_videos_are_reported_and_the_others_continue(mixed: Project) -> None:
     settings = {"videos": ["clips", "gone.mp4"], "model": MODEL, "output": NO_VIDEO}
     text = mixed.run(**settings)
     assert "4 of 5 videos are not ok: see results/summary.tsv" in text
@@ -167,7 +167,7 @@ def test_broken_videos_are_reported_and_the_others_go_on(mixed: Project) -> None
     assert "rule infer" not in text  # all results are there already
 
 
-def test_a_video_that_vanishes_during_the_run_is_reported(
+def test_a_video_that_is_removed_during_the_run_is_reported(
     new_project: Callable[[], Project],
 ) -> None:
     project = new_project()
@@ -226,7 +226,7 @@ def test_a_decoder_that_hangs_costs_frames_of_one_video(
     make_clip(clips / "good.mp4", frames=30, options="-g 10")
     customize = project.folder / "path/sitecustomize.py"
     customize.parent.mkdir()
-    customize.write_text(HANGING_DECODER.format(rank=14, name="bad.mp4"))
+    customize.write_text(HANGING_DECODER.format(number=14, name="bad.mp4"))
     monkeypatch.setenv("PYTHONPATH", str(customize.parent))
     settings = {"videos": ["clips"], "model": MODEL, "shards": 1}
     project.run(**settings, decoder_timeout=3)
@@ -238,7 +238,7 @@ def test_a_decoder_that_hangs_costs_frames_of_one_video(
     assert list(np.flatnonzero(rows["status"] == "missing")) == list(range(14, 20))
     assert list(np.flatnonzero(np.isnan(rows["brightness"]))) == list(range(14, 20))
 
-    # Nothing is tried again without more patience; with it, only what was given up.
+    # Nothing is tried again without a longer timeout; with it, only what was skipped.
     customize.unlink()
     project.run("--forcerun", "infer", **settings, decoder_timeout=3)
     assert project.n_computed("infer") == 0

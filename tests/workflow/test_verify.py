@@ -51,7 +51,7 @@ def verify(project: Project) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_finished_results_are_right_and_damage_is_told(project: Project) -> None:
+def test_finished_results_are_right_and_damage_is_reported(project: Project) -> None:
     code, text = verify(project)
     assert code == 0, text
     assert "results is as it was written" in text
@@ -61,7 +61,7 @@ def test_finished_results_are_right_and_damage_is_told(project: Project) -> None
     assert "good" not in text
 
 
-def test_every_kind_of_fault_is_found(project: Project) -> None:
+def test_every_kind_of_error_is_found(project: Project) -> None:
     results = project.folder / "results"
     table = pq.read_table(results / "predictions/good.parquet")
     shifted = table.set_column(1, table.schema.field("pts"), pa.array(range(20)))
@@ -102,7 +102,7 @@ def test_summary_plan_and_page_are_checked(project: Project) -> None:
     assert "summary.tsv: it is absent" in verify(project)[1]
 
 
-def test_a_source_that_is_another_one_by_now_is_told(project: Project) -> None:
+def test_a_source_that_is_another_one_by_now_is_reported(project: Project) -> None:
     make_clip(project.folder / "clips/good.mp4", frames=20, size="80x48")
     code, text = verify(project)
     assert code == 1
@@ -118,7 +118,9 @@ class Shrinking:
 """
 
 
-def test_a_video_that_could_not_be_joined_is_told(new_project: Callable[[], Project]) -> None:
+def test_a_video_that_could_not_be_concatenated_is_reported(
+    new_project: Callable[[], Project],
+) -> None:
     project = new_project()
     (project.folder / "shrinking.py").write_text(SHRINKING)
     make_clip(project.folder / "clips/long.mp4", frames=40, options="-g 10")

@@ -8,7 +8,7 @@ rule lost_results:
         "../envs/pvio.yaml"
     threads: 1
     message:
-        "The results are no longer there"
+        "Results are missing: assembling them again"
     shell:
         "date > {output} 2> {log}"
 
@@ -21,8 +21,8 @@ rule assemble:
         lost=lost_results,
         encode=gather.encode("work/encode/{scatteritem}.json") if ENCODES else [],
     output:
-        # The results themselves are none: Snakemake would remove them when the job starts, and they
-        # change as a whole when it ends.
+        # The results are no output: Snakemake would remove outputs when the job starts, but results
+        # are replaced as a whole when it ends.
         touch("work/assembled"),
         report=report(
             "work/report.html",
@@ -44,7 +44,7 @@ rule assemble:
         model=MODEL,
         version=PVIO_VERSION,
     message:
-        "Joining segments into predictions, videos and a report"
+        "Concatenating segments to predictions, videos and a report"
     shell:
         "PVIO_JOB=1 pvio assemble --config {input.settings} --plan {input.plan} --results results"
         " --threads {threads} {input.infer} {input.encode} > {log} 2>&1"

@@ -49,8 +49,8 @@ try:
 except WorkflowError:  # `snakemake --unlock` needs none
     CORES = 1
 
-# On a cluster every job reads this file again. What tells whether rules are to rerun is the main
-# process's business: many jobs shall not look at all videos each.
+# On a cluster every job reads this file again. Only the main process computes rerun triggers; cluster
+# jobs must not stat every video.
 COLLECTION, MODEL, N_VIDEOS = "", "", 0
 # The files that Snakemake has merged; none where a `module` statement gives the settings.
 given = workflow.config_settings
@@ -82,8 +82,8 @@ try:
 except PvioError as error:
     raise WorkflowError(printable_lines(error))
 
-# One job per core of a machine, or per job that a cluster shall run at once (--jobs). A job of a cluster
-# knows its own cores only, and finds the number in the plan.
+# One job per core of a machine, or per job that a cluster may run at once (--jobs). A cluster job knows
+# only its own cores, and reads the number from the plan.
 SHARDS = SETTINGS.shards
 if SHARDS == "auto":
     SHARDS = workflow.nodes or CORES
@@ -96,9 +96,9 @@ if SHARDS == "auto":
 ENCODES = "encode" in SETTINGS.output.stages
 CHECKED = "work/checked" if "fail" in (SETTINGS.on_damaged, SETTINGS.on_failed) else []
 
-# What each stage depends on: a changed setting runs the stages again that it concerns. The jobs get
-# the settings as files, which the rule `settings` writes, since a list of videos may be longer than a
-# command line can be. The name of a file tells its content.
+# The settings of each stage: a changed setting reruns the stages that depend on it. Jobs read the
+# settings from files, which the rule `settings` writes, since a list of videos may be too long for a
+# command line. The name of a file is the digest of its content.
 INPUTS = stage_inputs(SETTINGS)
 
 
@@ -113,8 +113,8 @@ wildcard_constraints:
     loss=r"\d+",
 
 
-# When the run started, by the clock of its file system; noted by `onstart`, since nothing is written
-# while the workflow is read.
+# Start time of the run, by the clock of its file system. It is set by `onstart`, since reading the
+# workflow must not write files.
 STARTED = [time.time()]
 
 
@@ -126,12 +126,12 @@ def settings_text(wildcards):
 
 
 def stale_infer(wildcards):
-    """The note that an infer job is to run again, if there is one."""
+    """The note that an infer job must run again, if there is one."""
     return stale_note("infer", wildcards.scatteritem)
 
 
 def stale_encode(wildcards):
-    """The note that an encode job is to run again, if there is one."""
+    """The note that an encode job must run again, if there is one."""
     return stale_note("encode", wildcards.scatteritem)
 
 

@@ -1,5 +1,5 @@
-# Drawings show the past, so a video may be encoded when all of it was inferred. That every encode job
-# waited for every infer job would cost Snakemake the square of their number.
+# Drawings may show past frames, so a video is encoded after all of it was inferred. One aggregate rule
+# keeps the job graph at 2n edges instead of n².
 rule inferred:
     input:
         gather.infer("work/infer/{scatteritem}.json"),
@@ -12,7 +12,7 @@ rule inferred:
         "../envs/pvio.yaml"
     threads: 1
     message:
-        "All shards were inferred"
+        "Collecting failed segments of all shards"
     shell:
         "pvio inferred --out {output} {input} > {log} 2>&1"
 

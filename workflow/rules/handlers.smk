@@ -19,7 +19,7 @@ onsuccess:
         old, new = next(iter(renamed.items()))
         print(
             printable(
-                f"{len(renamed)} results have another name now, since their files were moved "
+                f"{len(renamed)} results were renamed, since their files were moved "
                 f"({old} is {new}): see logs/assemble.log"
             ),
             file=sys.stderr,
@@ -27,6 +27,6 @@ onsuccess:
 
 
 onerror:
-    # Snakemake names the failed job and its log; this adds what went wrong.
+    # Snakemake names the failed job and its log; this adds the errors.
     for path, error in errors_of(LOGS_FOLDER, STARTED[0]):
         print(f"\n{path}: {printable_lines(error)}", file=sys.stderr)

@@ -4,7 +4,7 @@ rule plan:
         settings=INPUTS["plan"].path,
     output:
         plan="work/plan.json",
-        # What each job needs of it, since it may be large; and how much each has to do.
+        # The plan of each shard, since the whole plan may be large; and the resources of the jobs.
         parts=directory("work/shards"),
     log:
         "logs/plan.log",

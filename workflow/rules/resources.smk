@@ -1,5 +1,5 @@
-# What jobs ask a scheduler for, in MiB and minutes: more at every further attempt.
-# Jobs that cannot do without a GPU ask for one.
+# Resources that jobs request, in MiB and minutes: more at each further attempt. Jobs that need a GPU
+# request one.
 INFER_GPUS = int("cuda" in f"{SETTINGS.model.device} {SETTINGS.decoder}")
 ENCODE_GPUS = int(SETTINGS.output.codec.endswith("nvenc"))
 if SETTINGS.output.encodes_in("infer"):
@@ -7,12 +7,12 @@ if SETTINGS.output.encodes_in("infer"):
 
 
 def longest_first(wildcards):
-    """Priority of a shard: the first one has the most to do."""
+    """Priority of a shard: the first one takes the longest."""
     return SHARDS - int(wildcards.scatteritem.partition("-")[0])
 
 
 def load(stage, wildcards):
-    """What a shard has to do; not known before the plan is made."""
+    """Predicted load of a shard; unknown before the plan exists."""
     found = read_job_resources("work/shards", stage, wildcards.scatteritem)
     if workflow.is_main_process and workflow.non_local_exec:
         for text in shard_count_warnings("work/shards", since=STARTED[0]):

@@ -71,7 +71,7 @@ class Status:
         lost: names of results that are not where the last run has put them.
         unreadable: path and reason of each; they are tried again in every run.
         reasons: why others are to be computed: paths by reason.
-        gone: names of videos in the results that are no longer in the collection.
+        removed: names of videos in the results that are no longer in the collection.
         is_running: whether Snakemake holds the lock of the working folder.
         failures: log file and error of jobs that failed since the last plan.
     """
@@ -83,7 +83,7 @@ class Status:
     lost: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     reasons: dict[str, list[str]] = field(default_factory=dict)
-    gone: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
     is_running: bool = False
     failures: list[tuple[str, str]] = field(default_factory=list)
 
@@ -103,8 +103,8 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
     """
     state = current_state(settings)
     found = Status(videos=len(state.videos) + len(state.new))
-    states, faults = _states(state, settings)
-    found.stages = _stages(state, settings, states, faults)
+    states, errors = _states(state, settings)
+    found.stages = _stages(state, settings, states, errors)
     missing = {
         segment.video
         for segment, each in zip(state.cut, states, strict=True)
@@ -116,11 +116,11 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
     for number, video in enumerate(state.videos):
         if video.status != "ok":
             found.unreadable.append((video.path, video.reason))
-        elif number not in missing and number not in faults:
+        elif number not in missing and number not in errors:
             found.finished += 1
         else:
             try:
-                reasons = [faults[number]] if number in faults else _reasons(video, last, changed)
+                reasons = [errors[number]] if number in errors else _reasons(video, last, changed)
                 failed = products.get(predictions_file(video.name), {}).get("failure")
                 if failed and reasons == [_LOST]:
                     reasons = [f"it failed in the last run: {failed}"]
@@ -138,11 +138,11 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
         found.reasons.setdefault(reason, []).append(path)
     if last is not None:
         present = {video.path for video in state.videos} | set(state.new)
-        found.gone = [path for path in last.digests if path not in present]
+        found.removed = [path for path in last.digests if path not in present]
     found.lost = sorted(
         name
-        for name, facts in products.items()
-        if "failure" not in facts and not (folder / results / name).is_file()
+        for name, product in products.items()
+        if "failure" not in product and not (folder / results / name).is_file()
     )
     found.is_running = any((folder / SNAKEMAKE_LOCKS).glob("*.lock"))
     found.failures = _failures(folder)
@@ -160,9 +160,9 @@ class _LastRun:
     @classmethod
     def read(cls, results: Path) -> _LastRun | None:
         try:
-            facts = json.loads((results / RUN_FILE).read_text(encoding="utf-8"))
+            made_with = json.loads((results / RUN_FILE).read_text(encoding="utf-8"))
             videos = read_plan(results / RESULTS_PLAN_FILE).videos
-            return cls(load_stored(facts["settings"])[0], facts["model"], videos)
+            return cls(load_stored(made_with["settings"])[0], made_with["model"], videos)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, PvioError):
             return None
 
@@ -212,9 +212,9 @@ def _stages(
     state: State,
     settings: Settings,
     states: list[SegmentState],
-    faults: dict[int, str],
+    errors: dict[int, str],
 ) -> list[StageStatus]:
-    """Sums over the collection; what goes wrong with a video is added to `faults`."""
+    """Sums over the collection; errors of a video are added to `errors`."""
     costs = CostModel.load(settings.cache)
     workloads = stage_workloads(settings, state.model)
     found = []
@@ -229,11 +229,11 @@ def _stages(
             at = known.finished_at[stage]
             if at is None:
                 video = state.videos[segment.video]
-                facts = (workloads[stage], video, segment.n_frames, segment.start == 0)
+                arguments = (workloads[stage], video, segment.n_frames, segment.start == 0)
                 try:
-                    each.seconds_left += costs.seconds(*facts)
+                    each.seconds_left += costs.seconds(*arguments)
                 except Exception as error:
-                    faults[segment.video] = reason_for_video(
+                    errors[segment.video] = reason_for_video(
                         error, video.path, "predicting", settings.cache
                     )
                 continue
@@ -242,7 +242,7 @@ def _stages(
             if now - at < _RECENT_SECONDS:
                 recent["frames"] += segment.n_frames
                 first = min(first, at)
-        # The first of these tells when counting begins; its own frames were done before.
+        # Counting begins with the first of these; its own frames were finished before.
         if recent["frames"] and now - first > 1:
             each.rate = recent["frames"] / (now - first)
         found.append(each)

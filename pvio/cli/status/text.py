@@ -11,7 +11,7 @@ _SHOWN = 5
 
 
 def describe(found: Status, cores: int) -> str:
-    """What `status` found, as lines for a person.
+    """The result of `status` as text.
 
     Args:
         found: by `status`.
@@ -35,12 +35,13 @@ def _lines(found: Status, cores: int) -> Iterator[str]:
         yield f"unreadable: {path}: {reason}"
     if len(found.unreadable) > _SHOWN:
         yield f"unreadable: {len(found.unreadable) - _SHOWN} more"
-    if found.gone:
-        yield f"no longer in the collection, will leave the results: {_some(found.gone)}"
+    if found.removed:
+        removed = _some(found.removed)
+        yield f"no longer in the collection, will be removed from the results: {removed}"
     if found.lost:
         yield f"lost from the results: {_some(found.lost)} (snakemake --forcerun assemble)"
     if found.is_running:
-        yield "Snakemake runs in this folder, or was killed here (then: snakemake --unlock)"
+        yield "Snakemake is running in this folder, or was killed here (then: snakemake --unlock)"
     for log, error in found.failures:
         first, *rest = error.splitlines()
         yield f"failed, see {log}: {first}"

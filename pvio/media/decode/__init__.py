@@ -1,4 +1,4 @@
-"""Frames of any source: the choice of a decoder, and what happens when it hangs or crashes.
+"""Frames of any source: the choice of a decoder, and protection against hangs and crashes.
 
-The decoders themselves live in `pvio.media.decoders`.
+The decoders themselves are in `pvio.media.decoders`.
 """

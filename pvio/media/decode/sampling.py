@@ -1,4 +1,4 @@
-"""Frames by number: samples of a video, and the usable frame nearest to a place."""
+"""Frames by number: samples of a video, and the nearest usable frame."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class _Reader(Protocol[_Frame]):
 
 
 def read_frames_at(reader: _Reader[_Frame], numbers: Iterable[int]) -> Iterator[_Frame]:
-    """The frames of ascending, distinct numbers; decodes on where that is shorter than a seek."""
+    """Frames of ascending, distinct numbers; decodes sequentially if faster than a seek."""
     pending = list(numbers)
     while pending:
-        # One run of decoding covers all numbers up to the first one after a later keyframe.
+        # One range is decoded for all numbers up to the first one after a later keyframe.
         run = [pending[0]]
         for number in pending[1:]:
             if reader.index.keyframe_at_or_before(number) > run[-1]:
@@ -45,7 +45,7 @@ def read_frames_at(reader: _Reader[_Frame], numbers: Iterable[int]) -> Iterator[
 
 
 def sample_frame_numbers(index: FrameIndex, n: int) -> list[int]:
-    """Up to `n` numbers spread evenly over a video, at keyframes where there are enough of them."""
+    """Up to `n` numbers spread evenly over a video, at keyframes if there are enough."""
     if index.n_frames <= n:
         return list(range(index.n_frames))
     candidates = index.keyframes if len(index.keyframes) >= n else np.arange(index.n_frames)
@@ -71,14 +71,14 @@ def sample_frames(reader: WatchedReader, converter: FrameConverter, n: int) -> n
 
 
 def last_usable_frame_before(reader: WatchedReader, number: int) -> Any | None:
-    """The last usable frame before a frame, looked for GOP by GOP.
+    """The last usable frame before a frame, searched GOP by GOP.
 
     Args:
         reader: of the video.
         number: of the frame.
 
     Returns:
-        What the reader's `convert` makes of it; None when there is none.
+        The frame, converted by the reader; None if there is none.
     """
     while number > 0:
         keyframe = reader.index.keyframe_at_or_before(number - 1)
@@ -93,7 +93,7 @@ def last_usable_frame_before(reader: WatchedReader, number: int) -> Any | None:
 
 
 def first_usable_frame_from(reader: WatchedReader, number: int) -> Any | None:
-    """The same for the first usable frame from a frame on."""
+    """The first usable frame from a frame on, see `last_usable_frame_before`."""
     with contextlib.closing(reader.frames(number, reader.index.n_frames)) as frames:
         for frame in frames:
             if frame.is_usable:

@@ -1,4 +1,4 @@
-"""A reader in a child process, which can be ended whatever the decoder does to it."""
+"""A reader in a child process, which can be killed when the decoder hangs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Convert = Callable[[Any], Any]
 
 
 class SubprocessReader:
-    """Reads frames in a child process, which converts them. To be used in one thread.
+    """Reads frames in a child process, which converts them. Use it in one thread.
 
     Args:
         index: of a video file or an image folder.
         decoder: see `open_reader`.
-        convert: makes of the pixels of a usable frame what comes over; can be pickled.
+        convert: converts the pixels of a usable frame before they are sent; can be pickled.
         timeout: seconds to wait for a frame.
     """
 
@@ -39,7 +39,7 @@ class SubprocessReader:
             UnreadableVideo: as reading itself.
         """
         if self._child is None:
-            # Memory that a graphics device maps would count as well.
+            # The memory limit would include memory that a CUDA device maps.
             memory = not self._arguments[1].startswith("cuda")
             self._child = ChildProcess(_serve, *self._arguments, memory=memory)
         self._child.send((start, stop))
@@ -53,14 +53,14 @@ class SubprocessReader:
                 self.close()
 
     def close(self) -> None:
-        """End the child."""
+        """Stop the child."""
         if self._child is not None:
             self._child.stop()
             self._child = None
 
 
 def _serve(connection: Connection, index: FrameIndex, decoder: str, convert: Convert) -> None:
-    """In the child: read the frames that the parent asks for."""
+    """In the child: read the frames that the parent requests."""
     reader = open_reader(index, decoder)
     while True:
         start, stop = connection.recv()

@@ -1,4 +1,4 @@
-"""Reading that goes on when a decoder hangs, crashes or takes all memory."""
+"""Reading that continues when a decoder hangs, crashes or takes all memory."""
 
 from __future__ import annotations
 
@@ -23,22 +23,21 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item", bound=Resumable)
 
-# Frames decoded before they are asked for. To wake a thread for every one of them costs as much as
-# to copy a small one.
+# Prefetched frames. Waking a thread for every frame costs as much as copying a small frame.
 _DEPTH, _WAKE_EVERY = 8, 4
 # How many times a child may hang or crash before the rest is skipped.
 _MAX_FAILURES = 3
 
 
 class WatchedFrame(NamedTuple):
-    """One frame, to be converted where it was decoded.
+    """One frame, which is converted where it was decoded.
 
     Attributes:
         number: in the frame index.
         status: see `DecodedFrame`.
-        pixels: as decoded; as converted where `convert` is None; None for an unusable frame of a
-            child, and a missing one.
-        convert: makes of the pixels what the reader's user wants.
+        pixels: decoded, or converted if `convert` is None; None for a missing frame, and for an
+            unusable frame of a child.
+        convert: converts the pixels for the user of the reader.
     """
 
     number: int
@@ -53,15 +52,15 @@ class WatchedFrame(NamedTuple):
 
     @property
     def is_usable(self) -> bool:
-        """Whether models and viewers get to see the frame."""
+        """Whether models and viewers get the frame."""
         return self.pixels is not None and self.status in USABLE_STATUSES
 
     def converted(self) -> Any:
-        """What the reader's `convert` makes of the pixels."""
+        """The pixels, converted by the reader's `convert`."""
         return self.pixels if self.convert is None else self.convert(self.pixels)
 
     def write_to(self, out: np.ndarray) -> None:
-        """Write what a `FrameConverter` makes of the pixels.
+        """Write the pixels, converted by a `FrameConverter`.
 
         Args:
             out: uint8, of the converter's `output_shape`.
@@ -73,25 +72,25 @@ class WatchedFrame(NamedTuple):
 
 
 class WatchedReader:
-    """Reads frames although the decoder may hang, crash or take all memory.
+    """Reads frames even if the decoder hangs, crashes or takes all memory.
 
-    The decoder runs in this process first. When no frame comes within the timeout, it runs in a
-    child process from there on. Where the child hangs or dies as well, the frames up to the next
-    keyframe are skipped: they are `missing`. After some such places all others are skipped, too:
-    whatever is read with one reader shares one budget.
+    The decoder runs in this process first. If no frame comes within the timeout, it runs in a
+    child process from there on. If the child hangs or crashes as well, the frames up to the next
+    keyframe are skipped: they are `missing`. After `_MAX_FAILURES` such places the rest is skipped;
+    all reads of one reader share this budget.
 
-    A crash in this process ends it; the caller that starts it again passes `isolated`.
+    A crash in this process ends it; a caller that restarts the process passes `isolated`.
 
     Args:
         index: of a video file or an image folder.
         decoder: see `open_reader`.
         timeout: seconds to wait for a frame.
-        convert: what is done with the pixels of usable frames; can be pickled.
+        convert: converts the pixels of usable frames; can be pickled.
         isolated: whether to read in a child process from the start.
 
     Attributes:
-        isolated: whether frames are read in a child process by now.
-        skipped_reason: why frames were skipped; "" while none were.
+        isolated: whether frames are now read in a child process.
+        skipped_reason: why frames were skipped; "" if none were.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class WatchedReader:
         self._child: SubprocessReader | None = None
 
     def frames(self, start: int, stop: int) -> Generator[WatchedFrame]:
-        """See `FrameReader.frames`. To be closed, or used up, before the reader is closed."""
+        """See `FrameReader.frames`. Close or exhaust it before closing the reader."""
         return self.restartable(
             partial(self.read_frames, stop=stop), start, stop, _DEPTH, _WAKE_EVERY
         )
@@ -127,19 +126,19 @@ class WatchedReader:
         depth: int,
         wake_every: int = 1,
     ) -> Generator[Item]:
-        """Items made of frames; when the decoder hangs, the unfinished one is made again.
+        """Items built from frames; when the decoder hangs, the unfinished item is made again.
 
-        To be closed, or used up, before the reader is closed.
+        Close or exhaust it before closing the reader.
 
         Args:
-            make: called with the number of a frame; makes items of `read_frames` from there on.
+            make: called with a frame number; builds items from `read_frames` from there on.
             start, stop: numbers.
-            depth: items that are made before they are asked for.
+            depth: number of prefetched items.
             wake_every: see `Prefetcher`.
         """
 
         def attempt(at: int) -> Generator[Item]:
-            # A child decodes while this process works: it needs no thread here.
+            # A child decodes in parallel to this process, so no thread is needed here.
             return make(at) if self.isolated else self._prefetched(make(at), depth, wake_every)
 
         self._cancelled = threading.Event()
@@ -148,7 +147,7 @@ class WatchedReader:
         return restartable(attempt, start, stop, self._isolate)
 
     def read_frames(self, start: int, stop: int) -> Generator[WatchedFrame]:
-        """Frames, where they are read by now; only in a child process under a timeout."""
+        """Frames, from this process or the child; only the child has a timeout here."""
         if self.isolated:
             return restartable(
                 partial(self._frames_of_child, stop=stop),
@@ -159,11 +158,11 @@ class WatchedReader:
         return self._frames_of_reader(start, stop)
 
     def cancel(self) -> None:
-        """Let `frames` end early, also when it waits for a frame in another thread."""
+        """Stop `frames` early, also while it waits for a frame in another thread."""
         self._cancelled.set()
 
     def close(self) -> None:
-        """End reading; it may begin again, with what is left of the budget."""
+        """End reading; it may begin again, with the rest of the budget."""
         self.cancel()
         if self._reader is not None:
             self._reader.close()
@@ -187,7 +186,7 @@ class WatchedReader:
             with contextlib.closing(iter(prefetcher)) as each:
                 yield from each
         finally:
-            if prefetcher.is_running:  # in the decoder: its reader must not be closed
+            if prefetcher.is_running:  # the decoder hangs: its reader must not be closed
                 self._reader, self.isolated = None, True
 
     def _isolate(self, at: int, error: Exception) -> Iterable[Any]:

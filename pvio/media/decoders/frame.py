@@ -1,4 +1,4 @@
-"""What every reader delivers."""
+"""Decoded frames, and the interface of their readers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pvio.media.index.frame_index import FrameIndex
 Status = Literal["ok", "suspect", "corrupt", "missing"]
 # From the least to the most severe.
 STATUS_BY_SEVERITY: tuple[Status, ...] = ("ok", "suspect", "corrupt", "missing")
-# Of frames whose own picture is shown to models and viewers.
+# Statuses of frames whose pixels are given to models and viewers.
 USABLE_STATUSES = STATUS_BY_SEVERITY[:2]
 
 
@@ -25,7 +25,8 @@ class DecodedFrame(NamedTuple):
         number: in the frame index.
         status: `ok`; `suspect`: damage was found in this frame or one before it in its GOP;
             `corrupt`: the decoder flagged the frame; `missing`: it could not be decoded.
-        pixels: the coded frame (`av.VideoFrame`) or an upright RGB array; None when missing.
+        pixels: the coded frame (`av.VideoFrame`) or an RGB array rotated for display; None if
+            missing.
     """
 
     number: int
@@ -34,7 +35,7 @@ class DecodedFrame(NamedTuple):
 
     @property
     def is_usable(self) -> bool:
-        """Whether models and viewers get to see the frame."""
+        """Whether models and viewers get the frame."""
         return self.pixels is not None and self.status in USABLE_STATUSES
 
 
@@ -52,10 +53,10 @@ class FrameReader(Protocol):
 
 
 def suspect_warning(n_frames: int, path: str | os.PathLike[str]) -> str:
-    """A warning that so many frames of a video that were read are `suspect`."""
+    """A warning that `n_frames` frames of a video are `suspect`."""
     frames = f"{n_frames} frame{'s' * (n_frames > 1)} of {os.fspath(path)}"
     are, them = ("are", "them") if n_frames > 1 else ("is", "it")
     return (
-        f"{frames} {are} suspect: damage was found in {them} or in front of {them}; what was"
-        " decoded is given as it is, and may be wrong"
+        f"{frames} {are} suspect: damage was found in {them} or before {them}; the decoded"
+        " pixels are returned and may be wrong"
     )

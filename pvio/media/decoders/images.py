@@ -26,7 +26,7 @@ class ImageReader:
         index: of an image folder or an image file.
 
     Raises:
-        UnreadableVideo: when the folder has not as many images as were indexed.
+        UnreadableVideo: when the number of images differs from the index.
     """
 
     def __init__(self, index: FrameIndex):
@@ -36,11 +36,13 @@ class ImageReader:
             try:
                 self._files = image_files(index.decode_path)
             except OSError as error:
-                reason = f"it could be read before: {error}"
+                reason = f"the folder cannot be read again: {error}"
                 raise UnreadableVideo(index.path, reason) from error
         pages = index.pages or (1,) * index.n_frames
         if len(self._files) != len(pages):
-            reason = f"it has {len(self._files)} images, and had {len(pages)} when it was probed"
+            reason = (
+                f"the folder has {len(self._files)} images; it had {len(pages)} when it was probed"
+            )
             raise UnreadableVideo(index.path, reason)
         self._ends = np.cumsum(pages)
         self._open: tuple[int, ImageFile] | None = None
@@ -49,14 +51,14 @@ class ImageReader:
     def frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
         """See `FrameReader.frames`.
 
-        An image of another size is scaled to the one that most have. Where the index does not know
-        its size, the image has changed since, and is `corrupt`.
+        An image of another size is scaled to the size of most images. An image whose size is not
+        in the index was changed after indexing, and is `corrupt`.
         """
-        for rank in range(start, stop):
+        for number in range(start, stop):
             try:
-                decoded = self._decoded(rank)
+                decoded = self._decoded(number)
             except _UNREADABLE:
-                decoded = DecodedFrame(rank, "missing", None)
+                decoded = DecodedFrame(number, "missing", None)
             yield decoded
         self.close()
 
@@ -66,27 +68,27 @@ class ImageReader:
             self._open[1].close()
             self._open = None
 
-    def _decoded(self, rank: int) -> DecodedFrame:
-        frame = self._frame(rank)
+    def _decoded(self, number: int) -> DecodedFrame:
+        frame = self._frame(number)
         size = (frame.height, frame.width)
         if size == (self.index.height, self.index.width):
-            return DecodedFrame(rank, self._status(rank), frame)
+            return DecodedFrame(number, self._status(number), frame)
         if size in self.index.other_sizes:
-            return DecodedFrame(rank, self._status(rank), self._scaled(frame))
-        return DecodedFrame(rank, "corrupt", frame)
+            return DecodedFrame(number, self._status(number), self._scaled(frame))
+        return DecodedFrame(number, "corrupt", frame)
 
-    def _status(self, rank: int) -> Status:
-        """Whether an image that could be read is to be trusted."""
-        number = int(np.searchsorted(self._ends, rank, side="right"))
-        return "suspect" if jpeg_damage(self._files[number]) else "ok"
+    def _status(self, number: int) -> Status:
+        """The status of an image that could be read."""
+        file = int(np.searchsorted(self._ends, number, side="right"))
+        return "suspect" if jpeg_damage(self._files[file]) else "ok"
 
-    def _frame(self, rank: int) -> av.VideoFrame:
-        number = int(np.searchsorted(self._ends, rank, side="right"))
-        if self._open is None or self._open[0] != number:
+    def _frame(self, number: int) -> av.VideoFrame:
+        file = int(np.searchsorted(self._ends, number, side="right"))
+        if self._open is None or self._open[0] != file:
             self.close()
-            self._open = (number, open_image(self._files[number]))
+            self._open = (file, open_image(self._files[file]))
         image = self._open[1]
-        page = rank - (int(self._ends[number - 1]) if number else 0)
+        page = number - (int(self._ends[file - 1]) if file else 0)
         return to_frame(image.read(page))
 
     def _scaled(self, frame: av.VideoFrame) -> av.VideoFrame:

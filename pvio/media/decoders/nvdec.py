@@ -1,4 +1,4 @@
-"""Reading with the decoder of a CUDA device (NVDEC), and with PyAV alone where that cannot."""
+"""Reading with the decoder of a CUDA device (NVDEC), and with PyAV for other streams."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pvio.media.pixels.planes import planes_as_arrays
 
 log = logging.getLogger(__name__)
 
-# What is asked of the device: codecs whose standards fix every bit of the frames, in formats that
-# come back with the same samples. By FFmpeg's pixel format: that of the device's frames in main
+# Decoded on the device: codecs whose standards define every bit of the frames, in formats that
+# are returned with the same samples. By FFmpeg's pixel format: that of the device's frames in main
 # memory. AV1 is not among them: on an H200, FFmpeg 8.0's own decoder fails at the first packet of
 # every AV1 stream ("Get current frame error"), after the device was opened, which takes seconds.
 _CODECS = ("h264", "hevc", "vp9")
@@ -32,8 +32,8 @@ class _Refused(Exception):
 
 
 @functools.cache
-def device_fault(number: int) -> str:
-    """Why a CUDA device cannot be opened for decoding, as words; "" when it can.
+def device_error(number: int) -> str:
+    """The reason why a CUDA device cannot be opened for decoding; "" when it can.
 
     Args:
         number: of the device, as CUDA counts those that are visible.
@@ -42,31 +42,30 @@ def device_fault(number: int) -> str:
         try:
             context = av.CodecContext.create("h264", "r", hwaccel=_on_device(number))
         except av.error.FFmpegError as error:
-            said = [text.strip() for level, _, text in messages if level <= av.logging.ERROR]
-            return said[0] if said else str(error)
+            errors = [text.strip() for level, _, text in messages if level <= av.logging.ERROR]
+            return errors[0] if errors else str(error)
     return "" if context.is_hwaccel else "PyAV's FFmpeg is built without CUDA"
 
 
 def open_cuda(index: FrameIndex, number: int) -> NvdecReader | PyAVReader:
-    """A reader that decodes on a device, or PyAV's where there is no such device.
+    """A reader that decodes on a device, or PyAV's reader if the device cannot be opened.
 
     Args:
         index: of a video file.
         number: of the device.
     """
-    if fault := device_fault(number):
-        _tell(f"decoder: cuda: device {number} cannot be opened ({fault}); PyAV decodes instead")
+    if reason := device_error(number):
+        _warn(f"decoder: cuda: device {number} cannot be opened ({reason}); PyAV decodes instead")
         return PyAVReader(index)
     return NvdecReader(index, number)
 
 
 class NvdecReader:
-    """Decodes on a CUDA device; the pictures come to main memory, packets are read as by PyAV.
+    """Decodes on a CUDA device; frames are copied to main memory, packets are read as by PyAV.
 
     The device decodes damaged data to any frame and reports nothing. Damage is seen only in
-    packets, time stamps and the bytes of H.264 and HEVC units. From the first frame on that is
-    not `ok`, or on which the device fails, PyAV decodes the frames that are asked for, so that
-    their status is the one that PyAV finds.
+    packets, time stamps and the bytes of H.264 and HEVC units. PyAV decodes the frames from
+    the first one on that is not `ok`, or at which the device fails, and determines their status.
 
     Some streams are decoded to other samples without an error, such as H.264 without chroma. So
     the first frame of a segment is decoded by PyAV as well: where the samples differ, PyAV decodes
@@ -85,7 +84,7 @@ class NvdecReader:
             self._on_device = _DeviceReader(index, number)
         else:
             kind = f"{index.codec} in {index.pix_fmt}"
-            self._tell(f"{kind} is not decoded on CUDA devices; PyAV decodes instead")
+            self._warn(f"{kind} is not decoded on CUDA devices; PyAV decodes instead")
 
     def frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
         """See `FrameReader.frames`."""
@@ -96,19 +95,19 @@ class NvdecReader:
                     if decoded.number == start and self._is_decoded_differently(decoded):
                         raise _Refused("the CUDA device decodes this stream differently")
                     if decoded.status != "ok":
-                        self._tell("some frames are damaged; PyAV decodes from there on")
+                        self._warn("some frames are damaged; PyAV decodes from there on")
                         break
                     yield decoded
                     expected = decoded.number + 1
             except _Refused as refused:
-                self._tell(f"{refused}; PyAV decodes instead")
+                self._warn(f"{refused}; PyAV decodes instead")
                 self._on_device.close()
                 self._on_device = None
         if expected < stop:
             yield from self._in_software.frames(expected, stop)
 
     def _is_decoded_differently(self, decoded: DecodedFrame) -> bool:
-        """Whether PyAV finds nothing wrong with a frame, and the device gives another one."""
+        """Whether PyAV decodes a frame without errors, and the device returns other samples."""
         expected = next(self._in_software.frames(decoded.number, decoded.number + 1))
         return expected.status == "ok" and (
             decoded.status != "ok" or _samples(decoded.pixels) != _samples(expected.pixels)
@@ -120,12 +119,12 @@ class NvdecReader:
         if self._on_device is not None:
             self._on_device.close()
 
-    def _tell(self, what: str) -> None:
-        _tell(f"{self.index.path}: {what}")
+    def _warn(self, what: str) -> None:
+        _warn(f"{self.index.path}: {what}")
 
 
 class _DeviceReader(PyAVReader):
-    """As its base, with the pictures of a CUDA device, in NV12 or P010.
+    """A `PyAVReader` with frames from a CUDA device, in NV12 or P010.
 
     Raises:
         _Refused: by `frames`, when the device does not decode the stream, or fails.
@@ -150,7 +149,7 @@ class _DeviceReader(PyAVReader):
             frames = super()._decode(packet)
         except av.error.FFmpegError as error:
             raise _Refused(f"decoding on the CUDA device failed ({error})") from error
-        # Of what a device cannot decode, FFmpeg hands over pictures made without it.
+        # FFmpeg decodes on the CPU what a device cannot decode.
         if any(frame.format.name != _FORMATS[self.index.pix_fmt] for frame in frames):
             raise _Refused(f"this {self.index.codec} stream is not decoded by the CUDA device")
         return frames
@@ -169,6 +168,6 @@ def _samples(frame: Any) -> bytes:
 
 
 @functools.cache
-def _tell(message: str) -> None:
+def _warn(message: str) -> None:
     """Warn, once in a process: readers are opened for every segment."""
     log.warning(message)

@@ -1,9 +1,8 @@
-"""AV1 with the checks of conformance, which notice what the decoder else passes over.
+"""AV1 with conformance checks, which detect damage that the decoder otherwise ignores.
 
-At the end of a tile its decoder must have used up the data, up to a padding that is known
-(AV1 specification, 8.2.4). After a damaged byte it practically never has. dav1d looks at this in
-its strict mode alone, where such a picture is an error. A second decoder, without the check, gives
-the picture all the same.
+At the end of a tile the decoder must have used all data, up to a known padding (AV1 specification,
+8.2.4). After a damaged byte this is practically never so. dav1d checks it only in strict mode,
+where such a frame is an error. A second decoder, without the check, decodes the frame anyway.
 """
 
 from __future__ import annotations
@@ -20,37 +19,39 @@ from pvio.media.ffmpeg.log import capture_log
 
 # Of packets since the keyframe, which are decoded again after an error.
 _MOST_KEPT_BYTES = 64 * 2**20
-# Packets at the start of a file: more than an encoder has between two keyframes, mostly.
+# Packets at the start of a file: usually more than an encoder puts between two keyframes.
 _MOST_TRIED = 300
 
 
 class StrictAv1Decoder:
-    """Decodes like `av.CodecContext`, and tells of pictures that fail the check.
+    """Decodes like `av.CodecContext`, and reports frames that fail the check.
 
-    After a failure both decoders go on, to the next keyframe. The one with the check has no
-    picture, or an older one, where the other has the failed one. So what both decode to the same
-    samples does not build on it, as long as the other decodes everything.
+    After a failure both decoders continue to the next keyframe. The strict decoder has no frame, or
+    an older one, where the other has the failed frame. So a frame that both decode to the same
+    samples does not refer to the failed one, as long as the other decodes everything.
 
     Args:
         stream: AV1, of an open container.
         options: of the decoder.
 
     Attributes:
-        complained: whether the last packet failed, or builds on one that did.
+        has_error: whether the last packet failed, or refers to one that did.
     """
 
     def __init__(self, stream: Any, options: dict[str, str]):
         self._extradata = stream.codec_context.extradata
         self._options = options
         self._strict = _open(self._extradata, options, strict=True)
-        self._lenient: Any = None  # from a failure to the next keyframe, beside the other
-        self._is_lost = False  # from then on a picture is missing in both
-        self.complained = False
+        self._lenient: Any = (
+            None  # used from a failure to the next keyframe, in addition to the other
+        )
+        self._is_lost = False  # whether both decoders lack a frame since then
+        self.has_error = False
         self._kept: list[Any] = []
         self._n_kept_bytes = 0
 
     def decode(self, packet: Any) -> list[av.VideoFrame]:
-        """Frames that a packet completes; all that are left for None.
+        """Frames that a packet completes; for None all remaining frames.
 
         Raises:
             av.error.FFmpegError: when it cannot be decoded without the check either.
@@ -63,19 +64,19 @@ class StrictAv1Decoder:
             self._keep(packet)
         frames = self._checked(packet)
         if frames is not None and self._lenient is None:
-            self.complained = False
+            self.has_error = False
             return frames
         try:
             others = self._unchecked(packet)
         except av.error.FFmpegError:
-            self._is_lost = self.complained = True
+            self._is_lost = self.has_error = True
             raise
-        self.complained = self._is_lost or frames is None or not _are_same(frames, others)
+        self.has_error = self._is_lost or frames is None or not _are_same(frames, others)
         return others
 
     def _checked(self, packet: Any) -> list[av.VideoFrame] | None:
         """Frames of a packet that passes the check; None when it does not."""
-        with capture_log():  # what the decoder says of a failure is said by `complained`
+        with capture_log():  # failures are reported by `has_error`
             try:
                 return list(self._strict.decode(packet))
             except av.error.FFmpegError:
@@ -110,19 +111,18 @@ class StrictAv1Decoder:
 
 
 def _are_same(frames: list[av.VideoFrame], others: list[av.VideoFrame]) -> bool:
-    """Whether two decoders give the same pictures."""
+    """Whether two decoders return the same frames."""
     return len(frames) == len(others) and all(
         np.array_equal(frame.to_ndarray(), other.to_ndarray())
         for frame, other in zip(frames, others, strict=True)
     )
 
 
-def keeps_the_rule(path: str, stream_index: int, options: dict[str, str]) -> bool:
-    """Whether a picture at the start of an AV1 file passes the check.
+def passes_the_check(path: str, stream_index: int, options: dict[str, str]) -> bool:
+    """Whether a frame at the start of an AV1 file passes the check.
 
-    Where none does, the encoder is taken to be one that breaks the rule: all would fail. It is the
-    start of the file that counts, wherever decoding is to begin, so that the answer is always the
-    same.
+    If no frame does, the encoder probably breaks the rule, and all frames would fail. The start of
+    the file is used wherever decoding begins, so that the answer is always the same.
     """
     try:
         with open_container(path) as container:

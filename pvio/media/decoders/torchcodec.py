@@ -21,12 +21,11 @@ _CHUNK = 32
 def open_torchcodec(index: FrameIndex) -> TorchcodecReader | None:
     """A reader for the video, None where torchcodec cannot read it exactly.
 
-    That is where time stamps are absent or repeated, where GOPs are open, where pictures are
-    stored mirrored or of several sizes, for some edit lists, and where it cannot open the file or
-    decode its start.
+    This is so if timestamps are absent or repeated, if GOPs are open, if frames are stored mirrored
+    or in several sizes, for some edit lists, and if it cannot open the file or decode its start.
 
     Raises:
-        PvioError: when torchcodec cannot be loaded, saying why.
+        PvioError: when torchcodec cannot be loaded, with the reason.
     """
     decoder = _decoder_class()
     if (
@@ -57,12 +56,12 @@ def _decoder_class() -> Any:
 
 
 class TorchcodecReader:
-    """Decodes with torchcodec; every frame's time stamp is compared with the index.
+    """Decodes with torchcodec; every frame's timestamp is compared with the index.
 
-    torchcodec delivers the next frame in place of a damaged one, and does not tell what the decoder
-    complains about. So where packets look damaged, where times differ, where it raises, and where
-    a complaint is heard, PyAV decodes up to the next keyframe, and tells the status. Complaints are
-    heard when torchcodec uses PyAV's FFmpeg, as it does where the system has none.
+    torchcodec delivers the next frame instead of a damaged one, and does not report the decoder's
+    errors. So PyAV decodes up to the next keyframe, and determines the status, if packets look
+    damaged, times differ, torchcodec raises or FFmpeg logs an error. FFmpeg's log is available when
+    torchcodec uses PyAV's FFmpeg, as it does if the system has none.
 
     Args:
         index: of a video file.
@@ -83,8 +82,8 @@ class TorchcodecReader:
     def agrees(self) -> bool:
         """Whether torchcodec counts the same frames from the same start as the index.
 
-        It does not for some files with an edit list: torchcodec 0.13 scans away the discarded
-        pictures, but returns them.
+        It does not for some files with an edit list: torchcodec 0.13 does not count discarded
+        frames, but returns them.
         """
         if len(self._decoder) != self.index.n_frames:
             return False
@@ -100,13 +99,13 @@ class TorchcodecReader:
             gop_end = min(self.index.next_keyframe(at), stop)
             # Chunks are counted from the keyframe, so that they do not depend on `start`.
             end = min(at + _CHUNK - (at - keyframe) % _CHUNK, gop_end)
-            pictures = None if keyframe in damaged else self._decode(at, end)
-            if pictures is None:
+            chunk = None if keyframe in damaged else self._decode(at, end)
+            if chunk is None:
                 yield from self._fallback.frames(at, gop_end)
                 at = gop_end
             else:
-                for rank, picture in zip(range(at, end), pictures, strict=True):
-                    yield DecodedFrame(rank, "ok", picture)
+                for number, pixels in zip(range(at, end), chunk, strict=True):
+                    yield DecodedFrame(number, "ok", pixels)
                 at = end
 
     def close(self) -> None:
@@ -114,7 +113,7 @@ class TorchcodecReader:
         self._fallback.close()
 
     def _decode(self, first: int, last: int) -> np.ndarray | None:
-        """Pictures N×H×W×3 of the frames `[first, last)`; None when they are not to trust."""
+        """Pixels N×H×W×3 of the frames `[first, last)`; None if any may be wrong."""
         with capture_log() as messages:
             try:
                 batch = self._decoder.get_frames_in_range(first, last)

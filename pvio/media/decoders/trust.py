@@ -1,4 +1,4 @@
-"""Which frames the errors of a decoder concern."""
+"""Maps logged decoder errors to frames."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from pvio.media.decoders.counting import MOST_PENDING
 
 
 class Trust:
-    """Which pictures the decoder's complaints concern.
+    """Maps logged decoder errors to the frames that they affect.
 
-    A complaint about a packet concerns its own picture and those decoded after it in the same GOP.
-    Pictures that lead a keyframe (decoded behind it, shown before it) are a matter of their own:
-    they build on the GOP before as well, and no other picture builds on them. So the complaints
-    about them when decoding starts at this keyframe concern nobody else.
+    An error at a packet affects its own frame and those decoded after it in the same GOP. Frames
+    that lead a keyframe (decoded after it, shown before it) are different: they also refer to the
+    GOP before, and no other frame refers to them. So errors of these frames, when decoding starts
+    at this keyframe, affect no other frame.
     """
 
     def __init__(self) -> None:
         self._keyframe_pts: int | None = None
         self._lost = False
         self._leading_lost = False
-        # By pts, of packets whose pictures are still to come: whether they are not to trust.
+        # By pts, of packets whose frames are still to come: whether the frame is suspect.
         self._pending: dict[int, bool] = {}
 
     def expect(self, packet: Any, starts: bool) -> None:
-        """A packet goes to the decoder; it may start a GOP."""
+        """Register a packet for the decoder; it may start a GOP."""
         if starts:
             self._keyframe_pts = packet.pts
             self._lost, self._leading_lost = False, self._lost
         if packet.pts is not None:
             self._pending[packet.pts] = self._leading_lost if self._leads(packet) else self._lost
-            if len(self._pending) > MOST_PENDING:  # pictures that never came
+            if len(self._pending) > MOST_PENDING:  # frames that never came
                 del self._pending[next(iter(self._pending))]
 
     def interrupt(self) -> None:
-        """Packets are missing in front of the next one."""
+        """Note that packets are missing before the next one."""
         self._lost = self._leading_lost = True
 
     def lose(self, packet: Any) -> None:
-        """The decoder complained about a packet."""
+        """Note that the decoder reported an error at a packet."""
         if self._leads(packet):
             self._leading_lost = True
         else:
@@ -48,16 +48,16 @@ class Trust:
         self.distrust(packet)
 
     def distrust(self, packet: Any) -> None:
-        """The picture of a packet is not to trust, whatever that means for others."""
+        """Mark the frame of a packet as suspect, and no other frame."""
         if packet.pts is not None:
             self._pending[packet.pts] = True
 
     def distrust_pending(self) -> None:
-        """No picture that is still to come is to trust; those of later packets are."""
+        """Mark all frames that are still to come as suspect, but not those of later packets."""
         self._pending = dict.fromkeys(self._pending, True)
 
-    def is_lost(self, frame: av.VideoFrame) -> bool:
-        """Whether a picture that came out is not to trust."""
+    def is_suspect(self, frame: av.VideoFrame) -> bool:
+        """Whether a decoded frame is suspect."""
         return self._lost if frame.pts is None else self._pending.pop(frame.pts, self._lost)
 
     def _leads(self, packet: Any) -> bool:

@@ -82,9 +82,9 @@ class SegmentEncoder:
         """Encode the frame that was laid out last.
 
         Args:
-            pts: time stamp in units of the output's time base. The exact ones are set when
-                segments are joined; here they count from the segment's first frame, and move up
-                where the one before is not less.
+            pts: timestamp in units of the output's time base. The exact ones are set when
+                segments are concatenated. Here they count from the segment's first frame, and are
+                increased if the one before is not less.
         """
         if self._first_pts is None:  # NUT has none below 0
             self._first_pts = pts

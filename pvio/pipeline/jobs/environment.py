@@ -16,7 +16,7 @@ COMMAND = "pvio"
 
 
 def prepare_environment(environment: MutableMapping[str, str], *, own: bool = True) -> None:
-    """Let jobs find the `pvio` of the Python that runs Snakemake, also where none is activated.
+    """Let jobs find the `pvio` of the Python that runs Snakemake, also without activation.
 
     Snakemake may be called by its path, as by cron or an IDE. Environments that are activated for
     the jobs alone, with `--sdm`, still come first.
@@ -26,7 +26,7 @@ def prepare_environment(environment: MutableMapping[str, str], *, own: bool = Tr
         own: whether jobs use the software of this process.
 
     Raises:
-        PvioError: when they do, and there is no `pvio` to be found.
+        PvioError: when they do, and `pvio` is not found.
     """
     environment.pop(JOB_VARIABLE, None)  # this Snakemake may itself have been started by a job
     path = environment.get("PATH", os.defpath)
@@ -35,14 +35,14 @@ def prepare_environment(environment: MutableMapping[str, str], *, own: bool = Tr
         environment["PATH"] = os.pathsep.join([folder, path])
     elif own and not folder and shutil.which(COMMAND, path=path) is None:
         raise PvioError(
-            f"the command `{COMMAND}` is neither beside Snakemake's Python, {sys.executable}, nor "
+            f"the command `{COMMAND}` is neither next to Snakemake's Python, {sys.executable}, nor "
             f"on the PATH; install it there: {sys.executable} -m pip install pvio (in a clone: "
             "pip install -e .)"
         )
 
 
 def _folder_of_command() -> str:
-    """Where the command is that was installed for this Python; "" when it is nowhere."""
+    """The folder of the command that was installed for this Python; "" if there is none."""
     folders = [
         os.path.dirname(sys.executable),
         sysconfig.get_path("scripts"),

@@ -8,16 +8,16 @@ from pvio.errors import FailedSegments
 from pvio.pipeline.jobs.supervisor import Outcome
 from pvio.pipeline.planning.manifest import ShardPlan
 
-# Videos that fail alike, one after the other, before a job looks at others.
+# After this many videos in a row fail alike, a job tries others.
 _ENOUGH_FAILURES = 3
 
 
 class FailureWatch:
-    """Ends a job in which every video fails alike: a slip in a model must not run through them all.
+    """Ends a job in which every video fails alike, as by a mistake in the model.
 
     When the first three videos fail alike, and no segment is finished, three others are tried next,
-    spread over those that remain: videos side by side may be of one kind, which costs these alone.
-    When they fail alike, too, the job ends.
+    spread over the remaining ones: neighboring videos may be of one kind, and only these may fail.
+    If the others fail alike too, the job ends.
 
     Args:
         part: of the shard.
@@ -35,7 +35,7 @@ class FailureWatch:
         """Take note of a segment.
 
         Raises:
-            FailedSegments: when the job is not worth going on.
+            FailedSegments: when continuing the job is pointless.
         """
         if self._is_over or outcome.kind not in ("done", "found", "failed"):
             return
@@ -57,7 +57,7 @@ class FailureWatch:
             )
 
     def scouts(self, todo: list[int]) -> list[int]:
-        """Segments of `todo` to try next, when those before make the job doubtful; mostly none."""
+        """Segments of `todo` to try next, if the first ones failed alike; usually none."""
         if self._is_over or self._scouts or len(self._names) < _ENOUGH_FAILURES:
             return []
         others: dict[int, int] = {}
@@ -70,7 +70,7 @@ class FailureWatch:
 
 
 def without_numbers(text: str) -> str:
-    """A reason without what differs from segment to segment: frames and sizes."""
+    """A reason without numbers that differ between segments: frames and sizes."""
     return re.sub(r"\d+", "#", text)
 
 

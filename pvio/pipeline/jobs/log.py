@@ -1,4 +1,4 @@
-"""Logs of jobs: how they are written, and the errors that are in them."""
+"""Logs of jobs: their format, and the errors in them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pvio.text import printable, printable_lines
 
 
 def log_to_stderr(level: int) -> None:
-    """Let everything that is logged from a level on appear on standard error, see `PlainFormatter`.
+    """Write log records from a level on to standard error, see `PlainFormatter`.
 
-    So does the traceback of an exception that ends the process.
+    So is the traceback of an exception that ends the process.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
@@ -28,9 +28,9 @@ def log_to_stderr(level: int) -> None:
 
 
 class PlainFormatter(logging.Formatter):
-    """Formats records so that no name in them can feign a line, or steer a terminal.
+    """Formats records so that no name in them can imitate a line, or control a terminal.
 
-    What is put into a message is on one line, with escapes; further lines of the message itself,
+    Arguments of a message are put on one line, with escapes. Further lines of the message itself,
     and of a traceback, are indented.
     """
 
@@ -77,7 +77,7 @@ def errors_of(folder: str | os.PathLike[str], since: float) -> Iterator[tuple[Pa
 
 
 def file_system_time(folder: str | os.PathLike[str]) -> float:
-    """The time by the clock of a file system, which may be another than that of this machine.
+    """The time by the clock of a file system, which may differ from that of this machine.
 
     Args:
         folder: where a file is made and removed; made if it is not there.
@@ -94,7 +94,7 @@ def file_system_time(folder: str | os.PathLike[str]) -> float:
 
 
 def _plain(value: object) -> object:
-    """What a message is made with, on one line; numbers and the like are formatted as they are."""
+    """An argument of a message, on one line; numbers are not changed."""
     return printable(value) if isinstance(value, (str, os.PathLike, BaseException)) else value
 
 

@@ -33,7 +33,7 @@ class ProgressReport:
     """Reports progress on stderr while it is open.
 
     Args:
-        label: what is going on.
+        label: of the task in progress.
         total: number of units.
         unit: plural of what is counted.
     """

@@ -1,4 +1,4 @@
-"""Entries that are lost or damaged are computed again where they are needed."""
+"""Recompute entries that are lost or damaged where they are needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pvio.pipeline.planning.manifest import Failures, Receipt, ShardPlan, failur
 
 log = logging.getLogger(__name__)
 
-# Each finds at least one entry that is damaged and was not known to be.
+# Each repair finds at least one entry that was not known to be damaged.
 _MOST_REPAIRS = 1000
 
 Result = TypeVar("Result")
@@ -27,28 +27,28 @@ def repairing(
     step: Callable[[Failures], Result],
     failures: Failures,
 ) -> Result:
-    """Do a step that reads entries, and do it again once those that it lacks are computed.
+    """Run a step that reads entries; recompute missing entries and run it again.
 
     Args:
         shard_plans: of a stage, with the segments that the step reads.
         settings: `output` matters.
-        compute: by stage what computes a shard, called with its plan and with the segments that
-            have no result.
+        compute: by stage, a function that computes a shard, called with its plan and with the
+            segments that have no result.
         step: called with the segments that have no result; raises `LostEntry` when it lacks an
             entry of another one.
         failures: segments that have no result. Those that fail here are added for the next try.
 
     Raises:
-        LostEntry: when entries are lost again and again.
+        LostEntry: when entries are lost repeatedly.
         PvioError: as `step` and the stages.
     """
     for _ in range(_MOST_REPAIRS):
         try:
             return step(failures)
         except LostEntry as error:
-            log.warning("%s; it is computed again", error)
+            log.warning("%s; it is recomputed", error)
             kind = error.kind
-        # What failed before is not tried again: the next run does.
+        # Segments that failed before are left to the next run.
         for stage in settings.output.stages:
             receipts = [compute[stage](plan, failures) for plan in shard_plans(stage)]
             failures = failures_in(receipts) | failures

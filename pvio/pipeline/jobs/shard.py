@@ -1,4 +1,4 @@
-"""What infer and encode jobs share: they compute what is not finished, and survive failures."""
+"""Shared by infer and encode jobs: compute unfinished segments, and survive failures."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Task:
         progress: to be called with the number of frames done since the last call.
         isolated: whether its video is decoded in a subprocess: the process crashed at it before.
         check_source: to be called when all is computed, before it is committed; raises when the
-            video is another one by now.
+            video has changed.
     """
 
     segment: PlannedSegment
@@ -72,9 +72,9 @@ class Task:
         return self.segment.start, self.segment.stop
 
 
-# Characters of a reason: a message of CUDA's may be long, and in the end says how much is left.
+# Characters of a reason: a message of CUDA may be long, and ends with the free memory.
 _LONGEST_FAILURE = 1000
-# Segments of a video that fail, and none that succeeds, before its others are not tried.
+# After this many segments of a video have failed, and none succeeded, its others are not tried.
 _ENOUGH_OF_A_VIDEO = 3
 
 # Computes a segment and commits its entries; is pickled, before its first call, where the system
@@ -91,19 +91,19 @@ def run_shard(
 ) -> Receipt:
     """Compute the segments of a shard that are not finished, in a child process.
 
-    A segment that fails is logged with its traceback and noted in the receipt, and the job goes on
-    with the others. A segment that crashes the process twice counts as failed, and so does one
-    whose video can no longer be read. Where every video fails alike, the job ends, see
+    A segment that fails is logged with its traceback and noted in the receipt, and the job
+    continues with the others. A segment that crashes the process twice counts as failed, and so
+    does one whose video can no longer be read. If every video fails alike, the job ends, see
     `FailureWatch`.
 
     Args:
         part: the plan of the shard.
-        completion: tells which segments are finished.
+        completion: knows which segments are finished.
         settings: `staging_dir` matters.
-        compute: commits a segment's entries. The metadata of the last one are `seconds`,
-            `given_up`, `patience`, and for what is drawn `rows`, the digest of each predictions
-            entry by key.
-        failed: segments that need not be tried, since what they need has failed, and why.
+        compute: commits a segment's entries. The metadata of the last entry are `seconds`,
+            `given_up`, `patience`, and for overlays `rows`, the digest of each predictions entry
+            by key.
+        failed: segments that are not tried, since their inputs have failed, with the reasons.
 
     Raises:
         FailedSegments: when every video fails alike.
@@ -148,7 +148,7 @@ def _work_through(
     watch: FailureWatch,
     progress: ProgressReport,
 ) -> dict[int, Outcome]:
-    """What became of each segment to do; raises what concerns the whole job."""
+    """The outcome of each segment; raises errors that concern the whole job."""
     outcomes: dict[int, Outcome] = {}
     while todo:
         supervision = run_supervised(
@@ -162,7 +162,7 @@ def _work_through(
             for outcome in done:
                 outcomes[outcome.task] = outcome
                 todo.remove(outcome.task)
-                _look_at(outcome, segment_name(part, outcome.task))
+                _log_or_raise(outcome, segment_name(part, outcome.task))
                 watch.add(outcome)
                 if scouts := watch.scouts(todo):
                     todo = [*scouts, *(n for n in todo if n not in scouts)]
@@ -175,8 +175,8 @@ def _finished(part: ShardPlan, completion: Completion, number: int) -> list[Meta
     return completion.finished(part.stage, part.videos[segment.video], segment)
 
 
-def _look_at(outcome: Outcome, name: str) -> None:
-    """Log what became of a segment; raise what concerns the whole job."""
+def _log_or_raise(outcome: Outcome, name: str) -> None:
+    """Log the outcome of a segment; raise errors that concern the whole job."""
     if outcome.kind == "done":
         log.info("%s: done in %.1f s", name, outcome.value[-1]["seconds"]["total"])
     elif outcome.kind == "full":
@@ -190,22 +190,24 @@ def _look_at(outcome: Outcome, name: str) -> None:
 
 
 def _check_sources_reachable(part: ShardPlan, outcomes: dict[int, Outcome]) -> None:
-    """A single video that is gone is reported; a disk that is gone shall not empty the results.
+    """Check that the videos of a job still exist.
+
+    A single missing video is reported in the results. A missing disk must not empty the results.
 
     Raises:
-        UnreadableVideo: when most of the videos of the outcomes are not there any more.
+        UnreadableVideo: when most of the videos of the outcomes are missing.
     """
     videos = {part.segments[task].video for task in outcomes}
-    gone = [video for video in videos if not _is_there(part.videos[video].path)]
-    if len(gone) > 1 and 2 * len(gone) > len(videos):
+    missing = [video for video in videos if not _exists(part.videos[video].path)]
+    if len(missing) > 1 and 2 * len(missing) > len(videos):
         raise UnreadableVideo(
-            part.videos[gone[0]].path,
-            f"it is gone, and so are {len(gone) - 1} more of {len(videos)} videos of this job. Is "
-            "their disk there? Run the same command again when it is",
+            part.videos[missing[0]].path,
+            f"file not found; {len(missing)} of this job's {len(videos)} videos are missing. Check "
+            "that their disk is mounted, then run the same command again",
         )
 
 
-def _is_there(path: str) -> bool:
+def _exists(path: str) -> bool:
     return os.path.exists(path) or is_sequence(path)
 
 
@@ -232,14 +234,14 @@ def _receipt(
 
 
 class SegmentTask:
-    """Computes a segment, and describes what goes wrong.
+    """Computes a segment, and describes failures.
 
     Args:
         part, completion, compute: see `run_shard`.
-        staging: where copies of the videos are.
+        staging: makes copies of the videos.
 
     Attributes:
-        temporaries: folder of what it is writing.
+        temporaries: folder of its temporary files.
     """
 
     def __init__(
@@ -252,17 +254,17 @@ class SegmentTask:
         self._part, self._completion = part, completion
         self._staging, self._compute = staging, compute
         self.temporaries = completion.cache.temporaries
-        # By video, since the last segment of it that was done.
+        # By video, since its last finished segment.
         self._failed: Counter[int] = Counter()
         self._last: dict[int, str] = {}
         self._logged: set[str] = set()
 
-    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+    def __call__(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
         """See `Work`."""
         video = self._part.segments[task].video
         if self._failed[video] >= _ENOUGH_OF_A_VIDEO:
             return Outcome(task, "failed", self._last[video])
-        outcome = self._tried(task, careful, progress)
+        outcome = self._tried(task, isolated, progress)
         if outcome.kind == "failed":
             self._failed[video] += 1
             self._last[video] = outcome.value
@@ -274,7 +276,7 @@ class SegmentTask:
         segment, cache = self._part.segments[task], self._completion.cache
         video, name = self._part.videos[segment.video], segment_name(self._part, task)
         try:
-            # Another run that shares the cache may have been here since this job began.
+            # Another run that shares the cache may have computed it since this job began.
             found = _finished(self._part, self._completion, task)
             if found is not None:
                 progress(segment.stop - segment.start)
@@ -289,14 +291,16 @@ class SegmentTask:
             except UnreadableVideo as error:
                 if not staged.staged_path:
                     raise
-                # A disk of the node that fails is no fault of the video's.
+                # An error of the node's disk is no error of the video.
                 log.warning(
-                    "%s: %s; the video is read where it is", staged.staged_path, error.reason
+                    "%s: %s; the video is read from its original location",
+                    staged.staged_path,
+                    error.reason,
                 )
                 self._compute(Task(segment, index, entries, progress, isolated, check_source))
             return Outcome(task, "done", [cache.metadata(*entry) for entry in entries])
         except UnreadableVideo as error:
-            # As with a video that could not be read at the start: it is reported.
+            # Reported as if the video could not be read at the start.
             log.warning("%s: %s", name, error)
             return Outcome(task, "unreadable", error.reason)
         except LostEntry as error:
@@ -307,7 +311,7 @@ class SegmentTask:
             text = describe(error, longest=_LONGEST_FAILURE)
             self._log(name, text, error)
             advice = memory_advice(text)
-            if advice and not isolated:  # a new process begins with all of it
+            if advice and not isolated:  # a new process starts with all memory
                 logging.shutdown()
                 os._exit(OUT_OF_MEMORY)
             stops = isinstance(error, JobError) or (

@@ -1,4 +1,4 @@
-"""Ending jobs in order when the workflow is asked to end."""
+"""Clean termination of jobs when the workflow is terminated."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from types import FrameType
 
 import psutil
 
-# The workflow sets it for the command of each job, and so for all processes that this one starts.
+# The workflow sets it for the command of each job, so all child processes of a job have it.
 JOB_VARIABLE = "PVIO_JOB"
-# Between two looks for jobs that were just about to start.
+# Between two searches for jobs that were about to start.
 _SECONDS_BETWEEN = 0.2
 
 
 def exit_on_sigterm() -> None:
-    """Let SIGTERM end what this process is doing in order, as Ctrl-C does."""
+    """Let SIGTERM end this process cleanly, as Ctrl-C does."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing shall interrupt the clearing up
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing must interrupt the cleanup
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, end)
@@ -30,14 +30,14 @@ def exit_on_sigterm() -> None:
 def terminate_jobs_on_sigterm() -> None:
     """Let SIGTERM to this process, Snakemake, also end the jobs that run on this host.
 
-    Snakemake itself would start no further jobs and wait for these, however long they take.
+    Snakemake itself would start no more jobs and wait for the running ones.
     """
     before = signal.getsignal(signal.SIGTERM)
     owner = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
         try:
-            if os.getpid() == owner:  # and no fork of it
+            if os.getpid() == owner:  # not a fork of it
                 ended = _end_jobs(set())
                 threading.Thread(target=_end_late_jobs, args=(ended,), daemon=True).start()
         finally:
@@ -48,7 +48,7 @@ def terminate_jobs_on_sigterm() -> None:
 
 
 def _end_late_jobs(ended: set[psutil.Process]) -> None:
-    """End the jobs of which only the shell was there when the signal came."""
+    """End jobs of which only the shell was running when the signal came."""
     while True:
         time.sleep(_SECONDS_BETWEEN)
         with contextlib.suppress(psutil.Error, OSError):
@@ -58,10 +58,10 @@ def _end_late_jobs(ended: set[psutil.Process]) -> None:
 def _end_jobs(ended: set[psutil.Process]) -> set[psutil.Process]:
     """Send SIGTERM to the jobs that are below this process and did not get it yet.
 
-    A job ends what it started by itself, and the shell around it ends with it.
+    A job ends its own child processes, and the shell around it ends with it.
 
     Args:
-        ended: those that got it; the others are added.
+        ended: jobs that got it; the others are added.
     """
     found = []
     for process in psutil.Process().children(recursive=True):
@@ -69,7 +69,7 @@ def _end_jobs(ended: set[psutil.Process]) -> set[psutil.Process]:
             parent = process.parent()
             if _is_job(process) and not _is_job(parent) and not {process, parent} & ended:
                 found.append(process)
-    # Only now: what a job leaves behind when it ends would look like a job.
+    # Deferred: child processes that remain when a job ends would look like jobs.
     for process in found:
         with contextlib.suppress(psutil.Error, OSError):
             process.terminate()
@@ -78,7 +78,7 @@ def _end_jobs(ended: set[psutil.Process]) -> set[psutil.Process]:
 
 
 def _is_job(process: psutil.Process | None) -> bool:
-    """Whether a process is that of a job, or one that a job started."""
+    """Whether a process is a job, or was started by one."""
     if process is None:
         return False
     try:

@@ -1,10 +1,10 @@
 """Copies of videos on a node's own disk, which jobs decode instead of distant originals.
 
 A copy is called `<staging_dir>/pvio-<uid>/<digest><suffix>`. The jobs of a node share it: each job
-that reads it holds a shared lock (flock) on it, and the last one removes it. A job that makes, takes
-or leaves a copy holds the exclusive lock of the file `<copy>.lock` meanwhile, so one job makes it
-and others wait. Locks are released when their process ends, for any reason. The next job removes
-copies that are not locked.
+that reads it holds a shared lock (flock) on it, and the last one removes it. A job that makes,
+takes or leaves a copy holds the exclusive lock of the file `<copy>.lock` meanwhile, so one job
+makes it and others wait. Locks are released when their process ends, for any reason. The next
+job removes copies that are not locked.
 """
 
 from __future__ import annotations
@@ -255,5 +255,7 @@ def _remove(path: Path) -> None:
 
 def _warn(where: object, error: OSError) -> None:
     log.warning(
-        "staging_dir: %s: %s; videos are read from where they are", where, error.strerror or error
+        "staging_dir: %s: %s; videos are read from their original location",
+        where,
+        error.strerror or error,
     )

@@ -1,4 +1,4 @@
-"""Work in a child process, so that what kills it costs one segment and not the job."""
+"""Work in a child process, so that a crash costs one segment and not the job."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from pvio.pipeline.jobs.log import log_to_stderr
 
 log = logging.getLogger(__name__)
 
-# A segment at which the process died is tried once more, with more care, in a process of its own.
+# A segment that crashed the process is tried once more, isolated, in a new process.
 _ATTEMPTS = 2
-# When so many segments of a video have failed in this way, its others are not tried.
+# When this many segments of a video have failed in this way, its others are not tried.
 _MOST_LOST = 2
-# A process that is done may take so long to end: a model may leave threads behind.
-_SECONDS_TO_END = 5.0
-# By which a process tells that memory ran out in it.
+# A finished process may take this long to exit: a model may leave running threads.
+_EXIT_SECONDS = 5.0
+# Exit code of a process that ran out of memory.
 OUT_OF_MEMORY = 75
 _PR_SET_PDEATHSIG = 1
 # Parameters of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _KEPT_BYTES = 1 << 30
-# Where memory runs out, the system should end this process and not the ones that look after it.
+# If memory runs out, the system should kill this process and not the one that supervises it.
 _OOM_SCORE = "500"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task.
+    """The outcome of a task.
 
     Attributes:
         task: its number.
-        kind: "done"; "found", done by another job; "failed"; "unreadable", its video; "full", the
-            disk; "lost", what it needs; "stop", the job cannot begin, whatever the task.
-        value: what was done, or why it failed, as words.
-        ends_process: whether the process can do no other task, and is to be replaced.
+        kind: "done"; "found": another job did it; "failed"; "unreadable": its video; "full": the
+            disk; "lost": an entry that it needs; "stop": the job cannot begin, with any task.
+        value: the result, or the reason of a failure.
+        ends_process: whether the process can do no other task, and must be replaced.
     """
 
     task: int
@@ -59,12 +59,12 @@ class Outcome:
 class Work(Protocol):
     """Runs in the child; is pickled on its way there where the system cannot fork."""
 
-    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+    def __call__(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
         """Do a task.
 
         Args:
             task: its number.
-            careful: whether the process died at this task before.
+            isolated: whether the process crashed at this task before.
             progress: to be called with the number of frames done since the last call.
         """
 
@@ -76,34 +76,34 @@ def run_supervised(
     temporaries: Path,
     group_of: Callable[[int], Hashable] = lambda task: task,
 ) -> Generator[Outcome]:
-    """Do tasks one after the other in a child process, which is started again when it dies.
+    """Do tasks one after the other in a child process, which is restarted when it crashes.
 
-    A task at which it dies twice has failed. Where two tasks of a group have failed so, or each
-    ended its process, all of the group have: a video that makes the model eat all memory costs a
-    few processes only.
+    A task that crashes the process twice counts as failed. When two tasks of a group have failed in
+    this way, or each ended its process, all tasks of the group count as failed. So a video for
+    which the model takes all memory costs few processes.
 
     Args:
         work: does a task.
         tasks: their numbers.
         progress: called here with the number of frames done since the last call.
-        temporaries: folder of the child's temporary files, which are removed when it died.
+        temporaries: folder of the child's temporary files, which are removed when it crashed.
         group_of: the group of a task: its video.
 
     Yields:
-        What became of every task, as it is done.
+        The outcome of each task, as soon as it is known.
     """
     todo = deque(tasks)
-    deaths: Counter[int] = Counter()
+    crashes: Counter[int] = Counter()
     lost: Counter[Hashable] = Counter()
     while todo:
-        end = yield from _supervised_child(work, todo, deaths, progress, temporaries)
+        end = yield from _supervised_child(work, todo, crashes, progress, temporaries)
         if end is None:
             return
-        if end.died:
-            deaths[end.task] += 1
+        if end.crashed:
+            crashes[end.task] += 1
             todo.remove(end.task)
-            if deaths[end.task] < _ATTEMPTS:
-                log.warning("%s; it is started again", end.reason)
+            if crashes[end.task] < _ATTEMPTS:
+                log.warning("%s; it is restarted", end.reason)
                 todo.appendleft(end.task)
                 continue
             yield Outcome(end.task, "failed", end.reason)
@@ -117,17 +117,17 @@ def run_supervised(
 
 @dataclass(frozen=True)
 class _End:
-    """How a child ended with tasks left: at which task, why as words, and whether it died."""
+    """How a child ended with tasks left: at which task, why, and whether it crashed."""
 
     task: int
     reason: Any
-    died: bool
+    crashed: bool
 
 
 def _supervised_child(
     work: Work,
     todo: deque[int],
-    deaths: Counter[int],
+    crashes: Counter[int],
     progress: Callable[[int], None],
     temporaries: Path,
 ) -> Generator[Outcome, None, _End | None]:
@@ -139,7 +139,7 @@ def _supervised_child(
     current: int | None = None
     n_done = 0  # frames of the current task
     last: Outcome | None = None  # of the process
-    child = _Child(work, todo, deaths)
+    child = _Child(work, todo, crashes)
     try:
         for message in child.messages():
             if isinstance(message, Outcome):
@@ -158,27 +158,27 @@ def _supervised_child(
                 progress(message[1])
         code = child.join()
     finally:
-        child.end(_SECONDS_TO_END if not todo else 0)
+        child.stop(_EXIT_SECONDS if not todo else 0)
         remove_stale_temporaries(temporaries, child.pid)
         if n_done:
             progress(-n_done)
     if last is not None:
-        return _End(last.task, last.value, died=False)
-    return _End(todo[0] if current is None else current, _describe_exit(code), died=True)
+        return _End(last.task, last.value, crashed=False)
+    return _End(todo[0] if current is None else current, _describe_exit(code), crashed=True)
 
 
 class _Child:
-    def __init__(self, work: Work, tasks: Sequence[int], deaths: Counter[int]):
-        # Threads, of PyTorch or of a progress bar, do not live on in a fork, but their locks do.
-        # Without them it is the quickest way.
+    def __init__(self, work: Work, tasks: Sequence[int], crashes: Counter[int]):
+        # Threads, of PyTorch or a progress bar, do not survive a fork, but their locks stay held.
+        # Without threads a fork is the fastest start.
         has_threads = "torch" in sys.modules or threading.active_count() > 1
         can_fork = sys.platform == "linux" and not has_threads
         context: Any = multiprocessing.get_context("fork" if can_fork else "spawn")
         self._receiver, sender = context.Pipe(duplex=False)
-        careful = {task for task in tasks if deaths[task]}
+        isolated = {task for task in tasks if crashes[task]}
         level = logging.getLogger().level
         self._process = context.Process(
-            target=_serve, args=(sender, work, list(tasks), careful, level, os.getpid())
+            target=_serve, args=(sender, work, list(tasks), isolated, level, os.getpid())
         )
         self._process.start()
         sender.close()
@@ -188,7 +188,7 @@ class _Child:
         return int(self._process.pid)
 
     def messages(self) -> Iterator[Any]:
-        """What the child sends, until it ends."""
+        """Messages of the child, until it exits."""
         with contextlib.suppress(EOFError, OSError):
             # The pipe may stay open in processes that the child has started.
             while self._receiver.poll(1.0) or self._process.is_alive() or self._receiver.poll():
@@ -196,13 +196,13 @@ class _Child:
                     yield self._receiver.recv()
 
     def join(self) -> int:
-        """Wait for the end; the exit code, negative for a signal."""
+        """Wait for the exit; the exit code, negative for a signal."""
         self._process.join()
         return int(self._process.exitcode)
 
-    def end(self, patience: float) -> None:
-        """End the child: by force when it has not ended after some seconds."""
-        self._process.join(patience)
+    def stop(self, timeout: float) -> None:
+        """Wait for the child to exit, and kill it after a timeout in seconds."""
+        self._process.join(timeout)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
@@ -210,38 +210,40 @@ class _Child:
 
 
 def _serve(
-    sender: Connection, work: Work, tasks: list[int], careful: set[int], level: int, parent: int
+    sender: Connection, work: Work, tasks: list[int], isolated: set[int], level: int, parent: int
 ) -> None:
-    _die_with(parent)
+    _exit_with(parent)
     _keep_memory()
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(_OOM_SCORE)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the parent too, which kills this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if not logging.getLogger().handlers:  # not a fork
         log_to_stderr(level)
     for task in tasks:
         sender.send(("begin", task))
-        outcome = work(task, task in careful, lambda n: sender.send(("frames", n)))
+        outcome = work(task, task in isolated, lambda n: sender.send(("frames", n)))
         sender.send(outcome)
         if outcome.ends_process:
             logging.shutdown()
-            os._exit(0)  # libraries whose state is broken may hang at a regular end
+            os._exit(0)  # libraries in a broken state may hang at a regular exit
 
 
-def _die_with(parent: int) -> None:
-    """Let the system end this process when its parent ends, whatever ends that."""
+def _exit_with(parent: int) -> None:
+    """Let the system kill this process when its parent exits, for any reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it has ended already
+        if os.getppid() != parent:  # the parent has exited already
             os._exit(1)
 
 
 def _keep_memory() -> None:
-    """Let memory that is freed be used again, instead of going back to the system every time.
+    """Keep freed memory in the process, instead of returning it to the system.
 
-    What a model allocates for a batch is as large as what it frees after it; the kernel would clear
-    all of its pages for each batch. This took a sixth of a job's CPU time.
+    A model frees after each batch as much memory as it allocates for the next one. The kernel would
+    clear all of its pages for each batch, which took a sixth of a job's CPU time.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Whether a segment is finished: the one answer for the plan, the jobs and `pvio status`."""
+"""Whether a segment is finished: one rule for the plan, the jobs and `pvio status`."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ Metadata = dict[str, Any]
 
 # Entries that cannot be used and are logged one by one; there may be a million of them.
 _MOST_LOGGED = 20
-# Segments whose predictions one thread looks up at once: those of a video lie side by side.
+# Consecutive segments that one thread looks up.
 _AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class SegmentState:
-    """Which stages of a segment are finished.
+    """The finished stages of a segment.
 
     Attributes:
         finished_at: when each stage was finished, in seconds since 1970; None where it is not.
-        reason: why that could not be found out; mostly "".
+        reason: why this could not be determined; usually "".
     """
 
     finished_at: dict[Stage, float | None] = field(default_factory=dict)
     reason: str = ""
 
     def is_finished(self, stage: Stage) -> bool:
-        """Whether a stage has nothing to do for the segment."""
+        """Whether a stage has finished the segment."""
         return self.finished_at.get(stage) is not None
 
 
 class Completion:
-    """Tells which segments are finished.
+    """Finds finished segments.
 
     A stage has finished a segment when all its entries are in the cache and undamaged, when no
     frames were skipped in it, or with no shorter `decoder_timeout`, and when what it drew are the
@@ -60,15 +60,15 @@ class Completion:
         self._n_logged = 0
 
     def finished(self, stage: Stage, video: ProbedVideo, span: FrameSpan) -> list[Metadata] | None:
-        """The metadata of the entries of a stage; None when it is to be computed."""
+        """The metadata of the entries of a stage; None if it must be computed."""
         found = self._look(self.keys.produced_by(stage, video, span), {})
         return None if found is None else found[0]
 
     def states(self, segments: Sequence[tuple[ProbedVideo, FrameSpan]]) -> list[SegmentState]:
-        """Which stages of each segment are finished, looked up in threads.
+        """The finished stages of each segment, looked up in threads.
 
-        A stage counts only where the stages before it are finished, too. Whatever is raised for a
-        video costs its segments alone, see `reason_for_video`.
+        A stage counts only if the stages before it are finished, too. An error for a video affects
+        only its segments, see `reason_for_video`.
         """
         has_any = any(
             self.cache.has_any(kind)
@@ -84,7 +84,7 @@ class Completion:
         ]
 
     def _states(self, segments: Sequence[tuple[ProbedVideo, FrameSpan]]) -> list[SegmentState]:
-        digests: dict[str, str] = {}  # of predictions: drawings are compared with them
+        digests: dict[str, str] = {}  # of predictions, to compare overlays with
         states = []
         for video, span in segments:
             try:
@@ -108,7 +108,7 @@ class Completion:
     def _look(
         self, entries: tuple[CacheEntry, ...], digests: dict[str, str]
     ) -> tuple[list[Metadata], float] | None:
-        """Metadata and age of entries when they are all there and count.
+        """Metadata and age of entries, if all exist and are up to date.
 
         Args:
             entries: of a segment.
@@ -133,13 +133,13 @@ class Completion:
     def _metadata(
         self, entry: CacheEntry, digests: dict[str, str]
     ) -> tuple[Metadata, float] | None:
-        """Of an entry; None where there is none."""
+        """Metadata of an entry; None if there is no entry."""
         if (found := self.cache.find(*entry)) is not None and entry.kind == "predictions":
             digests[entry.key] = found[0]["digest"]
         return found
 
     def _counts(self, last: Metadata) -> bool:
-        """Whether a segment was computed to its end, and would not be better now."""
+        """Whether a segment was computed without skipped frames that a retry could decode."""
         skipped = last["skipped_reason"] if "skipped_reason" in last else last["given_up"]
         if skipped:
             timeout = last["timeout"] if "timeout" in last else last["patience"]
@@ -148,7 +148,7 @@ class Completion:
         return "total" in last["seconds"]
 
     def _is_current(self, last: Metadata, digests: dict[str, str]) -> bool:
-        """Whether the rows that were drawn are those in the cache."""
+        """Whether the drawn rows are those in the cache."""
         for key, digest in last.get("rows", {}).items():
             if key not in digests:
                 self._metadata(CacheEntry("predictions", key), digests)

@@ -22,9 +22,9 @@ from pvio.pipeline.planning.manifest import ProbedVideo
 
 log = logging.getLogger(__name__)
 
-# Older kinds are forgotten: a model under development is another one with every change.
+# Older kinds are forgotten: a model under development changes often.
 MOST_KEYS = 5000
-# What earlier runs found counts as if found on no more frames: machines and libraries change.
+# Limits the weight of earlier runs, since machines and libraries change.
 MEMORY_FRAMES = 20_000
 
 # Nanoseconds per pixel on one core of a 2020s server, 4:2:0 8 bit: clips of each codec decoded with
@@ -41,20 +41,20 @@ DECODE_NS_PER_PIXEL = {
     "image": 25.0,
 }
 OTHER_CODEC_NS_PER_PIXEL = 2.0
-# The built-in tracker, and x264 at preset medium; all videos alike when it is something else.
+# The built-in tracker, and x264 at preset medium; used for all other models and encoders as well.
 MODEL_NS_PER_PIXEL = 1.5
 ENCODE_NS_PER_PIXEL = 17.0
 SECONDS_PER_FRAME = {"infer": 0.6e-3, "encode": 2e-3}
 
 
 class StageWorkload(NamedTuple):
-    """What a stage does with frames.
+    """The work of a stage on frames.
 
     Attributes:
         stage: of the workflow.
         key: digest of the settings and of the model that its cost depends on.
-        size: (height, width) the model gets; None for the video's own.
-        encodes: whether it encodes pictures.
+        size: (height, width) of the model's input; None for the size of the video.
+        encodes: whether it encodes frames.
     """
 
     stage: Stage
@@ -63,7 +63,7 @@ class StageWorkload(NamedTuple):
     encodes: bool = False
 
     def by_table(self, video: ProbedVideo) -> float:
-        """Seconds a frame of the video by the fixed table."""
+        """Seconds per frame of the video, by the fixed table."""
         pixels = video.height * video.width
         work = pixels * DECODE_NS_PER_PIXEL.get(video.codec, OTHER_CODEC_NS_PER_PIXEL)
         if self.stage == "infer":
@@ -74,7 +74,7 @@ class StageWorkload(NamedTuple):
 
 
 def stage_workloads(settings: Settings, model: str) -> dict[Stage, StageWorkload]:
-    """What each stage does under the settings.
+    """The workload of each stage under the settings.
 
     Args:
         settings: `model`, `decoder` and `output` matter.
@@ -90,7 +90,7 @@ def stage_workloads(settings: Settings, model: str) -> dict[Stage, StageWorkload
         decoder=settings.resolved_decoder,
         output=output if encodes_in_infer else None,
     )
-    # What a model draws costs little beside encoding, so that kinds of encoding outlive the model.
+    # Drawing costs little compared with encoding, so costs of encoding do not depend on the model.
     encode = hash_key(output=output)
     return {
         "infer": StageWorkload("infer", infer, settings.model.size, encodes_in_infer),
@@ -99,7 +99,7 @@ def stage_workloads(settings: Settings, model: str) -> dict[Stage, StageWorkload
 
 
 class CostKey(NamedTuple):
-    """StageWorkload of one key on videos of one codec and size: frames that cost alike."""
+    """Frames of equal cost: one workload on videos of one codec and size."""
 
     stage: Stage
     work: str
@@ -109,11 +109,11 @@ class CostKey(NamedTuple):
 
 
 class CostFactors(NamedTuple):
-    """CostSample seconds of a kind, in units of what a frame takes by the table.
+    """Measured seconds of a kind, relative to the fixed table.
 
     Attributes:
         frame: each frame.
-        prepare: what the first segment of a video in a job takes beside its frames.
+        prepare: extra time of the first segment of a video in a job.
         n_frames: frames they were measured on.
     """
 
@@ -123,7 +123,7 @@ class CostFactors(NamedTuple):
 
 
 class CostSample(NamedTuple):
-    """What a segment took.
+    """The measured cost of a segment.
 
     Attributes:
         work, video: what was done with the frames of what.
@@ -143,7 +143,7 @@ class CostModel:
     """Predicts seconds.
 
     Args:
-        known: what earlier runs found.
+        known: measurements of earlier runs.
     """
 
     def __init__(self, known: Mapping[CostKey, CostFactors] | None = None):
@@ -164,14 +164,14 @@ class CostModel:
         return units * work.by_table(video)
 
     def update(self, found: Iterable[CostSample]) -> None:
-        """Refine the costs by what segments took, frame by frame of equal weight."""
+        """Refine the costs by measured segments; each frame has equal weight."""
         by_kind: dict[CostKey, list[CostSample]] = {}
         for each in found:
             by_kind.setdefault(_key_of(each.work, each.video), []).append(each)
         self._guessed.clear()
         for kind, segments in by_kind.items():
             new = _factors(segments)
-            # Behind all others: the kinds that were met last are kept the longest.
+            # Moved to the end: the most recently used kinds are kept longest.
             old = self._known.pop(kind, CostFactors(0.0, 0.0, 0))
             share = new.n_frames / (new.n_frames + min(old.n_frames, MEMORY_FRAMES))
             self._known[kind] = CostFactors(
@@ -182,7 +182,7 @@ class CostModel:
 
     @classmethod
     def load(cls, cache: str) -> CostModel:
-        """What earlier runs left in the folder of the cache; nothing where that is unreadable."""
+        """The costs of earlier runs from the folder of the cache; none if unreadable."""
         return cls(_read(Path(cache) / COSTS_FILE))
 
     def save(self, cache: str) -> None:
@@ -192,7 +192,7 @@ class CostModel:
         write_json(Path(cache) / COSTS_FILE, rows)
 
     def _guess(self, kind: CostKey) -> CostFactors:
-        """Of what was measured, the nearest: the same work on other videos, or the stage."""
+        """The most similar measurements: the same work on other videos, or the stage."""
         if kind not in self._guessed:
             stage = [(k, factors) for k, factors in self._known.items() if k.stage == kind.stage]
             near = [factors for k, factors in stage if k.work == kind.work]
@@ -217,7 +217,7 @@ def _read(path: Path) -> dict[CostKey, CostFactors]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        log.warning("%s cannot be read: %r; costs are learned anew", path, error)
+        log.warning("%s cannot be read: %r; costs are measured again", path, error)
         return {}
 
 
@@ -229,7 +229,7 @@ def _factors(segments: list[CostSample]) -> CostFactors:
     """Of segments of one kind.
 
     Frames count by the median, so that the first segment of a job, which pays for imports, does not
-    matter much; and where no `prepare` ran, since decoding goes on beside it.
+    matter much; and where no `prepare` ran, since decoding continues meanwhile.
     """
     unit = segments[0].work.by_table(segments[0].video)
     frames = sorted(

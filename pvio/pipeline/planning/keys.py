@@ -13,7 +13,7 @@ from pvio.config.settings import Settings
 from pvio.layout import Kind, Stage
 from pvio.pipeline.planning.manifest import ProbedVideo
 
-# Raised when the same inputs give other results or another layout than the release before.
+# Increased when the same inputs give other results or another layout than in the release before.
 PREDICTIONS_SCHEMA = 5
 VIDEO_SCHEMA = 3
 
@@ -33,14 +33,14 @@ class FrameSpan(Protocol):
 
 
 class CacheEntry(NamedTuple):
-    """Where an entry of the cache is found."""
+    """The kind and the key of a cache entry."""
 
     kind: Kind
     key: str
 
 
 class ResultKeys:
-    """Which entries of the cache a segment has.
+    """The cache entries of a segment.
 
     Args:
         settings: the sections `model`, `decoder` and `output` matter.
@@ -49,7 +49,7 @@ class ResultKeys:
 
     def __init__(self, settings: Settings, fingerprint: str):
         self.output, self.fingerprint = settings.output, fingerprint
-        # The names of what follows are hashed: another name is another key.
+        # The names of these fields are hashed: renaming one changes all keys.
         self._inputs = settings.model.model_dump(
             mode="json", exclude={"entry", "args", "weights", "device"}
         )
@@ -82,14 +82,14 @@ class ResultKeys:
     def produced_by(
         self, stage: Stage, video: ProbedVideo, span: FrameSpan
     ) -> tuple[CacheEntry, ...]:
-        """What a stage computes for a segment; the last entry is committed last."""
+        """The entries that a stage computes for a segment; the last one is committed last."""
         entry_of = {"predictions": self.predictions, "video": self.video}
         return tuple(entry_of[kind](video, span) for kind in self.output.kinds_of(stage))
 
     def needed_by(
         self, stage: Stage, video: ProbedVideo, span: FrameSpan
     ) -> tuple[CacheEntry, ...]:
-        """What a stage reads of a segment before it computes its own entries."""
+        """The entries that a stage reads before it computes its own."""
         return (self.predictions(video, span),) if stage == "encode" else ()
 
     def all_entries(

@@ -1,4 +1,4 @@
-"""The tables that the stages of a run hand to each other, as JSON files."""
+"""The tables that the stages of a run exchange, as JSON files."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ProbedVideo:
         reason: why it is unreadable.
         index_key: key of its frame index in the cache.
         digest: identifies its content.
-        n_frames, height, width, rate, duration, codec, pix_fmt: facts; duration in seconds.
-        damage: what is wrong with its container, though it can be read; "" when nothing is.
-        warning: what its user should know though nothing is wrong; mostly "".
+        n_frames, height, width, rate, duration, codec, pix_fmt: metadata; duration in seconds.
+        damage: problems of its container, though it can be read; "" if there are none.
+        warning: for the user, though the file is not damaged; usually "".
     """
 
     name: str
@@ -57,7 +57,7 @@ class PlannedSegment:
 
     Attributes:
         video: number of the video in `Plan.videos`.
-        start, stop: ranks of frames, `[start, stop)`.
+        start, stop: frame numbers, `[start, stop)`.
         infer_seconds, encode_seconds: predicted, in the measure of `SegmentReceipt.cost`.
     """
 
@@ -89,7 +89,7 @@ class Plan:
         return self.infer_shards if stage == "infer" else self.encode_shards
 
     def shard_plans(self, stage: Stage) -> Iterator[ShardPlan]:
-        """What each job of a stage needs of the plan."""
+        """The parts of the plan that each job of a stage needs."""
         by_video: dict[int, list[int]] = {}
         for number, segment in enumerate(self.segments):
             by_video.setdefault(segment.video, []).append(number)
@@ -110,7 +110,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """What the job of a shard needs of a plan, which may be larger than its memory.
+    """The part of a plan that the job of a shard needs; a whole plan may exceed its memory.
 
     Attributes:
         stage: of the job.
@@ -129,12 +129,12 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class SegmentReceipt:
-    """What became of a segment in a shard job.
+    """The outcome of a segment in a shard job.
 
     Attributes:
         segment: its number in `Plan.segments`.
         digests: of its entries in the cache, by kind.
-        computed: False when the result was there already.
+        computed: False if the result existed already.
         status: rows by status (infer only).
         seconds: measured when it was computed: total, and parts of it, in wall time; cost, and the
             part of it in the model's `prepare`, see `cost`.
@@ -142,7 +142,7 @@ class SegmentReceipt:
         failed: with a `failure_reason`, whether computing it failed; else its video can no longer
             be read.
         skipped_reason: why frames of it were skipped: the decoder hung or crashed.
-        not_finite: rows with a picture whose output is NaN or infinite, by output.
+        not_finite: rows of decoded frames whose output is NaN or infinite, by output.
     """
 
     segment: int
@@ -157,16 +157,16 @@ class SegmentReceipt:
 
     @property
     def cost(self) -> float:
-        """Seconds of work: of the CPU, or wall time where a CUDA device did the most of it.
+        """Seconds of work: of the CPU, or wall time if a CUDA device did most of it.
 
-        Other jobs on the machine make wall time longer, but not that of the CPU.
+        Other jobs on the machine increase wall time, but not CPU time.
         """
         return self.seconds.get("cost", self.seconds.get("total", 0.0))
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a shard job did.
+    """The results of a shard job.
 
     Attributes:
         stage: "infer" or "encode".
@@ -196,7 +196,7 @@ def failures_in(receipts: Iterable[Receipt]) -> Failures:
 
 
 def read_probe(path: str | os.PathLike[str]) -> list[ProbedVideo]:
-    """Read what `pvio probe` wrote."""
+    """Read the output of `pvio probe`."""
     data = _read(path)
     with _of_this_version(path):
         if not isinstance(data, list):
@@ -205,7 +205,7 @@ def read_probe(path: str | os.PathLike[str]) -> list[ProbedVideo]:
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
-    """Read what `pvio plan` wrote."""
+    """Read the output of `pvio plan`."""
     data = _read(path)
     with _of_this_version(path):
         videos = [from_json(ProbedVideo, row) for row in data["videos"]]
@@ -217,7 +217,7 @@ def read_shard_plan(path: str | os.PathLike[str], stage: Stage, shard: str) -> S
     """Read the plan of a shard, from its own file or from the whole plan.
 
     Args:
-        path: what `pvio plan` wrote.
+        path: the output of `pvio plan`.
         stage, shard: of the job.
 
     Raises:
@@ -242,7 +242,7 @@ def read_shard_plan(path: str | os.PathLike[str], stage: Stage, shard: str) -> S
 
 
 def read_receipt(path: str | os.PathLike[str]) -> Receipt:
-    """Read what a shard job wrote."""
+    """Read the output of a shard job."""
     data = _read(path)
     with _of_this_version(path):
         segments = [from_json(SegmentReceipt, row) for row in data["segments"]]
@@ -252,7 +252,7 @@ def read_receipt(path: str | os.PathLike[str]) -> Receipt:
 def from_json(kind: type[Row], data: Any) -> Row:
     """A dataclass of the fields of a JSON object.
 
-    What another version of pvio added is ignored; what it did not write has its default. A field
+    Fields that another version of pvio added are ignored; missing ones have their defaults. A field
     that was renamed is read under both names: `metadata` of the field has the one `before`.
 
     Raises:
@@ -279,7 +279,7 @@ def _of_this_version(path: str | os.PathLike[str]) -> Iterator[None]:
     except (PvioError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise PvioError(
             f"{path} was written by another version of pvio ({error}); run the workflow again with "
-            "`snakemake --forcerun probe`: what is in the cache is not computed again"
+            "`snakemake --forcerun probe`: entries of the cache are not computed again"
         ) from error
 
 
@@ -287,4 +287,4 @@ def _read(path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PvioError(f"cannot read {path}: {error}; was the stage before it run?") from error
+        raise PvioError(f"cannot read {path}: {error}; run the stage before first") from error

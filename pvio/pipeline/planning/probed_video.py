@@ -1,4 +1,4 @@
-"""A video as the cache knows it: its row, its index, and whether it is still the same."""
+"""A probed video: its row, its index, and whether it is unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pvio.pipeline.planning.manifest import ProbedVideo
 def known_video(
     source: Source, cache: Cache, *, renew: bool = True, compare: bool = True
 ) -> ProbedVideo | None:
-    """The row of a video whose index is in the cache, and of one that is not there at all.
+    """The row of a video whose index is in the cache, or whose file is missing.
 
     Args:
         source: the video.
@@ -42,32 +42,32 @@ def unreadable_row(source: Source, reason: str) -> ProbedVideo:
     return ProbedVideo(source.name, source.path, source.is_image_folder, "unreadable", reason)
 
 
-def probed_row(source: Source, key: str, facts: dict[str, Any]) -> ProbedVideo:
+def probed_row(source: Source, key: str, metadata: dict[str, Any]) -> ProbedVideo:
     """The row of a video, from the key and the metadata of its index."""
-    numerator, _, denominator = facts["rate"].partition("/")
+    numerator, _, denominator = metadata["rate"].partition("/")
     return ProbedVideo(
         name=source.name,
         path=source.path,
         is_image_folder=source.is_image_folder,
         index_key=key,
-        digest=facts["content"],
-        n_frames=facts["n_frames"],
-        height=facts["height"],
-        width=facts["width"],
+        digest=metadata["content"],
+        n_frames=metadata["n_frames"],
+        height=metadata["height"],
+        width=metadata["width"],
         rate=int(numerator) / int(denominator or 1),
-        duration=facts["duration"],
-        codec=facts["codec"],
-        pix_fmt=facts["pix_fmt"],
-        damage=facts["damage"],
-        warning=facts["warning"],
+        duration=metadata["duration"],
+        codec=metadata["codec"],
+        pix_fmt=metadata["pix_fmt"],
+        damage=metadata["damage"],
+        warning=metadata["warning"],
     )
 
 
 def index_of(video: ProbedVideo, cache: Cache) -> FrameIndex:
-    """The frame index that a probed video had when it was probed.
+    """The frame index of a probed video.
 
     Raises:
-        UnreadableVideo: when its entry is lost and the video is another one by now.
+        UnreadableVideo: when its entry is lost and the video has changed.
     """
     try:
         return deserialize_index(*cache.read("index", video.index_key), video.path)
@@ -81,16 +81,16 @@ def index_of(video: ProbedVideo, cache: Cache) -> FrameIndex:
 
 
 def check_unchanged(video: ProbedVideo, cache: Cache) -> None:
-    """Check that a video still is the one that was probed.
+    """Check that a video is unchanged since it was probed.
 
     Raises:
-        UnreadableVideo: when it is not, or is gone.
+        UnreadableVideo: when it was changed or removed.
     """
     source = Source(video.path, video.name, video.is_image_folder)
     changed = "it changed during the run; run the workflow again"
     try:
-        key, facts = cached_index_metadata(source, cache)
-        content = facts["content"]
+        key, metadata = cached_index_metadata(source, cache)
+        content = metadata["content"]
     except CacheError:
         key, content = index_key(source), content_digest(source)
     if (key, content) != (video.index_key, video.digest):

@@ -1,4 +1,4 @@
-"""Which runs use a cache, so that what no run refers to can be told."""
+"""The runs that use a cache, to find entries that no run refers to."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class RegisteredRun:
     Attributes:
         folder: absolute path of the working folder.
         host: on which it was planned.
-        settings: it was made with; `videos` is not among them.
+        settings: of the plan; `videos` is not among them.
         model: `model_fingerprint` of the settings.
-        plan_path: of a copy of the plan, beside the entries.
+        plan_path: of a copy of the plan, next to the entries.
         unknown: keys of its settings that only another version of pvio knows.
     """
 
@@ -58,20 +58,20 @@ def register(
     settings: Settings,
     model: str,
 ) -> None:
-    """Note in the cache that a plan refers to its entries, in the place of an earlier one.
+    """Register in the cache that a plan refers to its entries; it replaces an earlier plan.
 
     Args:
         plan_file: of the plan, written by `write_json`. It is copied as it is: a plan may be large,
             and a link would have the owner and the permissions of the working folder.
-        plan_path: where the plan is going to be; tells it from those of other folders.
-        settings: it was made with.
+        plan_path: the final path of the plan; it identifies the working folder.
+        settings: of the plan.
         model: `model_fingerprint` of the settings.
     """
     path = os.path.abspath(plan_path)
     host = socket.gethostname()
     file = Path(settings.cache) / RUNS_FOLDER / f"{hash_key(plan=path, host=host)}.json"
-    facts = {"folder": os.getcwd(), "host": host, "model": model}
-    facts["settings"] = dump_settings(settings, *_SECTIONS)
+    fields = {"folder": os.getcwd(), "host": host, "model": model}
+    fields["settings"] = dump_settings(settings, *_SECTIONS)
     # One file, so that plan and settings always belong together: the plan with one more field.
     with (
         open(plan_file, "rb") as source,
@@ -79,27 +79,27 @@ def register(
         temporary.open("wb") as target,
     ):
         if source.read(1) != b"{":
-            raise PvioError(f"{plan_file} is no plan")
-        target.write(f'{{"run": {json_text(facts)}, '.encode())
+            raise PvioError(f"{plan_file} is not a plan")
+        target.write(f'{{"run": {json_text(fields)}, '.encode())
         shutil.copyfileobj(source, target, _BLOCK)
 
 
 def registered_runs(cache: str | os.PathLike[str]) -> list[RegisteredRun]:
     """The runs that use a cache.
 
-    Whether a folder is gone for good, or its disk is away, or seen from another host alone, cannot
-    be told from here: so runs stay until somebody forgets them.
+    A missing folder may be deleted, on a disk that is not mounted, or visible only from another
+    host. So runs stay registered until a user forgets them.
 
     Raises:
-        PvioError: when what a run needs cannot be told.
+        PvioError: when the entries that a run needs cannot be determined.
     """
     found = []
     for file in _files(cache):
         try:
-            facts = json.loads(file.read_text(encoding="utf-8"))["run"]
-            settings, unknown = load_stored(facts["settings"])
+            fields = json.loads(file.read_text(encoding="utf-8"))["run"]
+            settings, unknown = load_stored(fields["settings"])
             run = RegisteredRun(
-                *(facts["folder"], facts["host"], settings, facts["model"], file, tuple(unknown))
+                *(fields["folder"], fields["host"], settings, fields["model"], file, tuple(unknown))
             )
             found.append(run)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, PvioError) as error:
@@ -132,7 +132,7 @@ def _files(cache: str | os.PathLike[str]) -> list[Path]:
 
 
 def _folder_of(file: Path) -> str:
-    """The working folder that a file of any version is about; "" if it does not tell."""
+    """The working folder in a file of any version; "" if it is missing."""
     try:
         return str(json.loads(file.read_text(encoding="utf-8"))["run"]["folder"])
     except (OSError, ValueError, LookupError, TypeError):

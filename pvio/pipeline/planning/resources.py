@@ -17,31 +17,31 @@ from pvio.layout import OLD_RESOURCES_FILE, RESOURCES_FILE, Stage, shard_plan_fi
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import Plan, ProbedVideo, from_json
 
-# Jobs that schedulers handle well: what starting one costs is small beside them, and a cluster
-# grants the time. The aim is what to suggest instead.
+# Jobs that schedulers handle well: starting one costs little in comparison, and a cluster
+# grants the time. The aim is the suggested duration.
 SHORTEST_SECONDS, LONGEST_SECONDS = 5 * 60, 8 * 3600
 _AIM_SECONDS = 3600
-# Less than this in all jobs together is not worth a word.
+# No warnings if all jobs together take less than this.
 _SMALL_SECONDS = 60
 
-# A slower node, a wrong prediction, a model that was never measured.
+# For slower nodes, wrong predictions, and models that were never measured.
 _TIME_FACTOR, _START_MINUTES, _MOST_MINUTES = 3, 15, 24 * 60
 # Python and PyTorch, and two processes of Snakemake's around the job on a cluster.
 _BASE_MIB = {"infer": 1500, "encode": 1200}
-# Bytes a sample of a batch: four batches of uint8, one of float32, and what the model makes of it:
-# as much as eight times its input, since nothing is known of it.
+# Bytes per sample of a batch: four batches of uint8, one of float32, and the memory of the model,
+# which is unknown: eight times its input.
 _BYTES_PER_INPUT_SAMPLE = 4 + 4 + 8 * 4
-# Bytes a pixel of a video: pictures decoded ahead and held by the decoder; with an encoder also its
-# look-ahead and references (x264 at preset medium: about 60 pictures).
+# Bytes per pixel of a video: frames that are prefetched or held by the decoder; with an encoder
+# also its look-ahead and references (x264 at preset medium: about 60 frames).
 _BYTES_PER_PIXEL = {"infer": 24 * 3, "encode": (24 + 60) * 3}
 
 
 @dataclass(frozen=True)
 class JobResources:
-    """What a job needs.
+    """The resources of a job.
 
     Attributes:
-        seconds: predicted, on one core or device; finished segments weigh nothing.
+        seconds: predicted, on one core or device; finished segments count as 0.
         memory_mib: MiB.
     """
 
@@ -49,12 +49,12 @@ class JobResources:
     memory_mib: int = field(metadata={"before": "memory"})
 
     def runtime_minutes(self, attempt: int = 1) -> int:
-        """Time limit to ask for; later attempts get more, but no more than a day for that."""
+        """Time limit to request; later attempts get more, but at most a day more."""
         first = math.ceil(_START_MINUTES + _TIME_FACTOR * self.seconds / 60)
         return max(first, min(first * attempt, _MOST_MINUTES))
 
     def mem_mb(self, attempt: int = 1) -> int:
-        """Memory to ask for, in MiB; later attempts get more."""
+        """Memory to request, in MiB; later attempts get more."""
         return self.memory_mib * attempt
 
 
@@ -70,7 +70,7 @@ def job_resources(
     Args:
         stage: infer or encode.
         seconds: predicted for each job.
-        plan: tells the videos of each.
+        plan: with the videos of each.
         settings: `model` and `output` matter.
     """
     needs = []
@@ -100,7 +100,7 @@ def _memory(stage: Stage, video: ProbedVideo, settings: Settings) -> int:
 
 
 def write_shard_plans(folder: Path, plan: Plan, resources: Resources) -> None:
-    """Write what each job needs of a plan to `<stage>/k-of-n.json`, and the resources of all."""
+    """Write the plan of each shard to `<stage>/k-of-n.json`, and the resources of all jobs."""
     for stage in resources:
         for part in plan.shard_plans(stage):
             write_json(folder / shard_plan_file(stage, part.shard), part)
@@ -108,7 +108,7 @@ def write_shard_plans(folder: Path, plan: Plan, resources: Resources) -> None:
 
 
 def read_job_resources(folder: str, stage: Stage, shard: str) -> JobResources:
-    """The resources of one job, as `write_shard_plans` left it.
+    """The resources of one job, from the file of `write_shard_plans`.
 
     Raises:
         FileNotFoundError: for `folder`, when there is no such job, as before the plan is made.
@@ -125,7 +125,7 @@ def read_job_resources(folder: str, stage: Stage, shard: str) -> JobResources:
 
 
 def planned_shards(folder: str) -> int:
-    """Into how many shards the present plan is spread; 0 without a plan."""
+    """The number of shards of the present plan; 0 without a plan."""
     path = _file(folder)
     try:
         return len(_read(path, path.stat().st_mtime_ns).get("infer", []))
@@ -149,17 +149,17 @@ def _read(path: Path, changed: int) -> Resources:
             if stage in data
         }
     except (ValueError, TypeError, PvioError) as error:
-        # Of another version of pvio, or cut off: as long as there is no plan of this one.
+        # Written by another version of pvio, or truncated: treated as missing.
         text = f"no plan of this version of pvio ({error})"
         raise FileNotFoundError(2, text, str(path)) from error
 
 
 def shard_count_warnings(folder: str, since: float) -> list[str]:
-    """What is wrong with the number of shards, for the jobs of a cluster; told once.
+    """Warnings about the number of shards, for cluster jobs; returned once.
 
     Args:
         folder: of `write_shard_plans`.
-        since: seconds since 1970; a plan that was made before is of no interest.
+        since: seconds since 1970; earlier plans give no warning.
     """
     path = _file(folder)
     changed = path.stat().st_mtime_ns
@@ -176,7 +176,7 @@ def _disproportions(resources: Resources) -> Iterator[str]:
     for stage, loads in resources.items():
         total, longest = sum(each.seconds for each in loads), max(each.seconds for each in loads)
         n = max(1, round(total / _AIM_SECONDS))
-        better = f"shards: {n} would make jobs of about an hour" if n > 1 else "shards: 1 would do"
+        better = f"shards: {n} gives jobs of about an hour" if n > 1 else "consider shards: 1"
         if total < _SMALL_SECONDS:
             continue
         if longest < SHORTEST_SECONDS and len(loads) > 1:
@@ -187,5 +187,5 @@ def _disproportions(resources: Resources) -> Iterator[str]:
         elif longest > LONGEST_SECONDS:
             yield (
                 f"the {len(loads)} {stage} jobs are predicted to take up to {longest / 3600:.1f} h "
-                f"each: a time limit may end them, and few can run at once; {better}"
+                f"each: they may exceed a time limit, and few can run at once; {better}"
             )

@@ -1,4 +1,4 @@
-"""From frame indexes to the sharding manifest: segments, their costs, and LPT over shards."""
+"""Cut videos into segments, and spread them over shards by cost (LPT)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Task = TypeVar("Task", bound=Hashable)
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of consecutive frames of one video, `[start, stop)`, that starts at a keyframe.
+    """A range of consecutive frames of one video, `[start, stop)`, that starts at a keyframe.
 
     Attributes:
         video: number of the video in the collection.
-        start, stop: ranks of frames.
+        start, stop: frame numbers.
     """
 
     video: int
@@ -37,9 +37,9 @@ class Segment:
 def cut_segments(index: FrameIndex, segment_frames: int, video: int = 0) -> list[Segment]:
     """Cut a video at the keyframes nearest to the multiples of `segment_frames`.
 
-    The cuts depend on the video and `segment_frames` alone, so that whatever is computed for a
-    segment is the same however the work is split. A segment is as long as its GOP where keyframes
-    are rarer than `segment_frames`.
+    The cuts depend on the video and `segment_frames` alone, so that a segment has the
+    same results however the work is split. A segment is as long as its GOP if keyframes are rarer
+    than `segment_frames`.
     """
     targets = np.arange(segment_frames, index.n_frames, segment_frames)
     keyframes = index.keyframes
@@ -82,7 +82,7 @@ def lpt(costs: Mapping[Task, float], n_workers: int) -> list[list[Task]]:
 def shard_segments(costs: Sequence[float], n_shards: int) -> list[list[int]]:
     """Assign segments, given in the order of the collection, to shards.
 
-    The loads are those of `lpt`; but segments of equal cost are exchanged so that neighbours of
+    The loads are those of `lpt`; but segments of equal cost are exchanged so that neighbors of
     one video land in one shard, and every shard works in the order of the collection.
 
     Args:

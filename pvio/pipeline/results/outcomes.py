@@ -1,4 +1,4 @@
-"""What the receipts of all jobs say of each video."""
+"""The receipts of all jobs, by video."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pvio.pipeline.planning.manifest import Failures, Plan, Receipt, SegmentRece
 
 @dataclass
 class VideoOutcome:
-    """What became of the segments of a video.
+    """The outcome of the segments of a video.
 
     Attributes:
         segments: their numbers in the plan.
@@ -49,7 +49,7 @@ class VideoOutcome:
 
 
 def outcomes(plan: Plan, receipts: Iterable[Receipt], failures: Failures) -> list[VideoOutcome]:
-    """What became of each video of a plan.
+    """The outcome of each video of a plan.
 
     Args:
         plan: the manifest.

@@ -1,4 +1,4 @@
-"""The products in a results folder: their list, and those that are kept or made again."""
+"""The products in a results folder: their list, and whether to keep or rewrite each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pvio.errors import PvioError, on_disk_of
 from pvio.layout import PRODUCTS_FILE
 from pvio.pipeline.results.snapshot import Snapshot
 
-# What is noted of each product, by its name below the results: `key` of its inputs, `digest`,
-# `size` and `mtime_ns` of its file, `remarks`; or the `failure` for which it is not there.
+# Stored for each product, by its name below the results: `key` of its inputs, `digest`, `size` and
+# `mtime_ns` of its file, `remarks` (its warnings); or `failure`, the reason why it is missing.
 ProductTable = dict[str, dict[str, Any]]
 
 
 def read_products(results: Path) -> ProductTable:
-    """What the last run noted of its products; nothing where there are none of a finished run."""
+    """The product table of the last run; empty without a finished run."""
     try:
         return require_products(results)
     except PvioError:
@@ -28,17 +28,17 @@ def read_products(results: Path) -> ProductTable:
 
 
 def require_products(results: Path) -> ProductTable:
-    """What the last run noted of its products.
+    """The product table of the last run.
 
     Raises:
-        PvioError: when there are none of a finished run.
+        PvioError: when there is no finished run.
     """
     try:
         products = json.loads((results / PRODUCTS_FILE).read_text(encoding="utf-8"))
         if not isinstance(products, dict):
             raise ValueError(f"{PRODUCTS_FILE} is no table of products")
     except (OSError, ValueError) as error:
-        raise PvioError(f"{results} holds no results of a finished run: {error}") from error
+        raise PvioError(f"{results} has no results of a finished run: {error}") from error
     return {name: noted for name, noted in products.items() if isinstance(noted, dict)}
 
 
@@ -57,15 +57,15 @@ class Products:
     def make(
         self, name: str, inputs: list[str], write: Callable[[Path], list[str] | None]
     ) -> list[str]:
-        """Write a product unless the one that is there was made from the same inputs.
+        """Write a product unless the existing one was made from the same inputs.
 
         Args:
             name: below the results.
             inputs: all that it depends on.
-            write: writes it to a path; returns remarks for the user, or None.
+            write: writes it to a path; returns warnings for the user, or None.
 
         Returns:
-            The remarks, also of a product that was there before.
+            The warnings, also of a product that is kept.
         """
         key = hash_key(inputs=inputs)
         noted = self._before.get(name, {})
@@ -76,8 +76,8 @@ class Products:
             path = self._snapshot.path(name)
             try:
                 with on_disk_of(self._snapshot.folder):
-                    remarks = write(path) or []
-                noted = {"key": key, "digest": file_digest(path), "remarks": remarks}
+                    warnings = write(path) or []
+                noted = {"key": key, "digest": file_digest(path), "remarks": warnings}
                 noted |= _stamp(path)
             except BaseException:
                 path.unlink(missing_ok=True)
@@ -86,21 +86,21 @@ class Products:
         return list(noted["remarks"])
 
     def note_failure(self, name: str, reason: str) -> None:
-        """Note why a product is not there; it is left out, if it was made."""
+        """Note why a product is missing; it is removed if it was made."""
         self.withdraw(name)
         self._made[name] = {"failure": reason}
 
     def withdraw(self, name: str) -> None:
-        """Leave a product out, if it was made."""
+        """Remove a product, if it was made."""
         self._made.pop(name, None)
         with contextlib.suppress(OSError):
             (self._snapshot.next / name).unlink(missing_ok=True)
 
     def publish(self, more: Mapping[str, Callable[[Path], None]]) -> None:
-        """Let the products, and some that are always written, take the place of the old ones.
+        """Replace the old products by the new ones, and by some that are always written.
 
         Args:
-            more: by name, what writes them.
+            more: functions that write the latter, by name.
         """
         with on_disk_of(self._snapshot.folder):
             for name, write in more.items():

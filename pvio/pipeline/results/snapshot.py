@@ -1,4 +1,4 @@
-"""A folder of products that changes as a whole: made beside the old one and put in its place."""
+"""A folder of products that changes as a whole: made next to the old one, which it replaces."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Snapshot:
         _link(self.folder / name, self.path(name))
 
     def publish(self, owned: Collection[str]) -> None:
-        """Put the next state in the place of the old one, which is removed.
+        """Replace the old state by the next one.
 
-        Files of the old state that are nobody's products are taken over.
+        Files of the old state that are not products are kept.
 
         Args:
             owned: names of files of the old state that may go.
@@ -79,16 +79,16 @@ class Snapshot:
                 f"{self.folder} cannot be replaced: {error.strerror}. It must be an ordinary "
                 "folder that can be renamed, no mount point; the folder above must be writable"
             ) from error
-        _take_over(old, self.folder, set(owned))  # what was put there in the meantime
+        _take_over(old, self.folder, set(owned))  # files that were added in the meantime
         shutil.rmtree(old, ignore_errors=True)
 
     def discard(self) -> None:
-        """Remove the next state; what was published stays."""
+        """Remove the next state; published products stay."""
         shutil.rmtree(self.next, ignore_errors=True)
 
 
 def _take_over(source: Path, target: Path, owned: set[str]) -> None:
-    """Link files, links and empty folders that are not owned, and not there, to another folder."""
+    """Link files, links and empty folders that are not owned, and missing, to another folder."""
     for root, folders, files in os.walk(source):
         links = [name for name in folders if os.path.islink(os.path.join(root, name))]
         for name in (*files, *links):
@@ -102,7 +102,7 @@ def _take_over(source: Path, target: Path, owned: set[str]) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Let all that was written to the file system of a folder reach the disk."""
+    """Flush the file system of a folder to the disk."""
     number = os.open(folder, os.O_RDONLY)
     try:
         ctypes.CDLL(None).syncfs(number)
@@ -126,7 +126,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change names at once; whether the system can."""
+    """Exchange two folders atomically; False if the system cannot."""
     if sys.platform != "linux":
         return False
     try:

@@ -1,4 +1,4 @@
-"""What Snakemake takes for finished, though the next run has to do it again."""
+"""Jobs that Snakemake considers finished, but that the next run must run again."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from pvio.pipeline.planning.manifest import Receipt
 def note_stale(
     receipts: Sequence[Receipt], *, are_assembled: bool = True, folder: str = STALE_FOLDER
 ) -> None:
-    """Note which shards the next run has to do again, since they failed in this one.
+    """Note the shards that failed in this run, so that the next run repeats them.
 
-    These are shards with segments that failed, or whose videos vanished or changed during the run.
-    The note of a shard is an input of its job. It is newer than the job's output, so Snakemake runs
-    the job again, and says so in a dry run. A job that was run again is newer than its note.
+    These are shards with segments that failed, or with videos that were removed or changed during
+    the run. The note of a shard is an input of its job. It is newer than the job's output, so
+    Snakemake runs the job again, and shows it in a dry run. A job that was run again is newer than
+    its note.
 
     Args:
         receipts: of the run, those of the last stage at the end.
-        are_assembled: whether each video has its results, or a receipt says why not. Otherwise the
-            last job is done again, which finds everything there, and `assemble` follows.
+        are_assembled: whether each video has its results, or a receipt has the reason. Otherwise
+            the last job runs again, finds its segments finished, and `assemble` follows.
         folder: of the notes.
     """
     stale = [
@@ -33,7 +34,7 @@ def note_stale(
     if not stale and not are_assembled:
         stale = list(receipts[-1:])
     for receipt in stale:
-        # Snakemake compares contents as well as times: the time is what is new in this one.
+        # Snakemake also compares contents; the time makes them differ.
         noted = datetime.datetime.now(datetime.UTC).isoformat()
         failed = sum(bool(done.failure_reason) for done in receipt.segments)
         path = Path(folder, receipt.stage, f"{receipt.shard}.json")
@@ -61,8 +62,9 @@ def lost_results_note(
 ) -> list[str]:
     """The note that the finished results were lost, as an input of the rule that makes them.
 
-    Every loss has a number. The note of a new loss is not there yet: a rule makes it, and Snakemake
-    joins the results again. The note of the last loss stays an input, so that nothing changes then.
+    Every loss has a number. The note of a new loss does not exist yet: a rule makes it, and
+    Snakemake assembles the results again. The note of the last loss stays an input, so that nothing
+    changes afterwards.
 
     Args:
         results: the folder of the results.

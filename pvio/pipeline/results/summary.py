@@ -1,4 +1,4 @@
-"""`results/summary.tsv`: a line per video of what became of it. Written and read here alone."""
+"""`results/summary.tsv`: a line per video with its outcome. Only written and read here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUMMARY_COLUMNS = (
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """What became of one input video: a line of `results/summary.tsv`.
+    """The outcome of one input video: a line of `results/summary.tsv`.
 
     Attributes:
         name: of its results.
@@ -26,10 +26,10 @@ class SummaryRow:
         status: "ok"; "damaged": some rows are not `ok`, or its container is damaged; "failed": the
             model, the encoder or pvio failed at it: it has no results, or, with rows, no video;
             "unreadable": the file cannot be read: it has no results.
-        reason: what is wrong with it.
+        reason: its problems.
         frames: number of rows of its predictions.
         ok, suspect, corrupt, missing: rows by status.
-        height, width, rate, duration, codec: facts about it.
+        height, width, rate, duration, codec: its metadata.
         segments: number of segments.
         infer_seconds, encode_seconds: measured wall time, summed over its segments.
     """
@@ -79,11 +79,10 @@ def read_summary(path: str | os.PathLike[str] = "results/summary.tsv") -> list[d
 def parse_summary(text: str) -> list[dict[str, str]]:
     """The rows of the content of a `summary.tsv`, see `read_summary`.
 
-    Lines end with a line feed and nothing else, and cells with a tab; what else would end them in
-    a name is escaped.
+    Lines end with a line feed, and cells with a tab; such characters in a name are escaped.
 
     Raises:
-        ValueError: when a line has not as many cells as the header.
+        ValueError: when the number of cells in a line differs from the header.
     """
     header, *rows = [line.split("\t") for line in text.split("\n") if line]
     return [dict(zip(header, map(unescaped, row), strict=True)) for row in rows]

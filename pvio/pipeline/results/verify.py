@@ -1,4 +1,4 @@
-"""`pvio verify`: finished results checked again against their sources and against each other."""
+"""`pvio verify`: check finished results against their sources and each other."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from pvio.pipeline.results.products import ProductTable, require_products
 from pvio.pipeline.results.summary import read_summary
 from pvio.predictions.parquet import Predictions, read_predictions
 
-# Seconds to wait for a sign of life of FFmpeg.
+# Seconds without progress of FFmpeg.
 _TIMEOUT = 120.0
-# What a run writes besides the products of each video.
+# Written by a run in addition to the products of each video.
 RUN_PRODUCTS = (SUMMARY_FILE, REPORT_FILE, RESULTS_PLAN_FILE)
 
 
 def verify(results: Path) -> tuple[list[str], list[str]]:
-    """Check every product that `results/plan.json` promises.
+    """Check every product that `results/plan.json` lists.
 
-    Of predictions: the file is the one that was written, it has a row for every frame of the
-    source, at the source's time stamps, and rows without a picture have no output. Of videos: the
-    file is the one that was written, and its frames are shown at the times of the rows. The
-    summary, the plan and the page are those that were written, and the summary has a line for each
-    video, with as many rows of each status as its predictions have.
+    Predictions: the file has the digest that was noted and a row for every frame of the source, at
+    the source's timestamps; rows of frames without pixels have no output. Videos: the file has the
+    digest that was noted, and its frames are shown at the times of the rows. Summary, plan and
+    report have the digests that were noted. The summary has a line for each video, with as many
+    rows of each status as its predictions.
 
     Args:
         results: folder of the products.
 
     Returns:
-        Errors, and lines that tell which rows are not `ok`; none of either when all is well.
+        Errors, and warnings that list rows that are not `ok`.
 
     Raises:
         PvioError: when there are no results to check.
@@ -64,7 +64,7 @@ def verify(results: Path) -> tuple[list[str], list[str]]:
             _verify_video(video, results, products, summary, errors, warnings)
         except Exception as error:
             reason = reason_for_video(error, video.path, "verifying")
-            errors.append(f"{video.name}: it could not be verified: {reason}")
+            errors.append(f"{video.name}: verification failed: {reason}")
     return errors, warnings
 
 
@@ -76,7 +76,7 @@ def _verify_video(
     errors: list[str],
     warnings: list[str],
 ) -> None:
-    """Add the errors and the warnings of one video to those of the others."""
+    """Append the errors and the warnings of one video."""
     if video.status != "ok":
         warnings.append(f"{video.name}: no results, {video.reason}")
         return
@@ -89,7 +89,7 @@ def _verify_video(
     rows = _read(results / name)
     errors += [f"{name}: {error}" for error in _check_file(results, name, products)]
     if rows is None:
-        errors.append(f"{name}: it cannot be read")
+        errors.append(f"{name}: the file cannot be read")
         return
     errors += [f"{name}: {error}" for error in _check_rows(rows, video)]
     if video.name in summary:
@@ -100,7 +100,7 @@ def _verify_video(
     warnings += [f"{video.name}: {warning}" for warning in _not_ok(rows)]
     for name in (video_file(video.name, suffix) for suffix in VIDEO_SUFFIXES):
         if "failure" in products.get(name, {}):
-            errors.append(f"{name}: it could not be joined: {products[name]['failure']}")
+            errors.append(f"{name}: concatenation failed: {products[name]['failure']}")
         elif name in products:
             errors += [f"{name}: {error}" for error in _check_file(results, name, products)]
             if (results / name).is_file():
@@ -115,14 +115,14 @@ def _check_run_product(results: Path, name: str, products: ProductTable) -> Iter
 def _read_summary(
     results: Path, videos: list[ProbedVideo]
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """The lines of the summary by name, and what is wrong with them."""
+    """The lines of the summary by name, and their errors."""
     try:
         rows = read_summary(results / SUMMARY_FILE)
         found = [(row["name"], row["path"]) for row in rows]
     except (PvioError, LookupError) as error:
-        return {}, [f"it cannot be read: {error}"]
+        return {}, [f"the file cannot be read: {error}"]
     expected = [(video.name, video.path) for video in videos]
-    wrong = [] if found == expected else ["its videos are not those of plan.json"]
+    wrong = [] if found == expected else ["the videos differ from those of plan.json"]
     return {row["name"]: row for row in rows}, wrong
 
 
@@ -145,11 +145,11 @@ def _read(path: Path) -> Predictions | None:
 
 def _check_file(results: Path, name: str, products: ProductTable) -> Iterator[str]:
     if not (results / name).is_file():
-        yield "it is absent"
+        yield "the file is missing"
     elif name not in products:
-        yield "no run has written it"
+        yield "no run has written the file"
     elif file_digest(results / name) != products[name]["digest"]:
-        yield "it is not what was written: its digest differs"
+        yield "the file was changed: its digest differs"
 
 
 def _check_rows(rows: Predictions, video: ProbedVideo) -> Iterator[str]:
@@ -161,12 +161,12 @@ def _check_rows(rows: Predictions, video: ProbedVideo) -> Iterator[str]:
         yield "the frames are not numbered from 0 on"
     index = _source_index(video)
     if index is None:
-        yield f"its source {video.path} is gone or another one by now"
+        yield f"the source {video.path} is missing or was changed"
     elif not np.array_equal(rows["pts"], index.pts):
         wrong = int(np.flatnonzero(rows["pts"] != index.pts)[0])
-        yield f"the time stamp of frame {wrong} is not its source's"
+        yield f"the timestamp of frame {wrong} differs from the source's"
     elif not np.array_equal(rows["time"], index.times):
-        yield "times and time stamps disagree"
+        yield "times and timestamps disagree"
     empty = np.isin(rows["status"], ["corrupt", "missing"])
     for name, values in rows.items():
         if name in BASE_COLUMNS or not empty.any():
@@ -178,7 +178,7 @@ def _check_rows(rows: Predictions, video: ProbedVideo) -> Iterator[str]:
         else:
             filled = np.ones(1, bool)
         if filled.any():
-            yield f"rows without a picture have values in '{name}'"
+            yield f"rows of frames without pixels have values in '{name}'"
 
 
 def _source_index(video: ProbedVideo) -> FrameIndex | None:
@@ -198,25 +198,25 @@ def _check_video(path: Path, rows: Predictions) -> Iterator[str]:
     try:
         times = presentation_times(path)
     except (OSError, av.error.FFmpegError) as error:
-        yield f"it cannot be read: {error}"
+        yield f"the file cannot be read: {error}"
         return
     if len(times) != len(expected):
         yield f"{len(times)} frames for {len(expected)} rows"
     elif times != expected:
-        yield "its frames are not shown at the times of the rows"
+        yield "the frames are not shown at the times of the rows"
 
 
 def _not_ok(rows: Predictions) -> Iterator[str]:
-    """Runs of rows that are not `ok`, by status."""
+    """Ranges of rows that are not `ok`, by status."""
     status = rows["status"]
     for value in ("suspect", "corrupt", "missing"):
-        ranks = np.flatnonzero(status == value).tolist()
-        if not ranks:
+        numbers = np.flatnonzero(status == value).tolist()
+        if not numbers:
             continue
         runs = [
-            [rank for _, rank in run]
-            for _, run in groupby(enumerate(ranks), key=lambda pair: pair[1] - pair[0])
+            [number for _, number in run]
+            for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
         ]
         spans = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
         shown = ", ".join(spans[:20]) + (f" and {len(spans) - 20} more" if len(spans) > 20 else "")
-        yield f"{len(ranks)} {value}: frames {shown}"
+        yield f"{len(numbers)} {value}: frames {shown}"

@@ -32,10 +32,10 @@ class VideoResults:
 
     Args:
         plan: the manifest.
-        settings: the same as everything was computed with.
+        settings: those with which the segments were computed.
         keys: the entries of the segments.
-        products: where the products go.
-        outcomes: what became of the segments of each video.
+        products: receives the products.
+        outcomes: of the segments of each video.
         workers: concatenate segments, for which they read the source.
     """
 
@@ -54,7 +54,7 @@ class VideoResults:
         self._cache = Cache(settings.cache)
 
     def make(self, number: int) -> SummaryRow:
-        """Make the products of a video; whatever is raised for it becomes its reason."""
+        """Make the products of a video; any error becomes its reason."""
         video = self._plan.videos[number]
         row = SummaryRow(
             video.name, video.path, video.status, video.reason,
@@ -95,7 +95,7 @@ class VideoResults:
             ],
             lambda path: self._write_predictions(video, segments, path),
         )
-        remarks, failure = self._make_video(video, outcome, segments)
+        warnings, failure = self._make_video(video, outcome, segments)
         bad = ", ".join(
             f"{outcome.status[status]} {status}"
             for status in ("suspect", "corrupt", "missing")
@@ -104,7 +104,7 @@ class VideoResults:
         marked = [
             f"frames of the new video are marked, since they were skipped in encoding: {reason}"
             for reason in outcome.skipped["encode"]
-            if reason not in outcome.skipped["infer"]  # said once
+            if reason not in outcome.skipped["infer"]  # reported once
         ]
         reasons = [
             video.damage,
@@ -113,7 +113,7 @@ class VideoResults:
             *outcome.skipped["infer"],
             *marked,
             *(f"{name} is NaN or infinite in {n} rows" for name, n in outcome.not_finite.items()),
-            *remarks,
+            *warnings,
             failure,
         ]
         is_damaged = bool(bad or outcome.skipped["encode"] or video.damage)
@@ -137,12 +137,12 @@ class VideoResults:
         """Make the re-encoded video.
 
         Returns:
-            Remarks for the user, and why there is no video although there should be one.
+            Warnings for the user, and the reason why an expected video is missing.
         """
         if not self._settings.output.makes_video:
             return [], ""
         if not (video.height > 0 and video.width > 0):
-            return ["no video: no frame tells how large it is"], ""
+            return ["no video: its frame size is unknown"], ""
         name = video_file(video.name, self._settings.output.suffix)
         try:
             if not (failed := outcome.failures["encode"]):
@@ -153,7 +153,7 @@ class VideoResults:
                 ), ""
             reason = self._describe(failed, len(segments))
         except Exception as error:
-            reason = reason_for_video(error, video.path, "joining", self._settings.cache)
+            reason = reason_for_video(error, video.path, "concatenating", self._settings.cache)
         self._products.note_failure(name, reason)
         return [], f"no video: {reason}"
 
@@ -188,7 +188,7 @@ class VideoResults:
             "model_fingerprint": self._keys.fingerprint,
             "pvio_version": pvio.__version__,
         }
-        with path.open("wb") as file:  # pyarrow takes no path that is no UTF-8
+        with path.open("wb") as file:  # pyarrow accepts only UTF-8 paths
             pq.write_table(merge(tables, metadata), file, compression="zstd")
 
     def _write_video(
@@ -199,9 +199,9 @@ class VideoResults:
         load = partial(_encoded_segments, self._cache, spans)
         check_unchanged(video, self._cache)  # its audio and metadata are copied
         timeout = self._settings.decoder_timeout
-        remarks = concat_in_child(self._workers, load, index, path, timeout)
+        warnings = concat_in_child(self._workers, load, index, path, timeout)
         check_unchanged(video, self._cache)
-        return remarks
+        return warnings
 
 
 def _encoded_segments(

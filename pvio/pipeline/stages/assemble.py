@@ -1,4 +1,4 @@
-"""Stage 5: finished segments joined into one predictions file and one video per source."""
+"""Stage 5: concatenate finished segments to one predictions file and one video per source."""
 
 from __future__ import annotations
 
@@ -57,22 +57,22 @@ def assemble(
 ) -> list[SummaryRow]:
     """Write predictions, videos, `plan.json`, `summary.tsv` and `report.html` to `results`.
 
-    They are made beside it and take its place as a whole. Products of the run before that are still
-    right are taken over as they are. Whatever is raised for a video, see `reason_for_video`, costs
-    this one alone: it is `failed`, and what an earlier run made of it goes.
+    They are written to a folder next to it, which replaces it as a whole. Up-to-date products of
+    the run before are kept. An error for one video, see `reason_for_video`, affects only this
+    video: it is `failed`, and its products of an earlier run are removed.
 
     Args:
-        plan: the manifest, whose segments are in the cache, but for those that failed.
-        settings: the same as everything was computed with.
+        plan: the manifest, whose segments are in the cache, except those that failed.
+        settings: those with which the segments were computed.
         receipts: of the infer and encode jobs.
         results: folder of the products.
         threads: videos assembled at the same time.
-        plan_is_unchanged: asked at the end whether the results may be replaced.
+        plan_is_unchanged: called at the end; whether the results may be replaced.
         failures: segments that have no result; those of the receipts when None.
 
     Raises:
         LostEntry: when the cache lacks a segment.
-        FailedSegments: when videos failed, and no other one has results.
+        FailedSegments: when videos failed, and no other video has results.
         PvioError: when `results` cannot be replaced, or must not.
     """
     receipts = list(receipts)
@@ -132,7 +132,7 @@ def _assemble(
 
 
 def _check_not_all_failed(rows: list[SummaryRow]) -> None:
-    """Results of before are better than none.
+    """Check that there are results: old results are better than none.
 
     Raises:
         FailedSegments: when some videos failed, and no video has results.
@@ -148,8 +148,9 @@ def _check_not_all_failed(rows: list[SummaryRow]) -> None:
         for reason, paths in list(reasons.items())[:_MOST_REASONS]
     ]
     raise FailedSegments(
-        f"{len(failed)} of {len(rows)} videos failed, and no other one has results. The results "
-        "stay as they are. Fix the cause and run the same command again:\n  " + "\n  ".join(lines)
+        f"{len(failed)} of {len(rows)} videos failed, and no other video has results. The existing "
+        "results are unchanged. Fix the cause and run the same command again:\n  "
+        + "\n  ".join(lines)
     )
 
 
@@ -159,10 +160,11 @@ def _made_with(settings: Settings, model: str) -> dict[str, str]:
 
 
 def _names(plan: Plan, results: Path) -> dict[str, Any]:
-    """The names of the videos, for `read_names`, and which results are called otherwise by now.
+    """The names of the videos, for `read_names`, and results that were renamed.
 
-    Paths keep their names, so the latter are of files that were moved: the new path was not there
-    before, and the old one is gone. A copy that is only taken out of the collection is none.
+    Paths keep their names, so renamed results are of moved files: the new path did not exist
+    before, and the old one is missing. Copies that were only removed from the collection do not
+    count.
     """
     rows = named_videos(results)
     paths, after = {row["path"] for row in rows}, {video.name for video in plan.videos}
@@ -199,14 +201,14 @@ def _is_gone(path: str) -> bool:
 def _keep_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:
     """What the segments that this run computed took is for the next plan to know.
 
-    It is a help for the next plan, and no result: whatever goes wrong is logged.
+    This helps the next plan and is no result, so errors are only logged.
     """
     try:
         _learn_costs(plan, settings, model, receipts)
     except Exception as error:
         if no_space(error):
             raise
-        logger.exception("what the segments took could not be noted")
+        logger.exception("the measured costs of the segments could not be saved")
 
 
 def _learn_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:
@@ -221,7 +223,7 @@ def _learn_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[
         )
         for receipt in receipts
         for done in receipt.segments
-        # Where a decoder hung, most of the time went into waiting.
+        # Without segments at which a decoder hung: most of their time was waiting.
         if done.computed and not done.skipped_reason
         for segment in [plan.segments[done.segment]]
     ]

@@ -1,4 +1,4 @@
-"""The last stage: damaged inputs and failed videos fail the run once everything is done."""
+"""The last stage: fail the run for damaged inputs and failed videos, after all results."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def check_summary(summary: str, on_damaged: Policy = "fail", on_failed: Policy =
 
     Args:
         summary: the content.
-        on_damaged: what a video that is `damaged` or `unreadable` means.
-        on_failed: what a video that is `failed` means.
+        on_damaged: the policy for videos that are `damaged` or `unreadable`.
+        on_failed: the policy for videos that are `failed`.
 
     Raises:
-        DamagedVideos, FailedVideos: naming each video that matters, with its reason.
+        DamagedVideos, FailedVideos: with each such video and its reason.
     """
     rows = parse_summary(summary)
     failed = [row for row in rows if row["status"] == "failed"]
@@ -34,8 +34,8 @@ def check_summary(summary: str, on_damaged: Policy = "fail", on_failed: Policy =
     if on_failed == "fail" and failed:
         raise FailedVideos(
             f"{len(failed)} video(s) failed; the results of the others are written. Fix the cause "
-            "and run the same command again: only what failed is tried again. on_failed: mark ends "
-            "such a run without an error:\n  " + "\n  ".join(_described(failed))
+            "and run the same command again: only failed segments are tried again. on_failed: mark "
+            "ends such a run without an error:\n  " + "\n  ".join(_described(failed))
         )
 
 

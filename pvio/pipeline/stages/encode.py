@@ -1,4 +1,4 @@
-"""Stage 4: the model's drawing over the segments of one shard, re-encoded."""
+"""Stage 4: draw the model's outputs on the segments of one shard, and encode them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def encode(part: ShardPlan, settings: Settings, failures: Failures | None = None
 
     Args:
         part: of the plan, for the shard.
-        settings: the same as the plan and the predictions were made with.
+        settings: those of the plan and the predictions.
         failures: segments without predictions; the segments of their videos are not encoded.
 
     Returns:
-        The receipt; a segment that failed is in it with the reason.
+        The receipt, with the reasons of failed segments.
 
     Raises:
         FailedSegments, JobError: see `run_shard`.
@@ -55,7 +55,7 @@ class Encoding:
 
     Args:
         part, settings: see `encode`.
-        cache: where predictions are and videos go.
+        cache: contains the predictions, and receives the videos.
         keys: of the entries.
     """
 
@@ -77,14 +77,14 @@ class Encoding:
                 self._renderer = OverlayRenderer(self._settings)
         renderer = self._renderer
         began, spent = time.perf_counter(), time.process_time()
-        facts: dict[str, Any] = {"patience": self._settings.decoder_timeout, "rows": {}}
-        with self._cache.open_for_write(*task.entries[0], facts) as file:
-            rows = self._rows(task.segment, facts["rows"])
-            past = self._past_rows(task.segment, renderer.n_past_rows, facts["rows"])
-            facts["given_up"] = renderer.encode(
+        metadata: dict[str, Any] = {"patience": self._settings.decoder_timeout, "rows": {}}
+        with self._cache.open_for_write(*task.entries[0], metadata) as file:
+            rows = self._rows(task.segment, metadata["rows"])
+            past = self._past_rows(task.segment, renderer.n_past_rows, metadata["rows"])
+            metadata["given_up"] = renderer.encode(
                 file, task.index, *task.span, rows, task.progress, past, isolated=task.isolated
             )
-            facts["seconds"] = {
+            metadata["seconds"] = {
                 "total": round(time.perf_counter() - began, 4),
                 "cost": round(time.process_time() - spent, 4),
             }
@@ -97,7 +97,7 @@ class Encoding:
     def _past_rows(
         self, segment: PlannedSegment, n: int, digests: dict[str, str]
     ) -> list[dict[str, Any]]:
-        """The last rows in front of a segment, up to `n`."""
+        """The last rows before a segment, up to `n`."""
         rows: list[dict[str, Any]] = []
         while len(rows) < n and segment.start > 0:
             segment = self._ending_at[segment.video, segment.start]
@@ -106,15 +106,15 @@ class Encoding:
 
 
 def read_rows(cache: Cache, entry: CacheEntry, digests: dict[str, str]) -> list[dict[str, Any]]:
-    """The predictions of a segment as one dict per frame, NumPy arrays and scalars inside.
+    """The predictions of a segment as one dict of NumPy arrays and scalars per frame.
 
-    The entry's digest is noted in `digests`.
+    The digest of the entry is added to `digests`.
     """
     from pvio.predictions.columns import column_to_numpy
     from pvio.predictions.parquet import deserialize
 
-    payload, facts = read_entry(cache, entry)
-    digests[entry.key] = facts["digest"]
+    payload, metadata = read_entry(cache, entry)
+    digests[entry.key] = metadata["digest"]
     table = deserialize(payload)
     columns = {name: column_to_numpy(table, name) for name in table.column_names}
     return [{name: values[i] for name, values in columns.items()} for i in range(table.num_rows)]

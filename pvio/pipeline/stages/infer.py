@@ -1,4 +1,4 @@
-"""Stage 3: the model over the segments of one shard."""
+"""Stage 3: run the model over the segments of one shard."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def infer(
 ) -> Receipt:
     """Run the model over the segments of a shard that are not in the cache.
 
-    PyTorch is imported, and the model loaded, only when there is something to do. With
-    `output.video: frames` the pictures that the model returns are encoded as they come.
+    PyTorch is imported, and the model loaded, only if a segment must be computed. With
+    `output.video: frames` the frames that the model returns are encoded at the same time.
 
     Args:
         part: of the plan, for the shard.
-        settings: the same as the plan was made with.
+        settings: those of the plan.
         threads: for the model's operators on the CPU.
         failures: segments that are not tried.
 
     Returns:
-        The receipt; a segment that failed is in it with the reason.
+        The receipt, with the reasons of failed segments.
 
     Raises:
         FailedSegments, JobError: see `run_shard`.
@@ -56,7 +56,7 @@ class Inference:
 
     Args:
         settings: see `infer`.
-        cache: where the results go.
+        cache: receives the results.
         threads: for the model's operators on the CPU.
     """
 
@@ -73,20 +73,20 @@ class Inference:
         from pvio.predictions.parquet import serialize
 
         how: dict[str, Any] = {"progress": task.progress, "isolated": task.isolated}
-        facts: dict[str, Any] = {"patience": self._settings.decoder_timeout}
+        metadata: dict[str, Any] = {"patience": self._settings.decoder_timeout}
         predictions, *video = task.entries
         with contextlib.ExitStack() as stack:
             if video:
-                file = stack.enter_context(cache.open_for_write(*video[0], facts))
+                file = stack.enter_context(cache.open_for_write(*video[0], metadata))
                 with ModelFrameWriter(
                     file, task.index, task.segment.start, self._settings.output
                 ) as sink:
                     result = engine.run_segment(task.index, *task.span, frame_sink=sink, **how)
             else:
                 result = engine.run_segment(task.index, *task.span, **how)
-            facts |= result.metadata()
+            metadata |= result.metadata()
             task.check_source()
-            cache.write(*predictions, serialize(result.table.table()), facts)
+            cache.write(*predictions, serialize(result.table.table()), metadata)
 
     def _started(self) -> Engine:
         from pvio.inference.engine import Engine

@@ -22,7 +22,7 @@ from pvio.pipeline.planning.segments import Segment, cut_segments, shard_segment
 
 log = logging.getLogger(__name__)
 
-# What a job takes for a segment that is finished.
+# Time of a job for a finished segment.
 LOOKUP_SECONDS = 1e-3
 
 
@@ -31,8 +31,8 @@ def make_plan(
 ) -> tuple[Plan, Resources]:
     """Cut every readable video into segments and spread them over the shards by cost.
 
-    Finished segments cost nothing, so that the rest is spread evenly. Whatever is raised for a
-    video makes it `unreadable` in the plan, see `reason_for_video`.
+    Finished segments cost nothing, so that the rest is spread evenly. A video with an error becomes
+    `unreadable` in the plan, see `reason_for_video`.
 
     Args:
         videos: what `probe` returned.
@@ -48,7 +48,7 @@ def make_plan(
     segments_of = [(planner.videos[segment.video], segment) for segment in cut]
     completion = Completion(planner.keys, planner.cache, settings.decoder_timeout)
     states = completion.states(segments_of)
-    # Each shard with segments of a video prepares for it; that one does is known beforehand.
+    # Each shard with segments of a video calls `prepare`; at least one shard has each video.
     seconds = [planner.seconds("infer", each, each.start == 0) for each in cut]
     infer_shards, infer_loads = _spread("infer", seconds, states, n_shards)
     firsts = _first_of_videos(cut, infer_shards)
@@ -73,13 +73,13 @@ def make_plan(
 
 
 class _Planner:
-    """Cuts videos and predicts what their segments cost.
+    """Cuts videos and predicts the costs of their segments.
 
     Args:
         videos, settings: see `make_plan`.
 
     Attributes:
-        videos: those at which planning fails become `unreadable`.
+        videos: those with errors in planning become `unreadable`.
     """
 
     def __init__(self, videos: Sequence[ProbedVideo], settings: Settings):
@@ -92,12 +92,12 @@ class _Planner:
         self._workloads = stage_workloads(settings, model)
 
     def seconds(self, stage: Stage, segment: Segment, first: bool) -> float:
-        """Predicted seconds of a stage; none of one that the settings do not need.
+        """Predicted seconds of a stage; 0 for a stage that the settings do not need.
 
         Args:
             stage: of the workflow.
-            segment: what is computed.
-            first: whether the model prepares for the video before.
+            segment: of a video.
+            first: whether the model calls `prepare` for the video first.
         """
         if stage not in self.keys.stages:
             return 0.0
@@ -118,12 +118,12 @@ class _Planner:
         return segments
 
     def _cut_video(self, number: int) -> tuple[list[Segment], str]:
-        """The segments of a video, and why it has none."""
+        """The segments of a video, or the reason why it has none."""
         video = self.videos[number]
         try:
             index = index_of(video, self.cache)
             segments = cut_segments(index, self._settings.segment_frames, number)
-            for segment in segments[:1]:  # what is asked of all of them later
+            for segment in segments[:1]:  # the calls that follow for all segments
                 for stage in self.keys.stages:
                     self.keys.produced_by(stage, video, segment)
                     self.seconds(stage, segment, True)

@@ -25,15 +25,15 @@ from pvio.pipeline.planning.probed_video import known_video, probed_row, unreada
 
 logger = logging.getLogger(__name__)
 
-# So many videos, and no other, that cannot be indexed for reasons that no one foresaw are a fault
-# of the installation.
+# If at least this many videos, and no others, fail with unexpected errors, the installation is the
+# likely cause.
 _TOO_MANY_ALIKE = 3
 
 
 def probe(settings: Settings, threads: int = 1, results: str = "results") -> list[ProbedVideo]:
     """Probe the collection of the settings.
 
-    Whatever is raised for a video makes it `unreadable`, see `reason_for_video`.
+    A video with an error becomes `unreadable`, see `reason_for_video`.
 
     Args:
         settings: `videos`, `cache` and `decoder_timeout` matter.
@@ -41,12 +41,12 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
         results: folder of the products; videos keep the names that they have in it.
 
     Returns:
-        One row per video, in the order of their paths; unreadable ones say why.
+        One row per video, in the order of their paths; unreadable ones with a reason.
 
     Raises:
-        CollectionError: when the setting leads to no video at all.
+        CollectionError: when the setting finds no video at all.
         NotWritable: when the cache is read-only.
-        PvioError: when an error that no file explains is met at every video.
+        PvioError: when every video fails with an unexpected error.
     """
     sources = find_sources(settings.videos, read_names(results))
     cache = Cache(settings.cache)
@@ -73,8 +73,8 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
     if unforeseen == len(sources) >= _TOO_MANY_ALIKE:
         raise PvioError(
             f"none of {len(sources)} videos can be indexed; the first one: "
-            f"{rows[sources[0]].reason}. This looks like a fault of the installation: see "
-            "`pvio doctor`. The results stay as they are"
+            f"{rows[sources[0]].reason}. This looks like a problem of the installation: see "
+            "`pvio doctor`. The existing results are unchanged"
         )
     return [rows[source] for source in sources]
 
@@ -82,7 +82,7 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
 def _indexed(
     sources: Sequence[Source], cache: Cache, threads: int, timeout: float
 ) -> Iterator[tuple[ProbedVideo, bool]]:
-    """`_index` of each source, in order, in child processes that are used again and again."""
+    """`_index` of each source, in order, in reused child processes."""
     if not sources:
         return
     prepare = partial(log_to_stderr, logging.getLogger().level)
@@ -110,13 +110,15 @@ def _index_in_child(
 def _index(source: Source, cache: Cache) -> tuple[ProbedVideo, bool]:
     """The row of a video whose index is to be built and stored, or whose file is to be compared.
 
-    With it, whether all went as foreseen: the video can be read, or is known not to be readable.
+    The second value is False after an unexpected error.
     """
     try:
         if cache.has("index", index_key(source)):
             if (row := known_video(source, cache)) is not None:
                 return row, True
-            logger.warning("%s: its index in the cache is damaged or of another file", source.path)
+            logger.warning(
+                "%s: the index in the cache is damaged or belongs to another file", source.path
+            )
         return probed_row(source, *rebuild_index(source, cache)[1:]), True
     except UnreadableVideo as error:
         return unreadable_row(source, error.reason), True
