@@ -1,0 +1,216 @@
+"""A decoder that aborts, hangs or takes all memory costs itself, wherever a file is read.
+
+Probing has the same tests in test_guard.py.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from pvio.concurrency.child_process import WorkerPool
+from pvio.config.settings import Settings, parse_settings
+from pvio.inference.engine import Engine
+from pvio.inference.overlay import OverlayRenderer
+from pvio.inference.prepare import prepare_model
+from pvio.media.decode.sampling import first_usable_frame_from, last_usable_frame_before
+from pvio.media.decode.watchdog import WatchedReader
+from pvio.media.encode.concat import concat_in_child
+from pvio.media.index.cached import load_index
+from pvio.media.index.frame_index import FrameIndex
+from pvio.media.pixels.convert import FrameConverter
+
+# Its keyframes are 0, 12, 24 and 36; it has 40 frames.
+CLIP = "b_frames.mp4"
+
+# What a process does with the file, by how it fails.
+ACTIONS = {
+    "abort": "import os; os.abort()",
+    "hang": "import time; time.sleep(1000)",
+    "memory": "taken = []\n    while True: taken.append(bytearray(1 << 25))",
+}
+REASONS = {"abort": "crashed", "hang": "hung", "memory": "ran out of memory"}
+
+FAILING_DECODER = """
+from pvio.media.decoders.pyav import PyAVReader
+
+frames = PyAVReader.frames
+
+def fail():
+    {action}
+
+def failing(self, start, stop):
+    for frame in frames(self, start, stop):
+        if frame.number in {numbers}:
+            fail()
+        yield frame
+
+PyAVReader.frames = failing
+"""
+
+FAILING_AUDIO = """
+from pvio.media.encode import audio_metadata, concat
+
+def fail(*_):
+    {action}
+
+class Failing(audio_metadata.AudioCopier):
+    __init__ = fail
+
+concat.AudioCopier = Failing
+"""
+
+MODEL = """
+class Bright:
+    def prepare(self, video):
+        self.sample = video.sample(4)
+    def __call__(self, frames):
+        return {"mean": frames.float().mean((1, 2, 3)), "frames": frames}
+"""
+
+
+@pytest.fixture(params=list(ACTIONS))
+def failure(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> tuple[str, Callable[..., None]]:
+    """How children fail, and a function that lets them do so at frames of any video."""
+
+    def prepare(template: str, **fields: Any) -> None:
+        text = template.format(action=ACTIONS[request.param], **fields)
+        (tmp_path / "sitecustomize.py").write_text(text)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setattr("pvio.concurrency.child_process.free_memory", lambda: 300 << 20)
+
+    return request.param, prepare
+
+
+@pytest.fixture
+def index(clip: Callable[[str], Path]) -> FrameIndex:
+    return load_index(clip(CLIP))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    path = sys.path.copy()
+    (tmp_path / "failing_model.py").write_text(MODEL)
+    yield parse_settings(
+        {
+            "model": {
+                "entry": f"{tmp_path}/failing_model.py:Bright",
+                "device": "cpu",
+                "channels": "rgb",
+            },
+            "output": {"crf": 0, "preset": "ultrafast"},
+            # Longer than a child takes to start on a busy machine.
+            "decoder_timeout": 8,
+        }
+    )
+    sys.path[:] = path
+
+
+def converter_of(index: FrameIndex) -> FrameConverter:
+    return FrameConverter("rgb", index.height, index.width, index.orientation)
+
+
+def plain_frames(index: FrameIndex) -> list[np.ndarray]:
+    """All frames, decoded by PyAV alone."""
+    with av.open(index.path) as container:
+        convert = converter_of(index)
+        return [convert(frame) for frame in container.decode(video=0)]
+
+
+def isolated_reader(index: FrameIndex) -> WatchedReader:
+    return WatchedReader(index, "pyav", 8, converter_of(index), isolated=True)
+
+
+def test_reading_a_segment(index: FrameIndex, settings: Settings, failure: Any):
+    how, prepare = failure
+    prepare(FAILING_DECODER, numbers=[17])
+    result = Engine(settings).run_segment(index, 5, 40, isolated=True)
+    statuses = result.table.table().column("status").to_pylist()
+    assert statuses == ["ok"] * 12 + ["missing"] * 7 + ["ok"] * 16
+    means = result.table.table().column("mean").to_pylist()
+    frames = plain_frames(index)
+    for number, status, mean in zip(range(5, 40), statuses, means, strict=True):
+        expected = frames[number].mean() / 255 if status == "ok" else None
+        assert mean == (None if expected is None else pytest.approx(expected, abs=1e-5))
+    assert result.skipped_reason == f"the decoder {REASONS[how]} at frame 17"
+
+
+def test_the_sample_for_prepare(index: FrameIndex, settings: Settings, failure: Any):
+    """The frame that fails is left out of the sample."""
+    how, prepare = failure
+    prepare(FAILING_DECODER, numbers=[24])
+    engine = Engine(settings)
+    reason = prepare_model(engine.model, index, settings, isolated=True)
+    assert reason == f"in the sample for prepare(), the decoder {REASONS[how]} at frame 24"
+    frames = plain_frames(index)
+    expected = np.stack([frames[number] for number in (0, 12, 36)]).transpose(0, 3, 1, 2)
+    assert torch.equal(engine.model.sample, torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("failure", ["abort"], indirect=True)
+def test_a_sample_of_which_all_frames_fail(index: FrameIndex, settings: Settings, failure: Any):
+    """All of the sample shares one budget: after three failures the rest of it is skipped."""
+    how, prepare = failure
+    prepare(FAILING_DECODER, numbers=list(range(40)))
+    engine = Engine(settings)
+    reason = prepare_model(engine.model, index, settings, isolated=True)
+    assert f"the decoder {REASONS[how]} at frame 0" in reason
+    assert engine.model.sample.shape == (0, 3, index.height, index.width)
+
+
+def test_the_nearest_usable_frame(index: FrameIndex, failure: Any):
+    how, prepare = failure
+    prepare(FAILING_DECODER, numbers=[27])
+    frames = plain_frames(index)
+    with isolated_reader(index) as reader:
+        assert np.array_equal(last_usable_frame_before(reader, 30), frames[26])
+        assert reader.skipped_reason == f"the decoder {REASONS[how]} at frame 27"
+        assert np.array_equal(first_usable_frame_from(reader, 27), frames[36])
+
+
+def test_drawing_on_a_segment(index: FrameIndex, settings: Settings, failure: Any):
+    how, prepare = failure
+    prepare(FAILING_DECODER, numbers=[17])
+    rows = [{"frame": number, "time": 0.0, "status": "ok"} for number in range(5, 40)]
+    file = io.BytesIO()
+    reason = OverlayRenderer(settings).encode(
+        file, index, 5, 40, rows, lambda n: None, isolated=True
+    )
+    assert reason == f"the decoder {REASONS[how]} at frame 17"
+    with av.open(io.BytesIO(file.getvalue())) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 35
+
+
+def test_copying_audio(
+    clip: Callable[[str], Path], tmp_path: Path, settings: Settings, failure: Any
+):
+    """The video is complete, without audio, and a warning says so; another video has its own."""
+    how, prepare = failure
+    index = load_index(clip("audio.mp4"))
+    file = io.BytesIO()
+    rows = [{"frame": number, "time": 0.0, "status": "ok"} for number in range(index.n_frames)]
+    OverlayRenderer(settings).encode(file, index, 0, index.n_frames, rows, lambda n: None)
+    segments = partial(list, [(0, index.n_frames, file.getvalue())])
+    with WorkerPool(1) as workers:
+        assert concat_in_child(workers, segments, index, tmp_path / "whole.mp4", 60) == []
+    prepare(FAILING_AUDIO)
+    with WorkerPool(1) as workers:
+        (warning,) = concat_in_child(workers, segments, index, tmp_path / "silent.mp4", 8)
+    assert "its audio and metadata are left out" in warning
+    reasons = {"abort": "SIGABRT", "hang": "nothing was read for 8 s", "memory": "out of memory"}
+    assert reasons[how] in warning
+    for name, n_audio in (("whole.mp4", 1), ("silent.mp4", 0)):
+        with av.open(str(tmp_path / name)) as container:
+            assert len(container.streams.audio) == n_audio
+            assert sum(1 for _ in container.decode(video=0)) == index.n_frames
