@@ -108,7 +108,7 @@ def test_lost_results_are_due_after_any_number_of_looks(project: Project) -> Non
     project.run(**SETTINGS)
     (project.folder / "results").rename(project.folder / "old")
     said = look(project, **SETTINGS)
-    assert "Joining segments" in said
+    assert "Concatenating segments" in said
     assert "Running the model" not in said
     project.run(**SETTINGS)
     assert project.summary()["good"]["status"] == "ok"

@@ -100,7 +100,7 @@ def test_the_catalogs_way_has_the_same_target(project: Project, options: list[st
     )  # fmt: skip
     text = done.stdout + done.stderr
     assert done.returncode == 0, text
-    assert "Joining segments into predictions" in text
+    assert "Concatenating segments to predictions" in text
     assert "localrules" not in text
 
 
