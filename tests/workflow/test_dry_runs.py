@@ -10,8 +10,8 @@ import pytest
 from projects import Project, make_clip
 
 LOOKS = ("--dry-run", "--lint", "--dag", "--summary", "--rulegraph", "--list-rules", "--unlock")
-# A new folder, a failed shard, changes, and nothing to do are looked at in all ways; what comes
-# between in these.
+# A new folder and one with a failed shard are looked at in all ways; other states in these, which
+# depend on the state.
 SHORT = ("--dry-run", "--summary")
 # Fails at frames 80 pixels wide until a file named `mended` is there.
 MODEL = """
@@ -80,7 +80,10 @@ def test_a_failed_shard_is_due_after_any_number_of_looks(project: Project) -> No
     assert NOTHING in look(project, SHORT, **SETTINGS)
 
 
-@pytest.mark.parametrize("loses", ["the record of past runs", "triggers"])
+@pytest.mark.parametrize(
+    "loses",
+    ["the record of past runs", pytest.param("triggers", marks=pytest.mark.thorough)],
+)
 def test_a_failed_shard_is_due_by_the_times_of_files_alone(project: Project, loses: str) -> None:
     project.run(**SETTINGS)
     options = ["--rerun-triggers", "mtime"] if loses == "triggers" else []
@@ -95,10 +98,10 @@ def test_a_failed_shard_is_due_by_the_times_of_files_alone(project: Project, los
 def test_changes_are_due_after_any_number_of_looks(project: Project) -> None:
     (project.folder / "mended").touch()
     project.run(**SETTINGS)
-    assert NOTHING in look(project, **SETTINGS)
+    assert NOTHING in look(project, SHORT, **SETTINGS)
     (project.folder / "clips/wide.mp4").unlink()
     more = {**SETTINGS, "decoder_timeout": 500}
-    said = look(project, **more)
+    said = look(project, SHORT, **more)
     assert "Indexing the frames" in said
     assert "Running the model" in said
     project.run(**more)
