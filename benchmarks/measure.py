@@ -29,7 +29,7 @@ class Setting:
     Attributes:
         folder: for files, emptied at the end.
         rounds: how often everything is measured; medians of the ratios of each round count.
-        small: whether a few frames do, so that it can be seen that the benchmark runs.
+        small: whether a few frames of one clip do, so that it can be seen that the benchmark runs.
         peers: folder with the peers' packages by name; empty when there are none.
     """
 

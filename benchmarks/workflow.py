@@ -130,7 +130,7 @@ SETTINGS = {
 
 
 def whole(setting: Setting) -> Iterator[Row]:
-    n, square, tall = (2, 64, 64) if setting.small else (10, 1100, 990)
+    n, square, tall = (1, 32, 32) if setting.small else (10, 1100, 990)
     files = [
         *copies(setting, "fly_pair_384.mp4", n, square),
         *copies(setting, "mouse_396x406.mp4", n, tall),
@@ -172,7 +172,7 @@ def whole(setting: Setting) -> Iterator[Row]:
 
 def balance(setting: Setting) -> Row:
     """One video ten times as long as the others."""
-    short = copies(setting, "fly_pair_384.mp4", 8, 64 if setting.small else 1100)
+    short = copies(setting, "fly_pair_384.mp4", 8, 16 if setting.small else 1100)
     long = setting.folder / "long" / "long.mp4"
     long.parent.mkdir(exist_ok=True)
     ffmpeg("-stream_loop", 9, "-i", short[0], "-c", "copy", long)
@@ -226,7 +226,8 @@ def memory(setting: Setting) -> Row:
     """Peak memory of an infer job for a short video, and for one that is 60 times as long."""
     folder = fresh(setting.folder / "memory")
     short, long = folder / "short.mp4", folder / "long.mp4"
-    made = "testsrc2=size=320x240:rate=25:duration=60,noise=alls=6:allf=t"
+    seconds_of_short = 4 if setting.small else 60
+    made = f"testsrc2=size=320x240:rate=25:duration={seconds_of_short},noise=alls=6:allf=t"
     ffmpeg("-f", "lavfi", "-i", made, "-preset", "veryfast", "-pix_fmt", "yuv420p", short)
     ffmpeg("-stream_loop", 2 if setting.small else 59, "-i", short, "-c", "copy", long)
     peaks = []

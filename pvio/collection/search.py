@@ -114,44 +114,7 @@ def _expand(entry: str, passed: set[str], list_path: str = "") -> Iterator[Found
             )
         yield from images
     elif glob.has_magic(entry):
-        root, wants_suffix = fixed_part(entry), _names_suffix(entry)
-        matches = match(entry)
-        searched: set[str] = set()
-        with_videos: set[str] = set()
-        loose: dict[str, list[str]] = {}  # images, by folder
-        for each in matches:  # a folder comes before those in it
-            ending = os.path.splitext(each)[1].lower()
-            if kind_of(each) == "folder":
-                if not any(str(above) in searched for above in Path(each).parents):
-                    searched.add(os.path.normpath(each))
-                    yield from _search(each, passed, root)
-            elif wants_suffix and ending in LIST_SUFFIXES and not list_path:
-                yield from _expand_list(each, passed)
-            elif ending in VIDEO_SUFFIXES or wants_suffix:
-                with_videos.add(os.path.dirname(each))
-                yield Found(each, root)
-            elif is_image_name(each):
-                loose.setdefault(os.path.dirname(each), []).append(each)
-            else:
-                passed.add(os.path.abspath(each))
-        for folder, files in loose.items():
-            above = Path(folder)
-            if any(str(part) in searched for part in (above, *above.parents)):
-                continue
-            if folder in with_videos:
-                passed.update(map(os.path.abspath, files))
-            elif os.path.basename(entry) in ("*", "*.*"):
-                yield Found(folder or ".", root, True)
-            else:
-                raise CollectionError(
-                    f"videos: the pattern {entry!r} matches images and no video in "
-                    f"{folder or '.'!r}; name their ending, such as "
-                    f"{entry + os.path.splitext(files[0])[1]!r}, to take them as a sequence"
-                )
-        if not matches:
-            raise CollectionError(
-                f"videos: no file matches the pattern {entry!r} (seen from {os.getcwd()})"
-            )
+        yield from _expand_pattern(entry, passed, list_path)
     elif is_list:
         raise CollectionError(f"videos: the list file {entry!r} does not exist")
     elif suffix:
@@ -160,6 +123,48 @@ def _expand(entry: str, passed: set[str], list_path: str = "") -> Iterator[Found
         raise _NoEntryError(
             f"videos: {entry!r} is neither a file, a folder nor a pattern (seen from {os.getcwd()})"
         )
+
+
+def _expand_pattern(entry: str, passed: set[str], list_path: str) -> Iterator[Found]:
+    """The videos that a glob matches, in folders and lists that it matches as well."""
+    root, wants_suffix = fixed_part(entry), _names_suffix(entry)
+    matches = match(entry)
+    if not matches:
+        raise CollectionError(
+            f"videos: no file matches the pattern {entry!r} (seen from {os.getcwd()})"
+        )
+    searched: set[str] = set()
+    with_videos: set[str] = set()
+    loose: dict[str, list[str]] = {}  # images, by folder
+    for each in matches:  # a folder comes before those in it
+        ending = os.path.splitext(each)[1].lower()
+        if kind_of(each) == "folder":
+            if not any(str(above) in searched for above in Path(each).parents):
+                searched.add(os.path.normpath(each))
+                yield from _search(each, passed, root)
+        elif wants_suffix and ending in LIST_SUFFIXES and not list_path:
+            yield from _expand_list(each, passed)
+        elif ending in VIDEO_SUFFIXES or wants_suffix:
+            with_videos.add(os.path.dirname(each))
+            yield Found(each, root)
+        elif is_image_name(each):
+            loose.setdefault(os.path.dirname(each), []).append(each)
+        else:
+            passed.add(os.path.abspath(each))
+    for folder, files in loose.items():
+        above = Path(folder)
+        if any(str(part) in searched for part in (above, *above.parents)):
+            continue
+        if folder in with_videos:
+            passed.update(map(os.path.abspath, files))
+        elif os.path.basename(entry) in ("*", "*.*"):
+            yield Found(folder or ".", root, True)
+        else:
+            raise CollectionError(
+                f"videos: the pattern {entry!r} matches images and no video in "
+                f"{folder or '.'!r}; name their ending, such as "
+                f"{entry + os.path.splitext(files[0])[1]!r}, to take them as a sequence"
+            )
 
 
 def _expand_images(entry: str) -> Iterator[Found]:

@@ -46,7 +46,9 @@ class SegmentResult:
     """
 
     table: SegmentTable
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("total", "decode", "model", "cost", "prepare"), 0.0)
+    )
     skipped_reason: str = ""
 
     def metadata(self) -> dict[str, Any]:
@@ -126,7 +128,7 @@ class Engine:
         began, spent = time.perf_counter(), self._clock()
         converter, timeout = input_converter(index, self.settings), self.settings.decoder_timeout
         result = SegmentResult(SegmentTable(index, start, stop))
-        seconds = dict.fromkeys(("total", "decode", "model", "cost", "prepare"), 0.0)
+        seconds = result.seconds
         with contextlib.ExitStack() as stack:
             reader = stack.enter_context(
                 WatchedReader(index, self.decoder, timeout, converter, isolated)
@@ -140,15 +142,7 @@ class Engine:
                 seconds["decode"] += batch.decode_seconds
                 for number, status in batch.statuses.items():
                     result.table.set_status(number, status)
-                frames = None
-                if batch.pending is not None:
-                    # Deferred: `prepare` needs at least one usable frame.
-                    seconds["prepare"] += self._prepare(index, reader.isolated)
-                    at = time.perf_counter()
-                    outputs = self._run_model(batch.numbers, batch.pending)
-                    seconds["model"] += time.perf_counter() - at
-                    frames = outputs.pop(FRAMES_OUTPUT, None)
-                    result.table.append(batch.numbers, outputs)
+                frames = self._run_batch(batch, index, reader.isolated, result)
                 if writer is not None:
                     fallback = None
                     if start in batch.statuses and start not in batch.numbers:
@@ -157,7 +151,6 @@ class Engine:
                 progress(len(batch.statuses))
         result.skipped_reason = reader.skipped_reason or self._skipped_in_prepare(index)
         seconds["total"], seconds["cost"] = time.perf_counter() - began, self._clock() - spent
-        result.seconds = seconds
         return result
 
     def _batches(
@@ -183,6 +176,25 @@ class Engine:
                 reader.cancel()
                 pool.stop()
                 source.close()
+
+    def _run_batch(
+        self, batch: Batch, index: FrameIndex, isolated: bool, result: SegmentResult
+    ) -> np.ndarray | None:
+        """Run the model over a batch, and write its rows and seconds to the result.
+
+        Returns:
+            The frames that the model returned, if it did.
+        """
+        if batch.pending is None:
+            return None
+        # Deferred: `prepare` needs at least one usable frame.
+        result.seconds["prepare"] += self._prepare(index, isolated)
+        began = time.perf_counter()
+        outputs = self._run_model(batch.numbers, batch.pending)
+        result.seconds["model"] += time.perf_counter() - began
+        frames = outputs.pop(FRAMES_OUTPUT, None)
+        result.table.append(batch.numbers, outputs)
+        return frames
 
     def _fallback_frame(self, index: FrameIndex, start: int, segment: WatchedReader) -> np.ndarray:
         """The fallback of `frames` for a segment that begins with an unusable frame.

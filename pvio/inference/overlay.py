@@ -16,7 +16,7 @@ from pvio.media.decode.sampling import last_usable_frame_before
 from pvio.media.decode.watchdog import WatchedReader
 from pvio.media.decoders.frame import STATUS_BY_SEVERITY, USABLE_STATUSES
 from pvio.media.draw.canvas import Canvas, mark
-from pvio.media.encode.format import output_format
+from pvio.media.encode.format import OutputFormat, output_format
 from pvio.media.encode.planes import PlanarConverter, empty_planes
 from pvio.media.encode.segment import SegmentEncoder
 from pvio.media.index.frame_index import FrameIndex
@@ -74,8 +74,6 @@ class OverlayRenderer:
         Raises:
             ModelError: when the model's `draw` raises.
         """
-        from pvio.media.decode.watchdog import WatchedReader
-
         if not index.has_size:
             progress(stop - start)
             return ""
@@ -95,8 +93,7 @@ class OverlayRenderer:
                 if is_usable:
                     last = frame.converted()
                 elif last is None:
-                    last = self._planes_before(index, start, reader, converter)
-                    last = last or empty_planes(output)
+                    last = self._planes_before(index, start, reader, converter, output)
                 canvas = Canvas(encoder.load_planes(last), **output.canvas_options)
                 if is_usable:
                     self._draw_row(canvas, row, seen)
@@ -108,14 +105,19 @@ class OverlayRenderer:
         return reader.skipped_reason
 
     def _planes_before(
-        self, index: FrameIndex, start: int, segment: WatchedReader, converter: PlanarConverter
-    ) -> list[np.ndarray] | None:
-        """Planes of the last usable frame before the segment."""
+        self,
+        index: FrameIndex,
+        start: int,
+        segment: WatchedReader,
+        converter: PlanarConverter,
+        output: OutputFormat,
+    ) -> list[np.ndarray]:
+        """Planes of the last usable frame before the segment, else black ones."""
         timeout = self._settings.decoder_timeout
         with WatchedReader(index, "pyav", timeout, converter, segment.isolated) as reader:
             planes: list[np.ndarray] | None = last_usable_frame_before(reader, start)
             segment.skipped_reason = segment.skipped_reason or reader.skipped_reason
-        return planes
+        return planes or empty_planes(output)
 
     def _draw_row(self, canvas: Any, row: dict[str, Any], past: Iterable[dict[str, Any]]) -> None:
         try:

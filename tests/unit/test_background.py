@@ -74,19 +74,28 @@ def test_what_the_consumer_raises_last_comes_back():
         consumer.put(3)
 
 
-def test_an_exception_of_the_maker_leaves_what_waits():
+def test_an_exception_of_the_maker_leaves_what_waits(monkeypatch: pytest.MonkeyPatch):
     found: list[int] = []
-    hold = threading.Event()
+    in_use, go_on = threading.Event(), threading.Event()
+    join = threading.Thread.join
 
     def use(number: int) -> None:
-        hold.wait(10)
+        in_use.set()
+        assert go_on.wait(60)
         found.append(number)
 
     def fail(consumer: BackgroundConsumer[int]) -> None:
         for number in range(3):
             consumer.put(number)
-        threading.Timer(0.2, hold.set).start()
+        assert in_use.wait(60)
         raise KeyError("maker")
+
+    def join_at_the_end(thread: threading.Thread, timeout: float | None = None) -> None:
+        # The block has ended: what waits is left from now on.
+        go_on.set()
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", join_at_the_end)
 
     with pytest.raises(KeyError, match="maker"), BackgroundConsumer(use, max_pending=5) as consumer:
         fail(consumer)

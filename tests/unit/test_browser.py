@@ -159,7 +159,7 @@ class Seen:
 
     def expected_green(self, stream: str) -> np.ndarray:
         """The frame asked for, as FFmpeg shows the source, in `SIDE`×`SIDE` means."""
-        chosen = ("-vf", f"select=eq(n\\,{self.rank}),scale=in_range=auto:out_range=full")
+        chosen = ("-vf", f"select=eq(n\\,{self.number}),scale=in_range=auto:out_range=full")
         raw = self._ffmpeg.run(
             *("-v", "error", "-i", self.source, "-map", stream, *chosen, "-frames:v", "1"),
             *("-pix_fmt", "rgb24", "-f", "rawvideo", "-"),

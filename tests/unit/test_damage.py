@@ -110,9 +110,11 @@ def counts(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
             broken.write_bytes(damage(data, seed, start))
             rows = frames_of(broken)
             result["rows"] += len(rows)
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(pvio.media.decoders.pyav, "is_damaged", lambda *_: False)
-                by_decoder = frames_of(broken)
+            by_decoder = rows
+            if n_copies > FEW_COPIES:  # only the printed counts tell them apart
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(pvio.media.decoders.pyav, "is_damaged", lambda *_: False)
+                    by_decoder = frames_of(broken)
             for time, (status, seen) in rows.items():
                 altered = seen != whole.get(time, ("", b"unknown"))[1]
                 means: str = status
@@ -129,8 +131,8 @@ def counts(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return of
 
 
-# Of each codec in the usual run.
-FEW_COPIES = 16
+# Of each codec in the usual run: two of each kind of damage.
+FEW_COPIES = 8
 
 
 def cases(codecs: Iterable[str]) -> list[Any]:
@@ -162,7 +164,7 @@ def test_no_row_is_lost(counts: Any, codec: str, n_copies: int):
 @pytest.mark.parametrize(("codec", "n_copies"), cases(name for name in CODECS if CODECS[name][3]))
 def test_most_altered_frames_are_not_ok(counts: Any, codec: str, n_copies: int):
     count, least = counts(codec, n_copies), CODECS[codec][3]
-    assert count["altered"] >= 20
+    assert count["altered"] >= 1.25 * n_copies
     assert count["altered ok"] <= (1 - least) * count["altered"]
 
 

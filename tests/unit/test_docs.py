@@ -450,6 +450,18 @@ def test_every_package_says_what_lives_there() -> None:
         assert len(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") > 40, path
 
 
+def test_modules_and_functions_are_short() -> None:
+    for path in package_files():
+        text = path.read_text(encoding="utf-8")
+        tree = ast.parse(text)
+        reason = ast.get_docstring(tree) or ""
+        assert text.count("\n") <= 400 or re.search(r"\blong\b", reason), path
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                n_lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                assert n_lines <= 60, f"{path}: {node.name} has {n_lines} lines"
+
+
 def test_only_stages_are_stages() -> None:
     stages = {path.stem for path in (REPOSITORY / "pvio/pipeline/stages").glob("[a-z]*.py")}
     rules = {path.stem for path in (REPOSITORY / "workflow/rules").glob("*.smk")}

@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 from pvio.cache.atomic import atomic_path
 from pvio.errors import EncodeError
 from pvio.media.encode import concat as stitch
-from pvio.media.encode.concat import concat_segments, muxed_timestamps, strictly_ascending
+from pvio.media.encode.concat import concat_segments
 from pvio.media.encode.model_frames import ModelFrameWriter
 from pvio.media.index.cached import load_index
+from pvio.media.timing.muxed_times import muxed_timestamps, strictly_ascending
 
 Clip = Callable[[str], Path]
 

@@ -122,10 +122,10 @@ def test_memory_grows_with_frames_and_batches():
     [
         (
             (60, 50),
-            "the 2 infer jobs .* at most 60 s each, .*; shards: 1 would do",
+            "the 2 infer jobs .* at most 60 s each, .*; consider shards: 1",
         ),
         ((3600, 3000), None),
-        ((299, 299), "shards: 1 would do"),
+        ((299, 299), "consider shards: 1"),
         (
             (2,) * 5000,
             "the 5000 infer jobs .* at most 2 s .*; shards: 3 would make jobs of about an hour",

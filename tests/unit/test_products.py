@@ -100,4 +100,4 @@ def test_verify_finds_a_video_that_is_not_as_written(run: Any):
     path = Path("results/videos/plain.mkv")
     path.write_bytes(path.read_bytes()[:-1])
     errors, _ = verify(Path("results"))
-    assert errors[0] == "videos/plain.mkv: it is not what was written: its digest differs"
+    assert errors[0] == "videos/plain.mkv: the file was changed: its digest differs"

@@ -559,7 +559,7 @@ for decoder in ("pyav", "torchcodec"):
 
 @pytest.mark.skipif(
     environment_for_torchcodec() is None,
-    reason="torchcodec uses the system's FFmpeg, whose complaints are not heard",
+    reason="torchcodec uses the system's FFmpeg, whose log is not available",
 )
 def test_torchcodec_reports_damage_as_pyav_does(half_zero: Path, tmp_path: Path):
     done = subprocess.run(

@@ -319,7 +319,7 @@ def test_status_and_clean_take_several_settings_after_config(
     assert "did you mean 'segment_frames'" in done.output
     done = CliRunner().invoke(main, [*command, "segment_frames=1"])
     assert done.exit_code == 2
-    assert "behind --config" in done.output
+    assert "after --config" in done.output
 
 
 @pytest.mark.parametrize(

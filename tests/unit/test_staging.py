@@ -311,9 +311,9 @@ def test_a_stage_that_is_not_there_is_reported_and_the_video_read(
     tmp_path: Path, setting: str, notes: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("PVIO_NOT_SET", raising=False)
-    plan, settings = job(tmp_path / "cache", SAMPLES[:1], stage=setting)
+    plan, settings = job(tmp_path / "cache", SAMPLES[:1], staging_dir=setting)
     infer(next(plan.shard_plans("infer")), settings)
-    assert caplog.text.count(f"stage: {setting}: ") == 1
+    assert caplog.text.count(f"staging_dir: {setting}: ") == 1
     assert [line.split()[0] for line in notes("open")] == [str(SAMPLES[0])]
 
 

@@ -72,6 +72,7 @@ def test_the_generic_cluster_executor_runs_the_workflow(project: Project) -> Non
     submit.write_text(SUBMIT)
     submit.chmod(0o755)
     options = ["--executor", "cluster-generic", "--jobs", "3", "--latency-wait", "30"]
+    options += ["--seconds-between-status-checks", "1"]
     options += ["--cluster-generic-submit-cmd", str(submit)]
     # As if an earlier run had found another model slow: two minutes for each of three jobs.
     cost = {"frame": 1e4, "prepare": 0, "n_frames": 100, "codec": "h264", "height": 48, "width": 64}
@@ -100,7 +101,7 @@ def test_the_catalogs_way_has_the_same_target(project: Project, options: list[st
     )  # fmt: skip
     text = done.stdout + done.stderr
     assert done.returncode == 0, text
-    assert "Joining segments into predictions" in text
+    assert "Concatenating segments to predictions" in text
     assert "localrules" not in text
 
 

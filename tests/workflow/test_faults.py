@@ -154,7 +154,7 @@ def model(frames):
     changed = settings(model=model(project, code + "# another\n"), output=OVERLAY)
     done = project.tried_stages(**changed)
     assert done.returncode != 0
-    assert "The results stay as they are" in done.stdout + done.stderr
+    assert "results are unchanged" in done.stdout + done.stderr
     assert {path.name for path in project.folder.glob("results/*/*")} == names
     # As soon as one succeeds, it has results again.
     (project.folder / "hopeless").unlink()
@@ -220,7 +220,7 @@ def model(frames):
     project.run(**settings(model=model(project, code)))
     assert project.n_computed("infer") == 4
     log = (project.folder / "logs/infer/1-of-1.log").read_text()
-    assert "is started again" in log
+    assert "it is restarted" in log
 
 
 def test_memory_that_runs_out_says_what_to_lower(project: Project) -> None:
@@ -347,7 +347,7 @@ def model(frames):
     changed = settings(model=model(project, code))
     done = project.tried_stages(**changed)
     assert done.returncode != 0
-    assert "Is their disk there?" in done.stdout + done.stderr
+    assert "Check that their disk is mounted" in done.stdout + done.stderr
     assert {path.name for path in project.folder.glob("results/predictions/*")} == before
     (project.folder / "gone").rename(project.folder / "clips")
     project.stages(**changed)
@@ -416,7 +416,7 @@ def test_a_full_disk_stops_the_job_and_costs_nothing_that_is_done(
     text = done.stdout + done.stderr
     assert done.returncode != 0
     assert "no space is left" in text, text + project.logs()
-    assert "Free some" in text
+    assert "Free some space" in text
     ballast.unlink(missing_ok=True)
     assert not list((small_disk / "cache/tmp").glob(".*")) or what == "index"
     done_before = {path: path.stat().st_ino for path in small_disk.glob("cache/pred*/*/*")}

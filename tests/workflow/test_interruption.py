@@ -71,7 +71,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
         os.killpg(process.pid, how)
         process.communicate(timeout=60)
     if how == signal.SIGTERM:  # as from a scheduler: the log says that it was no error of the job
-        assert "Error: ended from outside (SIGTERM)" in project.logs()
+        assert "Error: terminated (SIGTERM)" in project.logs()
     if how == signal.SIGINT:
         assert "Error: interrupted (Ctrl-C)" in project.logs()
     assert not (project.folder / "results/summary.tsv").exists()

@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_read_leaves_the_results(
     for day in ("day1", "day2"):
         make_clip(project.folder / f"data/{day}/{day}.mp4", frames=3)
     fixed = {"model": MODEL, "output": {"video": "none"}}
-    project.run(videos=["data"], **fixed)
+    project.stages(videos=["data"], **fixed)
     before = sorted((project.folder / "results").rglob("*"))
     (project.folder / "data/day2").rename(project.folder / "elsewhere")
     (project.folder / "data/day2").symlink_to("not mounted")  # root may read any folder

@@ -217,7 +217,7 @@ def test_sigterm_to_snakemake_alone_ends_a_job_that_started_itself_again(
         jobs = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
-    assert "Error: ended from outside (SIGTERM)" in project.logs()
+    assert "Error: terminated (SIGTERM)" in project.logs()
     _, alive = psutil.wait_procs(jobs, timeout=20)
     assert alive == []
 

@@ -121,15 +121,18 @@ def test_a_short_run_ends_in_the_bytes_of_a_local_run(cluster: Slurm, tmp_path: 
         "model": {"entry": "brightness.py:Brightness"},
         "output": {"preset": "ultrafast"},
     }
-    found = []
-    for name, options, cores in (("local", [], 2), ("cluster", PROFILE, None)):
-        project = Project(tmp_path / name)
-        project.folder.mkdir()
-        (project.folder / "brightness.py").write_text(BRIGHTNESS)
-        project.run(*options, cores=cores, **settings)
-        found.append(products(project))
-    assert len(found[0]) == 4
-    assert found[0] == found[1]
+    local, project = (Project(tmp_path / name) for name in ("local", "cluster"))
+    for each in (local, project):
+        each.folder.mkdir()
+        (each.folder / "brightness.py").write_text(BRIGHTNESS)
+    # A check that finds no finished job makes the next one wait for 10 s more.
+    options = [*PROFILE[:-1], "8"]
+    with project.started(*options, cores=None, **settings) as process:
+        local.run(**settings)  # while the cluster is at work
+        stdout, stderr = process.communicate(timeout=400)
+    assert process.returncode == 0, stdout + stderr + project.logs()
+    assert len(products(local)) == 4
+    assert products(local) == products(project)
     ours = all_jobs(cluster, project)
     rules = Counter(job["rule"].partition("_wildcards_")[0] for job in ours)
     assert rules == {"rule_probe": 1, "rule_infer": 2, "rule_encode": 2, "rule_assemble": 1}

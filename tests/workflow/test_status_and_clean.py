@@ -120,7 +120,7 @@ def test_status_names_what_failed_and_the_log(project: Project) -> None:
     assert done.returncode != 0
     text = pvio(project, "status", **failing)
     assert "failed, see logs/assemble.log: " in text
-    assert "videos failed, and no other one has results" in text
+    assert "videos failed, and no other video has results" in text
     assert "no eyes" in text
 
 

@@ -240,9 +240,9 @@ def test_a_decoder_that_hangs_costs_frames_of_one_video(
 
     # Nothing is tried again without a longer timeout; with it, only what was skipped.
     customize.unlink()
-    project.run("--forcerun", "infer", **settings, decoder_timeout=3)
+    project.stages(**settings, decoder_timeout=3)
     assert project.n_computed("infer") == 0
-    project.run(**settings, decoder_timeout=60)
+    project.stages(**settings, decoder_timeout=60)
     assert project.n_computed("infer") == 1
     assert project.n_computed("encode") == 1
     assert project.summary()["bad"]["status"] == "ok"

@@ -54,7 +54,7 @@ def verify(project: Project) -> tuple[int, str]:
 def test_finished_results_are_right_and_damage_is_reported(project: Project) -> None:
     code, text = verify(project)
     assert code == 0, text
-    assert "results is as it was written" in text
+    assert "results has no errors" in text
     assert "not ok  cut: " in text
     assert "missing: frames" in text
     assert "-39" in text  # up to the last frame
@@ -72,10 +72,10 @@ def test_every_kind_of_error_is_found(project: Project) -> None:
     (results / "videos/good.mp4").unlink()
     code, text = verify(project)
     assert code == 1
-    assert "predictions/good.parquet: it is not what was written" in text
-    assert "predictions/good.parquet: the time stamp of frame 1 is not its source's" in text
-    assert "videos/cut.mp4: it is not what was written" in text
-    assert "videos/good.mp4: it is absent" in text
+    assert "predictions/good.parquet: the file was changed" in text
+    assert "predictions/good.parquet: the timestamp of frame 1 differs from the source's" in text
+    assert "videos/cut.mp4: the file was changed" in text
+    assert "videos/good.mp4: the file is missing" in text
 
 
 def test_summary_plan_and_page_are_checked(project: Project) -> None:
@@ -86,7 +86,7 @@ def test_summary_plan_and_page_are_checked(project: Project) -> None:
     code, text = verify(project)
     assert code == 1
     for name in ("summary.tsv", "report.html"):
-        assert f"{name}: it is not what was written" in text
+        assert f"{name}: the file was changed" in text
     assert "plan.json: " not in text
     lines = summary.split("\n")
     cells = lines[2].split("\t")
@@ -97,16 +97,16 @@ def test_summary_plan_and_page_are_checked(project: Project) -> None:
     (results / "summary.tsv").write_text("\n".join(lines[:2]) + "\n")
     assert "summary.tsv: its videos are not those of plan.json" in verify(project)[1]
     (results / "summary.tsv").write_text("name\tpath\nx\n")
-    assert "summary.tsv: it cannot be read" in verify(project)[1]
+    assert "summary.tsv: the file cannot be read" in verify(project)[1]
     (results / "summary.tsv").unlink()
-    assert "summary.tsv: it is absent" in verify(project)[1]
+    assert "summary.tsv: the file is missing" in verify(project)[1]
 
 
 def test_a_source_that_is_another_one_by_now_is_reported(project: Project) -> None:
     make_clip(project.folder / "clips/good.mp4", frames=20, size="80x48")
     code, text = verify(project)
     assert code == 1
-    assert "is gone or another one by now" in text
+    assert "is missing or was changed" in text
 
 
 SHRINKING = """
@@ -132,5 +132,5 @@ def test_a_video_that_could_not_be_concatenated_is_reported(
     assert not (project.folder / "results/videos/long.mp4").exists()
     code, text = verify(project)
     assert code == 1
-    assert "videos/long.mp4: it could not be joined: " in text
+    assert "videos/long.mp4: concatenation failed: " in text
     assert "frames 20 to 39 were encoded as" in text

@@ -21,16 +21,19 @@ from pvio.errors import EncodeError
 from pvio.media.encode.audio_metadata import AudioCopier, copy_metadata, needs_mdta_tags
 from pvio.media.encode.format import output_color
 from pvio.media.ffmpeg.container import absolute_path, open_container
-from pvio.media.ffmpeg.demux import demux
 from pvio.media.index.frame_index import FrameIndex
+from pvio.media.timing.muxed_times import (
+    is_matroska,
+    muxed_timestamps,
+    negative_start,
+    presentation_times,
+)
 
 logger = logging.getLogger(__name__)
 
 # Number of the first frame, number after the last one, and what a `SegmentEncoder` wrote.
 EncodedSegment = tuple[int, int, bytes | BinaryIO]
 
-# FFmpeg writes Matroska in milliseconds and has no option for less (libavformat/matroskaenc.c).
-_MATROSKA_UNIT = Fraction(1, 1000)
 _FASTEST_TIME_CODE = 255
 
 
@@ -203,53 +206,6 @@ def _concat(
     return concat_segments(load(), index, path, audio=source, metadata=source)
 
 
-def muxed_timestamps(
-    pts: np.ndarray, time_base: Fraction, path: str | os.PathLike[str]
-) -> tuple[np.ndarray, Fraction]:
-    """Time stamps as a container stores them: strictly ascending, and exact except in Matroska.
-
-    In Matroska they are rounded to milliseconds. Repeated time stamps move up to the next free
-    unit. A video that starts before 0 is shifted to start at 0.
-
-    Args:
-        pts: int64, ascending, in units of `time_base`.
-        time_base: seconds per unit.
-        path: of the video; its ending determines the container.
-
-    Returns:
-        int64 time stamps, and the seconds per unit of these.
-    """
-    pts = pts + negative_start(pts)
-    if not _is_matroska(path):
-        return strictly_ascending(pts), time_base
-    scale = time_base / _MATROSKA_UNIT
-    num, den = scale.numerator, scale.denominator
-    units = np.array([(2 * int(each) * num + den) // (2 * den) for each in pts], np.int64)
-    return strictly_ascending(units), _MATROSKA_UNIT
-
-
-def negative_start(pts: np.ndarray) -> int:
-    """Units of its time stamps by which a video starts before 0; else 0."""
-    return max(0, -int(pts[0])) if len(pts) else 0
-
-
-def strictly_ascending(pts: np.ndarray) -> np.ndarray:
-    """Move repeated time stamps (int64, ascending) up to the next free unit."""
-    if len(pts) < 2 or np.all(np.diff(pts) > 0):
-        return pts
-    numbers = np.arange(len(pts))
-    return np.maximum.accumulate(pts - numbers) + numbers
-
-
-def presentation_times(path: str | os.PathLike[str]) -> list[Fraction]:
-    """Presentation times of a video's frames in seconds, ascending; read from its packets."""
-    with open_container(os.fspath(path)) as container:
-        stream = container.streams.video[0]
-        unit = stream.time_base or Fraction(1)
-        packets = demux(container, stream)
-        return sorted(int(packet.pts or 0) * unit for packet in packets if packet.size)
-
-
 @dataclass(frozen=True)
 class _Parameters:
     """Codec parameters that all segments of one video share."""
@@ -310,7 +266,7 @@ def _add_video(
     color = output_color(index)
     context.color_range, context.colorspace = color.color_range, color.colorspace
     context.color_primaries, context.color_trc = color.color_primaries, color.color_trc
-    if context.name in ("hevc", "libx265") and not _is_matroska(path):
+    if context.name in ("hevc", "libx265") and not is_matroska(path):
         context.codec_tag = "hvc1"  # Safari plays no other
     video.time_base = unit
     # NUT states no rate: FFmpeg would take one unit of its time stamps for a frame's duration.
@@ -321,7 +277,7 @@ def _add_video(
 def _muxer_options(
     index: FrameIndex, path: str | os.PathLike[str], metadata: bool
 ) -> dict[str, str]:
-    if _is_matroska(path):
+    if is_matroska(path):
         return {"avoid_negative_ts": "disabled"}
     # The index at the front, and a movie time scale in which the edit list is exact.
     clock = index.time_base.denominator
@@ -381,10 +337,6 @@ def _retime(packet: Any, position: int, number: int, clock: _Clock, depth: int, 
             f"{name}: frame {number} is decoded after it is shown; the encoder reorders more than "
             f"the {depth} frame(s) it declares"
         )
-
-
-def _is_matroska(path: str | os.PathLike[str]) -> bool:
-    return os.fspath(path).lower().endswith(".mkv")
 
 
 def _verify(path: str | os.PathLike[str], index: FrameIndex) -> None:

@@ -74,7 +74,7 @@ class PillowImage:
         self.is_sequential = len(self.durations) > 1
         if not self.is_sequential:
             self.durations = ()
-        # A still picture before an animation, for programs that know no APNG.
+        # A still image before an animation, for programs without APNG support.
         self._first = int(self.is_sequential and getattr(image, "default_image", False))
         self.is_gray = image.format != "GIF" and image.mode in _GRAY_MODES
         raw_mode = str(image.tile[0][3]) if image.tile else ""

@@ -46,7 +46,7 @@ def repairing(
         try:
             return step(failures)
         except LostEntry as error:
-            log.warning("%s; it is recomputed", error)
+            log.warning("%s; it is computed again", error)
             kind = error.kind
         # Segments that failed before are left to the next run.
         for stage in settings.output.stages:

@@ -96,50 +96,75 @@ def run_supervised(
     crashes: Counter[int] = Counter()
     lost: Counter[Hashable] = Counter()
     while todo:
-        current: int | None = None
-        n_done = 0  # frames of the current task
-        last: Outcome | None = None  # of the process
-        child = _Child(work, todo, crashes)
-        try:
-            for message in child.messages():
-                if isinstance(message, Outcome):
-                    todo.remove(message.task)
-                    current, n_done = None, 0
-                    yield message
-                    if not todo:
-                        return
-                    if message.ends_process:
-                        last = message
-                        break
-                elif message[0] == "begin":
-                    current = message[1]
-                else:
-                    n_done += message[1]
-                    progress(message[1])
-            code = child.join()
-        finally:
-            child.stop(_EXIT_SECONDS if not todo else 0)
-            remove_stale_temporaries(temporaries, child.pid)
-            if n_done:
-                progress(-n_done)
-        if last is not None:
-            at, what = last.task, last.value
-        else:
-            what = _describe_exit(code)
-            at = todo[0] if current is None else current
-            crashes[at] += 1
-            todo.remove(at)
-            if crashes[at] < _ATTEMPTS:
-                log.warning("%s; it is restarted", what)
-                todo.appendleft(at)
+        end = yield from _supervised_child(work, todo, crashes, progress, temporaries)
+        if end is None:
+            return
+        if end.crashed:
+            crashes[end.task] += 1
+            todo.remove(end.task)
+            if crashes[end.task] < _ATTEMPTS:
+                log.warning("%s; it is restarted", end.reason)
+                todo.appendleft(end.task)
                 continue
-            yield Outcome(at, "failed", what)
-        group = group_of(at)
+            yield Outcome(end.task, "failed", end.reason)
+        group = group_of(end.task)
         lost[group] += 1
         if lost[group] == _MOST_LOST:
             others = [task for task in todo if group_of(task) == group]
             todo = deque(task for task in todo if group_of(task) != group)
-            yield from (Outcome(task, "failed", what) for task in others)
+            yield from (Outcome(task, "failed", end.reason) for task in others)
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a child ended with tasks left: at which task, why, and whether it crashed."""
+
+    task: int
+    reason: Any
+    crashed: bool
+
+
+def _supervised_child(
+    work: Work,
+    todo: deque[int],
+    crashes: Counter[int],
+    progress: Callable[[int], None],
+    temporaries: Path,
+) -> Generator[Outcome, None, _End | None]:
+    """Do tasks in one child process, up to its end; finished tasks are removed from `todo`.
+
+    Returns:
+        How the child ended; None when all tasks are done.
+    """
+    current: int | None = None
+    n_done = 0  # frames of the current task
+    last: Outcome | None = None  # of the process
+    child = _Child(work, todo, crashes)
+    try:
+        for message in child.messages():
+            if isinstance(message, Outcome):
+                todo.remove(message.task)
+                current, n_done = None, 0
+                yield message
+                if not todo:
+                    return None
+                if message.ends_process:
+                    last = message
+                    break
+            elif message[0] == "begin":
+                current = message[1]
+            else:
+                n_done += message[1]
+                progress(message[1])
+        code = child.join()
+    finally:
+        child.stop(_EXIT_SECONDS if not todo else 0)
+        remove_stale_temporaries(temporaries, child.pid)
+        if n_done:
+            progress(-n_done)
+    if last is not None:
+        return _End(last.task, last.value, crashed=False)
+    return _End(todo[0] if current is None else current, _describe_exit(code), crashed=True)
 
 
 class _Child:

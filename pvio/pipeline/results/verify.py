@@ -17,9 +17,9 @@ from pvio.concurrency.child_process import Worker
 from pvio.config.codecs import VIDEO_SUFFIXES
 from pvio.errors import PvioError
 from pvio.layout import REPORT_FILE, RESULTS_PLAN_FILE, SUMMARY_FILE, predictions_file, video_file
-from pvio.media.encode.concat import muxed_timestamps, presentation_times
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.index.isolated import build_index_in_child
+from pvio.media.timing.muxed_times import muxed_timestamps, presentation_times
 from pvio.models.contract import BASE_COLUMNS
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import ProbedVideo, read_plan
