@@ -14,7 +14,7 @@ import torch
 
 from pvio.concurrency.background import BackgroundConsumer
 from pvio.config.settings import Settings
-from pvio.errors import ModelError
+from pvio.errors import ModelError, breaks_cuda
 from pvio.inference.batches import Batch, BufferPool, make_batches
 from pvio.inference.frames_sink import PENDING_WRITES, FrameSink, ModelFrames, write_frames
 from pvio.inference.outputs import checked_outputs, required_frames, to_uint8_frames
@@ -240,14 +240,38 @@ class Engine:
     def _run_model(self, numbers: list[int], pending: PendingBatch) -> dict[str, np.ndarray]:
         where = f"frames {numbers[0]} to {numbers[-1]}"
         try:
-            frames = self.transfer.to_model_input(pending)
-            with torch.inference_mode(), self._autocast():
-                returned = self.model(frames)
+            returned = self._call_model(pending)
         except Exception as error:
-            raise ModelError(
-                f"the model failed on {where}: {type(error).__name__}: {error}"
-            ) from error
+            text = f"{type(error).__name__}: {error}"
+            if len(numbers) > 1 and not breaks_cuda(text):
+                number = self._failing_frame(numbers, pending, error)
+                where = where if number is None else f"frame {number}"
+            raise ModelError(f"the model failed on {where}: {text}") from error
         return checked_outputs(returned, len(numbers), where)
+
+    def _call_model(self, pending: PendingBatch) -> Any:
+        frames = self.transfer.to_model_input(pending)
+        with torch.inference_mode(), self._autocast():
+            return self.model(frames)
+
+    def _failing_frame(
+        self, numbers: list[int], pending: PendingBatch, failure: Exception
+    ) -> int | None:
+        """The first frame of a batch at which the model fails alone, with the same kind of error.
+
+        Returns:
+            Its number; None if the model fails at all of them, as for a mistake in its code, or
+            at none.
+        """
+        failing = []
+        for position, number in enumerate(numbers):
+            one = pending._replace(frames=pending.frames[position : position + 1])
+            try:
+                self._call_model(one)
+            except Exception as error:
+                if type(error) is type(failure):
+                    failing.append(number)
+        return failing[0] if 0 < len(failing) < len(numbers) else None
 
     def _autocast(self) -> torch.autocast:
         wanted = self.settings.model.precision

@@ -75,6 +75,13 @@ class Changing:
         self.calls += 1
         return torch.zeros(len(frames), self.calls)
 
+class Picky:
+    mean = None
+    def __call__(self, frames):
+        if ((frames.mean((1, 2, 3)) - self.mean).abs() < 1e-5).any():
+            raise ValueError("not this frame")
+        return torch.zeros(len(frames))
+
 class Failing:
     calls = 0
     def __call__(self, frames):
@@ -339,6 +346,17 @@ def test_all_plain_types_become_columns(engine: Any, index: FrameIndex):
     for name, values in outputs.items():
         assert values.dtype == ("float32" if name in widened else name), name
         assert values.astype(float).tolist() == [float(i % 7 % 2) for i in range(40)], name
+
+
+def test_an_error_names_the_frame_at_which_the_model_fails(
+    engine: Any, index: FrameIndex, luma: np.ndarray
+):
+    means = luma.mean((1, 2)) / 255
+    assert sum(abs(means - means[17]) < 1e-4) == 1
+    picky = engine("Picky")
+    picky.model.mean = means[17]
+    with pytest.raises(ModelError, match=r"failed on frame 17: ValueError: not this frame"):
+        picky.run_segment(index, 0, 40)
 
 
 def test_the_models_own_exception_is_the_cause(engine: Any, index: FrameIndex):
