@@ -150,6 +150,29 @@ def match(pattern: str) -> list[str]:
     return sorted(found)
 
 
+def is_within(path: str, pattern: str) -> bool:
+    """Whether a path is matched by a pattern, or is in a folder that is.
+
+    Args:
+        path: absolute.
+        pattern: absolute, as for `match`; a path without wildcards matches itself.
+    """
+    if not glob.has_magic(pattern):
+        return path == pattern or path.startswith(pattern.rstrip("/") + "/")
+    return _matches_parts(path.split("/"), pattern.split("/"))
+
+
+def _matches_parts(names: list[str], parts: list[str]) -> bool:
+    """Whether a pattern matches the first of these names, one after the other."""
+    if not parts:
+        return True
+    if parts[0] == "**":
+        return any(_matches_parts(names[i:], parts[1:]) for i in range(len(names)))
+    if not names or (names[0][:1] == "." and parts[0][:1] != "."):
+        return False
+    return fnmatch.fnmatchcase(names[0], parts[0]) and _matches_parts(names[1:], parts[1:])
+
+
 def fixed_part(pattern: str) -> str:
     """The folder of a pattern up to its first part with a wildcard."""
     parts = pattern.split("/")

@@ -13,6 +13,7 @@ from pathlib import Path
 from pvio.collection.folders import (
     exists,
     fixed_part,
+    is_within,
     kind_of,
     match,
     walk,
@@ -41,6 +42,7 @@ def find_sources(
     entries: Iterable[str],
     known: Mapping[str, str] | None = None,
     report: Callable[[str], None] = log.info,
+    exclude: Iterable[str] = (),
 ) -> list[Source]:
     """Resolve the `videos` setting.
 
@@ -50,7 +52,10 @@ def find_sources(
             `frames/%05d.png`: a sequence), or `.txt`, `.tsv` or `.csv` lists of such entries, one
             a line, relative to the list's folder.
         known: names that videos have already, by path, which they keep; see `read_names`.
-        report: called with one line about the files that were passed over, if there are any.
+        report: called with one line about the files that were passed over, if there are any, and
+            with one for each entry of `exclude` that matches no video.
+        exclude: files, folders and globs that are left out, relative to the working folder; a
+            name without a slash is one of a file or folder anywhere.
 
     Returns:
         The videos in the order of their paths, each once, with unique names. A named file that
@@ -60,6 +65,25 @@ def find_sources(
         CollectionError: when a pattern, folder or list holds no video, and when a folder cannot be
             looked at.
     """
+    videos, passed = _collected(entries)
+    _leave_out(videos, exclude, report)
+    for video in videos.values():  # what another entry asks for
+        if video.is_image_folder and any(map(is_image_name, passed)):
+            passed.difference_update(image_files(video.path))
+    if passed := passed - set(videos):
+        report(
+            f"videos: passed over {printable(_counted(passed))} (a pattern with an ending, such as "
+            "'*.seq' or '*.tif', takes any)"
+        )
+    chosen = [videos[path] for path in sorted(videos)]
+    return [
+        Source(video.path, name, video.is_image_folder)
+        for video, name in zip(chosen, result_names(chosen, known), strict=True)
+    ]
+
+
+def _collected(entries: Iterable[str]) -> tuple[dict[str, Found], set[str]]:
+    """The videos of all entries by path, and the files that were passed over."""
     videos: dict[str, Found] = {}
     passed: set[str] = set()
     here = os.getcwd()
@@ -78,19 +102,25 @@ def find_sources(
                 videos[path] = replace(found, path=path, root=root)
     if not videos:
         raise CollectionError("the `videos` setting names no video")
-    for video in videos.values():  # what another entry asks for
-        if video.is_image_folder and any(map(is_image_name, passed)):
-            passed.difference_update(image_files(video.path))
-    if passed := passed - set(videos):
-        report(
-            f"videos: passed over {printable(_counted(passed))} (a pattern with an ending, such as "
-            "'*.seq' or '*.tif', takes any)"
-        )
-    chosen = [videos[path] for path in sorted(videos)]
-    return [
-        Source(video.path, name, video.is_image_folder)
-        for video, name in zip(chosen, result_names(chosen, known), strict=True)
-    ]
+    return videos, passed
+
+
+def _leave_out(
+    videos: dict[str, Found], exclude: Iterable[str], report: Callable[[str], None]
+) -> None:
+    """Remove videos that `exclude` names."""
+    here = os.getcwd()
+    for entry in exclude:
+        pattern = os.path.expanduser(entry)
+        if "/" not in pattern.rstrip("/") or pattern.startswith("**/"):  # wherever it is
+            pattern = f"/**/{pattern}"
+        pattern = os.path.normpath(os.path.join(here, pattern))
+        if not (left_out := [path for path in videos if is_within(path, pattern)]):
+            report(f"exclude: no video matches {printable(entry)!r} (seen from {here})")
+        for path in left_out:
+            del videos[path]
+    if not videos:
+        raise CollectionError("the `exclude` setting leaves no video of `videos`")
 
 
 def _expand(entry: str, passed: set[str], list_path: str = "") -> Iterator[Found]:

@@ -23,9 +23,9 @@ from pvio.config.text import (
 from pvio.errors import ConfigError
 
 # Settings that are text, whatever they look like.
-_TEXT_KEYS = ("videos", "cache", "staging_dir", "stage", "on_damaged", "decoder")
+_TEXT_KEYS = ("videos", "exclude", "cache", "staging_dir", "stage", "on_damaged", "decoder")
 # Settings that may be mappings or lists.
-_CONTAINERS = ("videos", "model", "output")
+_CONTAINERS = ("videos", "exclude", "model", "output")
 
 
 def load_settings(text_or_path: str) -> Settings:

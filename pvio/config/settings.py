@@ -32,6 +32,13 @@ class Settings(Section):
         description="files, globs, folders, image folders, or .txt/.tsv lists of these",
         examples=[["/data/exp1", "/data/exp2"]],
     )
+    exclude: Annotated[
+        list[str], WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}})
+    ] = Field(
+        default_factory=list,
+        description="files, globs and folders that are left out of `videos`",
+        examples=[["/data/exp1/broken.mp4", "**/*_test.mp4"]],
+    )
     shards: Annotated[
         int | Literal["auto"],
         WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
@@ -85,7 +92,7 @@ class Settings(Section):
     model: ModelSettings = Field(default_factory=ModelSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
 
-    @field_validator("videos", mode="before")
+    @field_validator("videos", "exclude", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -95,6 +102,13 @@ class Settings(Section):
     def _not_empty(cls, value: list[str]) -> list[str]:
         if not value or any(not entry.strip() for entry in value):
             raise ValueError("expected at least one path, and no empty ones")
+        return value
+
+    @field_validator("exclude")
+    @classmethod
+    def _no_empty_ones(cls, value: list[str]) -> list[str]:
+        if any(not entry.strip() for entry in value):
+            raise ValueError("expected paths or patterns, and no empty ones")
         return value
 
     @field_validator("shards", mode="wrap")

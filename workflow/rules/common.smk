@@ -71,7 +71,9 @@ try:
     if workflow.is_main_process:
         for warning in renamed:
             logger.warning(warning)
-        sources = find_sources(SETTINGS.videos, read_names(), logger.info)
+        sources = find_sources(
+            SETTINGS.videos, read_names(), logger.info, SETTINGS.exclude
+        )
         COLLECTION, N_VIDEOS = fingerprint(sources), len(sources)
         MODEL = model_fingerprint(SETTINGS.model, quick=True)
         check_arguments(SETTINGS.model)

@@ -48,7 +48,7 @@ def current_state(settings: Settings) -> State:
         PvioError: when the settings lead to no collection or no model.
     """
     cache = Cache(settings.cache)
-    sources = find_sources(settings.videos, report=lambda _: None)
+    sources = find_sources(settings.videos, report=lambda _: None, exclude=settings.exclude)
     model = model_fingerprint(settings.model)
     rows = map_in_threads(partial(known_video, cache=cache, renew=False), sources)
     videos = [row for row in rows if row is not None]

@@ -45,7 +45,7 @@ def stage_inputs(settings: Settings) -> dict[str, SettingsFile]:
     encode = settings_file(settings, *_COMPUTED_WITH, "output")
     infer = settings_file(settings, *_COMPUTED_WITH)
     return {
-        "probe": settings_file(settings, "videos", "cache", "decoder_timeout"),
+        "probe": settings_file(settings, "videos", "exclude", "cache", "decoder_timeout"),
         "plan": settings_file(
             settings, "cache", "segment_frames", "model", "decoder", "decoder_timeout", "output"
         ),

@@ -36,7 +36,7 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
     A video with an error becomes `unreadable`, see `reason_for_video`.
 
     Args:
-        settings: `videos`, `cache` and `decoder_timeout` matter.
+        settings: `videos`, `exclude`, `cache` and `decoder_timeout` matter.
         threads: videos indexed at the same time.
         results: folder of the products; videos keep the names that they have in it.
 
@@ -48,7 +48,7 @@ def probe(settings: Settings, threads: int = 1, results: str = "results") -> lis
         NotWritable: when the cache is read-only.
         PvioError: when every video fails with an unexpected error.
     """
-    sources = find_sources(settings.videos, read_names(results))
+    sources = find_sources(settings.videos, read_names(results), exclude=settings.exclude)
     cache = Cache(settings.cache)
     cache.prepare()
     rows: dict[Source, ProbedVideo] = {}
