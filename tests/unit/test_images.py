@@ -448,5 +448,5 @@ class TestHostile:
         place = folder(**{"1": 10, "2": 20, "3": 30})
         index = load_index(place)
         (place / "2.png").unlink()
-        with pytest.raises(UnreadableVideo, match="it has 2 images, and had 3"):
+        with pytest.raises(UnreadableVideo, match="the folder has 2 images; it had 3"):
             open_reader(index)

@@ -128,12 +128,12 @@ def test_memory_grows_with_frames_and_batches():
         ((299, 299), "consider shards: 1"),
         (
             (2,) * 5000,
-            "the 5000 infer jobs .* at most 2 s .*; shards: 3 would make jobs of about an hour",
+            "the 5000 infer jobs .* at most 2 s .*; shards: 3 gives jobs of about an hour",
         ),
         ((301, 100), None),
         (
             (60_000, 60_000),
-            "the 2 infer jobs .* up to 16.7 h each: .*; shards: 33 would",
+            "the 2 infer jobs .* up to 16.7 h each: .*; shards: 33 gives",
         ),
         ((28_700, 20_000), None),
         ((200,), None),  # one job is as few as can be

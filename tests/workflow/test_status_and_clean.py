@@ -107,7 +107,7 @@ def test_status_shows_the_progress_of_a_run(project: Project) -> None:
         time.sleep(1.2)
         text = pvio(project, "status", **slow)
         process.communicate(timeout=120)
-    assert "Snakemake runs in this folder" in text
+    assert "Snakemake is running in this folder" in text
     assert "frames/s, about" in text
 
 

@@ -95,7 +95,7 @@ def test_summary_plan_and_page_are_checked(project: Project) -> None:
     (results / "summary.tsv").write_text("\n".join([*lines[:2], "\t".join(cells), ""]))
     assert "summary.tsv: good: frames is 19, but the predictions have 20" in verify(project)[1]
     (results / "summary.tsv").write_text("\n".join(lines[:2]) + "\n")
-    assert "summary.tsv: its videos are not those of plan.json" in verify(project)[1]
+    assert "summary.tsv: the videos differ from those of plan.json" in verify(project)[1]
     (results / "summary.tsv").write_text("name\tpath\nx\n")
     assert "summary.tsv: the file cannot be read" in verify(project)[1]
     (results / "summary.tsv").unlink()
