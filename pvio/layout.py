@@ -32,6 +32,9 @@ SNAKEMAKE_LOCKS = ".snakemake/locks"
 RESOURCES_FILE = "resources.json"
 OLD_RESOURCES_FILE = "loads.json"
 
+# For what the plan was made: a digest.
+PLAN_IDENTITY_FILE = "identity"
+
 # Below the results.
 RESULTS_FOLDER = "results"
 SUMMARY_FILE = "summary.tsv"

@@ -68,10 +68,17 @@ def probe(config: str, out: Path, results: str, threads: int) -> None:
     type=click.Path(path_type=Path),
     help="Folder for the plans of the shards, and for the jobs' resources.",
 )
+@click.option("--identity", default="", help="Of collection and settings, as a digest.")
 @results_option
 @out_option
 def plan(
-    config: str, probe_path: str, shards: int, parts: Path | None, results: str, out: Path
+    config: str,
+    probe_path: str,
+    shards: int,
+    parts: Path | None,
+    identity: str,
+    results: str,
+    out: Path,
 ) -> None:
     """Cut videos into segments and spread them over shards, longest processing time first."""
     from pvio.cache.atomic import atomic_path, write_json
@@ -86,7 +93,7 @@ def plan(
     manifest, resources = make_plan(read_probe(probe_path), settings, shards)
     remove_other_next(results, manifest.made_with)
     if parts is not None:
-        write_shard_plans(parts, manifest, resources)
+        write_shard_plans(parts, manifest, resources, identity)
     with atomic_path(out) as file:
         write_json(file, manifest)
         # Before the plan appears: from then on its entries are in use.

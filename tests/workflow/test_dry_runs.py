@@ -122,3 +122,19 @@ def test_lost_results_are_due_after_any_number_of_looks(project: Project) -> Non
     (project.folder / "results").rename(project.folder / "old again")
     project.run("--rerun-triggers", "mtime", **SETTINGS)
     assert NOTHING in look(project, SHORT, **SETTINGS)
+
+
+def test_another_number_of_cores_is_no_reason_to_run(project: Project) -> None:
+    """With `shards: auto` the number of a finished run stays; another collection gets another."""
+    (project.folder / "mended").touch()
+    auto = {**SETTINGS, "shards": "auto"}
+    project.run(cores=2, **auto)
+    for cores in (1, 3):
+        done = project.snakemake("--dry-run", cores=cores, **auto)
+        assert NOTHING in done.stdout + done.stderr
+    (project.folder / "work/infer/1-of-2.json").unlink()  # as after a run that was stopped
+    done = project.snakemake("--dry-run", cores=3, **auto)
+    assert "over 3 shards" in done.stdout + done.stderr
+    (project.folder / "clips/wide.mp4").unlink()
+    done = project.snakemake("--dry-run", cores=1, **auto)
+    assert "over 1 shards" in done.stdout + done.stderr

@@ -20,6 +20,7 @@ from pvio.layout import (
     LOGS_FOLDER,
     NAMES_FILE,
     SETTINGS_FOLDER,
+    SHARDS_FOLDER,
     STALE_FOLDER,
 )
 from pvio.pipeline.jobs.environment import prepare_environment
@@ -27,7 +28,7 @@ from pvio.pipeline.jobs.log import errors_of, file_system_time
 from pvio.models.entry import model_fingerprint
 from pvio.models.signature import check_arguments
 from pvio.pipeline.jobs.signals import terminate_jobs_on_sigterm
-from pvio.pipeline.planning.stage_inputs import stage_inputs
+from pvio.pipeline.planning.stage_inputs import plan_identity, stage_inputs
 from pvio.pipeline.results.stale import (
     correct_future_times,
     lost_results_note,
@@ -36,6 +37,7 @@ from pvio.pipeline.results.stale import (
 from pvio.pipeline.planning.resources import (
     planned_shards,
     read_job_resources,
+    settled_shards,
     shard_count_warnings,
 )
 from pvio.pipeline.results.summary import read_summary
@@ -84,24 +86,27 @@ try:
 except PvioError as error:
     raise WorkflowError(printable_lines(error))
 
-# One job per core of a machine, or per job that a cluster may run at once (--jobs). A cluster job knows
-# only its own cores, and reads the number from the plan.
-SHARDS = SETTINGS.shards
-if SHARDS == "auto":
-    SHARDS = workflow.nodes or CORES
-    if SHARDS == sys.maxsize:
-        raise WorkflowError(
-            "shards: auto takes the number of --jobs, which is unlimited"
-        )
-    if not workflow.is_main_process:
-        SHARDS = planned_shards("work/shards") or SHARDS
-ENCODES = "encode" in SETTINGS.output.stages
-CHECKED = "work/checked" if "fail" in (SETTINGS.on_damaged, SETTINGS.on_failed) else []
-
 # The settings of each stage: a changed setting reruns the stages that depend on it. Jobs read the
 # settings from files, which the rule `settings` writes, since a list of videos may be too long for a
 # command line. The name of a file is the digest of its content.
 INPUTS = stage_inputs(SETTINGS)
+IDENTITY = plan_identity(INPUTS, COLLECTION, MODEL, PVIO_VERSION)
+
+# One job per core of a machine, or per job that a cluster may run at once (--jobs). A cluster job knows
+# only its own cores, and reads the number from the plan. Where all jobs have ended, their number stays.
+SHARDS = SETTINGS.shards
+if SHARDS == "auto":
+    SHARDS = workflow.nodes or CORES
+    if not workflow.is_main_process:
+        SHARDS = planned_shards(SHARDS_FOLDER) or SHARDS
+    elif settled := settled_shards(SHARDS_FOLDER, IDENTITY, SETTINGS.output.stages):
+        SHARDS = settled
+    if SHARDS == sys.maxsize:
+        raise WorkflowError(
+            "shards: auto takes the number of --jobs, which is unlimited"
+        )
+ENCODES = "encode" in SETTINGS.output.stages
+CHECKED = "work/checked" if "fail" in (SETTINGS.on_damaged, SETTINGS.on_failed) else []
 
 
 scattergather:

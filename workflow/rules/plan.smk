@@ -19,10 +19,12 @@ rule plan:
         runtime=plan_minutes,
     params:
         shards=SHARDS,
+        identity=IDENTITY,
         model=MODEL,
         version=PVIO_VERSION,
     message:
         "Spreading segments over {params.shards} shards, longest first"
     shell:
         "PVIO_JOB=1 pvio plan --config {input.settings} --probe {input.probe} --shards {params.shards}"
+        " --identity {params.identity}"
         " --parts {output.parts} --results results --out {output.plan} > {log} 2>&1"

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import get_args
 
-from pvio.cache.atomic import write_json
+from pvio.cache.atomic import write_json, write_text
 from pvio.config.settings import Settings
 from pvio.errors import PvioError
-from pvio.layout import OLD_RESOURCES_FILE, RESOURCES_FILE, Stage, shard_plan_file
+from pvio.layout import (
+    OLD_RESOURCES_FILE,
+    PLAN_IDENTITY_FILE,
+    RESOURCES_FILE,
+    Stage,
+    receipt_file,
+    shard_plan_file,
+)
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import Plan, ProbedVideo, from_json
 
@@ -99,12 +107,20 @@ def _memory(stage: Stage, video: ProbedVideo, settings: Settings) -> int:
     return _BASE_MIB[stage] + math.ceil(n / (1 << 20))
 
 
-def write_shard_plans(folder: Path, plan: Plan, resources: Resources) -> None:
-    """Write the plan of each shard to `<stage>/k-of-n.json`, and the resources of all jobs."""
+def write_shard_plans(folder: Path, plan: Plan, resources: Resources, identity: str = "") -> None:
+    """Write the plan of each job to `<stage>/k-of-n.json`, and the resources of all jobs.
+
+    Args:
+        folder: to write to.
+        plan: the manifest.
+        resources: of all jobs.
+        identity: of the run, see `settled_shards`.
+    """
     for stage in resources:
         for part in plan.shard_plans(stage):
             write_json(folder / shard_plan_file(stage, part.shard), part)
     write_json(folder / RESOURCES_FILE, resources)
+    write_text(folder / PLAN_IDENTITY_FILE, identity)
 
 
 def read_job_resources(folder: str, stage: Stage, shard: str) -> JobResources:
@@ -131,6 +147,28 @@ def planned_shards(folder: str) -> int:
         return len(_read(path, path.stat().st_mtime_ns).get("infer", []))
     except FileNotFoundError:
         return 0
+
+
+def settled_shards(folder: str, identity: str, stages: Sequence[Stage]) -> int:
+    """Into how many shards a plan is spread whose jobs have all ended, so that it stays.
+
+    Args:
+        folder: of `write_shard_plans`.
+        identity: of the run; a plan that was made for another collection or other settings does
+            not count.
+        stages: with jobs for shards.
+
+    Returns:
+        The number; 0 where a plan is to be made, or jobs are to be run.
+    """
+    n = planned_shards(folder)
+    try:
+        if not n or Path(folder, PLAN_IDENTITY_FILE).read_text(encoding="utf-8") != identity:
+            return 0
+    except OSError:
+        return 0
+    receipts = [receipt_file(stage, f"{k}-of-{n}") for stage in stages for k in range(1, n + 1)]
+    return n if all(map(os.path.exists, receipts)) else 0
 
 
 def _file(folder: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pvio.config.load import dump_settings
@@ -34,6 +35,17 @@ def settings_file(settings: Settings, *keys: str) -> SettingsFile:
     """The file for these keys of the settings, which is not written here."""
     text = dump_settings(settings, *keys)
     return SettingsFile(hashlib.blake2b(text.encode(), digest_size=6).hexdigest(), text)
+
+
+def plan_identity(inputs: Mapping[str, SettingsFile], *others: str) -> str:
+    """A digest of all that a plan is made for; the number of shards is not part of it.
+
+    Args:
+        inputs: see `stage_inputs`.
+        others: of the collection, the model and the version of pvio.
+    """
+    text = "\0".join((inputs["probe"].digest, inputs["plan"].digest, *others))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def stage_inputs(settings: Settings) -> dict[str, SettingsFile]:
