@@ -24,7 +24,25 @@ from pvio.text import printable, printable_lines
 
 
 class _Group(click.Group):
-    """Shows errors that pvio raises on purpose as one message instead of a traceback."""
+    """Shows errors that pvio raises on purpose as one message instead of a traceback.
+
+    The help lists what users type apart from what the workflow's rules call.
+    """
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write both lists, each command with the first sentence of its help, uncut."""
+        jobs = {command.name: command for command in JOB_COMMANDS}
+        users = {name: each for name, each in self.commands.items() if name not in jobs}
+        for title, commands in (
+            ("Commands", users),
+            ("Called by the workflow's rules, in this order", jobs),
+        ):
+            rows = [
+                (str(name), command.get_short_help_str(limit=1000))
+                for name, command in commands.items()
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def invoke(self, context: click.Context) -> object:
         try:
