@@ -32,6 +32,10 @@ SNAKEMAKE_LOCKS = ".snakemake/locks"
 RESOURCES_FILE = "resources.json"
 OLD_RESOURCES_FILE = "loads.json"
 
+# How far each job is.
+PROGRESS_FOLDER = "work/progress"
+# Below `work/shards`: how many videos there are.
+COLLECTION_SIZE_FILE = "videos.json"
 # For what the plan was made: a digest.
 PLAN_IDENTITY_FILE = "identity"
 

@@ -81,3 +81,12 @@ def _meant(match: re.Match[str]) -> str:
 
 def _indented(line: str) -> str:
     return line if line.startswith(" ") or not line else f"  {line}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: "80 s", "5 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

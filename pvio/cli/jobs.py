@@ -86,14 +86,15 @@ def plan(
     from pvio.pipeline.planning.manifest import read_probe
     from pvio.pipeline.planning.registry import register
     from pvio.pipeline.planning.resources import write_shard_plans
-    from pvio.pipeline.results.publication import remove_other_next
+    from pvio.pipeline.results.publication import publishing_name, remove_other_next
     from pvio.pipeline.stages.plan import make_plan
 
     settings = load_settings(config)
     manifest, resources = make_plan(read_probe(probe_path), settings, shards)
     remove_other_next(results, manifest.made_with)
     if parts is not None:
-        write_shard_plans(parts, manifest, resources, identity)
+        where = publishing_name(results, manifest.made_with)
+        write_shard_plans(parts, manifest, resources, identity, where)
     with atomic_path(out) as file:
         write_json(file, manifest)
         # Before the plan appears: from then on its entries are in use.

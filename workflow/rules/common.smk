@@ -29,6 +29,7 @@ from pvio.models.entry import model_fingerprint
 from pvio.models.signature import check_arguments
 from pvio.pipeline.jobs.signals import terminate_jobs_on_sigterm
 from pvio.pipeline.planning.stage_inputs import plan_identity, stage_inputs
+from pvio.pipeline.progress.line import describe_end, show_progress
 from pvio.pipeline.results.stale import (
     correct_future_times,
     lost_results_note,
@@ -123,6 +124,8 @@ wildcard_constraints:
 # Start time of the run, by the clock of its file system. It is set by `onstart`, since reading the
 # workflow must not write files.
 STARTED = [time.time()]
+# The line that shows the progress, once the run has started.
+PROGRESS = []
 
 
 def settings_text(wildcards):

@@ -2,9 +2,12 @@ onstart:
     STARTED[0] = file_system_time(LOGS_FOLDER)
     correct_future_times(STARTED[0], SETTINGS_FOLDER, STALE_FOLDER)
     terminate_jobs_on_sigterm()
+    PROGRESS.append(show_progress(STARTED[0], logger.handlers))
 
 
 onsuccess:
+    for line in PROGRESS:
+        line.stop()
     summary = Path("results/summary.tsv")
     rows = read_summary(summary) if summary.exists() else []
     bad = sum(row["status"] != "ok" for row in rows)
@@ -13,6 +16,8 @@ onsuccess:
             f"{bad} of {len(rows)} videos are not ok: see {summary}",
             file=sys.stderr,
         )
+    if rows:
+        print(f"pvio: {describe_end(rows)}", file=sys.stderr)
     names = Path("results", NAMES_FILE)
     renamed = renamed_results() if names.exists() else {}
     if renamed and names.stat().st_mtime >= STARTED[0]:
@@ -27,6 +32,8 @@ onsuccess:
 
 
 onerror:
+    for line in PROGRESS:
+        line.stop(is_complete=False)
     # Snakemake names the failed job and its log; this adds the errors.
     for path, error in errors_of(LOGS_FOLDER, STARTED[0]):
         print(f"\n{path}: {printable_lines(error)}", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pvio.cli.status.compare import StageStatus, Status
-from pvio.text import printable
+from pvio.text import duration, printable
 
 _SHOWN = 5
 
@@ -57,20 +57,12 @@ def _stage_line(stage: StageStatus, cores: int, is_running: bool) -> str:
     )
     left = stage.frames - stage.frames_done
     if left and is_running and stage.rate:
-        text += f"; {stage.rate:.0f} frames/s, about {_duration(left / stage.rate)} left"
+        text += f"; {stage.rate:.0f} frames/s, about {duration(left / stage.rate)} left"
     elif left:
-        text += f"; about {_duration(stage.seconds_left / cores)} on {cores} core(s)"
+        text += f"; about {duration(stage.seconds_left / cores)} on {cores} core(s)"
     return text
 
 
 def _some(paths: Sequence[str]) -> str:
     more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
     return ", ".join(paths[:_SHOWN]) + more
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from pvio.pipeline.progress.files import JobProgress, ProgressFile
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -36,11 +38,19 @@ class ProgressReport:
         label: of the task in progress.
         total: number of units.
         unit: plural of what is counted.
+        file: shows other processes how far the job is.
+
+    Attributes:
+        done: number of units that are done.
+        n_published, n_failed: videos; to be set by the job.
     """
 
-    def __init__(self, label: str, total: int, unit: str = "frames"):
+    def __init__(
+        self, label: str, total: int, unit: str = "frames", file: ProgressFile | None = None
+    ):
         self.label, self.total, self.unit = label, total, unit
-        self.done = 0
+        self.done = self.n_published = self.n_failed = 0
+        self._file = file or ProgressFile(None)
         self._began = self._last_line = time.monotonic()
         self._bar: Progress | None = None
         if sys.stderr.isatty():
@@ -56,6 +66,7 @@ class ProgressReport:
             )
 
     def __enter__(self) -> ProgressReport:
+        self.note(at_once=True)
         if self._bar is not None:
             from rich.console import Console
 
@@ -70,6 +81,7 @@ class ProgressReport:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.note(at_once=True)
         if self._bar is not None:
             self._bar.stop()
         elif self.total:
@@ -78,10 +90,16 @@ class ProgressReport:
     def advance(self, n: int) -> None:
         """Count `n` more units as done."""
         self.done += n
+        self.note()
         if self._bar is not None:
             self._bar.update(self._task, advance=n)
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._print_line()
+
+    def note(self, *, at_once: bool = False) -> None:
+        """Write the file, see `ProgressFile.write`."""
+        state = JobProgress(self.done, self.total, self.n_published, self.n_failed)
+        self._file.write(state, at_once=at_once)
 
     def _print_line(self) -> None:
         self._last_line = time.monotonic()

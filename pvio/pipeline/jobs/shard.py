@@ -41,6 +41,7 @@ from pvio.pipeline.planning.manifest import (
     ShardPlan,
 )
 from pvio.pipeline.planning.probed_video import check_unchanged, index_of
+from pvio.pipeline.progress.files import progress_file
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +82,12 @@ _ENOUGH_OF_A_VIDEO = 3
 class VideoPublisher(Protocol):
     """Puts the products of finished videos where users see them."""
 
-    def publish(self, number: int) -> None:
-        """Publish a video, by its number, unless segments of other shards are missing."""
+    def publish(self, number: int) -> bool:
+        """Publish a video, by its number, unless segments of other shards are missing.
+
+        Returns:
+            Whether it is published.
+        """
         ...
 
     def is_published(self, number: int) -> bool:
@@ -139,22 +144,27 @@ def run_shard(
     watch = FailureWatch(part, len(todo) < len(numbers) - len(failed))
     with (
         staging_folder(settings.staging_dir if todo else None) as folder,
-        ProgressReport(f"{stage} {shard}", total) as progress,
+        ProgressReport(f"{stage} {shard}", total, file=progress_file(stage, shard)) as progress,
     ):
         task = SegmentTask(part, completion, Stager(folder), compute)
         unfinished = Counter(part.segments[n].video for n in (*todo, *failed))
         if publisher is not None:
             for video in part.videos:
                 if not unfinished[video] and not publisher.is_published(video):
-                    publisher.publish(video)
+                    progress.n_published += publisher.publish(video)
         outcomes: dict[int, Outcome] = {}
+        failed_videos: set[int] = set()
         with contextlib.closing(_work_through(task, todo, part, watch, progress)) as done:
             for outcome in done:
                 outcomes[outcome.task] = outcome
                 video = part.segments[outcome.task].video
                 unfinished[video] -= outcome.kind in ("done", "found")
                 if publisher is not None and not unfinished[video]:
-                    publisher.publish(video)
+                    progress.n_published += publisher.publish(video)
+                if outcome.kind == "failed":
+                    failed_videos.add(video)
+                    progress.n_failed = len(failed_videos)
+                progress.note()
     _check_sources_reachable(part, outcomes)
     receipts = [
         SegmentReceipt(n, {}, False, failure_reason=failed[n], failed=True)

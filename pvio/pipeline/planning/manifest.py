@@ -78,6 +78,7 @@ class Plan:
         infer_shards, encode_shards: for every shard, the numbers of its segments. The shard with
             the most to do is the first. None of a stage that the settings do not need.
         made_with: settings and model fingerprint that products depend on, see `made_with`.
+        n_finished: readable videos of which all segments were finished before.
     """
 
     videos: list[ProbedVideo]
@@ -85,6 +86,7 @@ class Plan:
     infer_shards: list[list[int]] = field(metadata={"before": "infer"})
     encode_shards: list[list[int]] = field(metadata={"before": "encode"})
     made_with: dict[str, str] = field(default_factory=dict)
+    n_finished: int = 0
 
     def shards(self, stage: Stage) -> list[list[int]]:
         """For every shard of a stage, the numbers of its segments."""

@@ -15,9 +15,11 @@ from pvio.cache.atomic import write_json, write_text
 from pvio.config.settings import Settings
 from pvio.errors import PvioError
 from pvio.layout import (
+    COLLECTION_SIZE_FILE,
     OLD_RESOURCES_FILE,
     PLAN_IDENTITY_FILE,
     RESOURCES_FILE,
+    RESULTS_FOLDER,
     Stage,
     receipt_file,
     shard_plan_file,
@@ -51,10 +53,12 @@ class JobResources:
     Attributes:
         seconds: predicted, on one core or device; finished segments count as 0.
         memory_mib: MiB.
+        frames: of the segments that are to be computed.
     """
 
     seconds: float
     memory_mib: int = field(metadata={"before": "memory"})
+    frames: int = 0
 
     def runtime_minutes(self, attempt: int = 1) -> int:
         """Time limit to request; later attempts get more, but at most a day more."""
@@ -66,18 +70,40 @@ class JobResources:
         return self.memory_mib * attempt
 
 
+@dataclass(frozen=True)
+class CollectionSize:
+    """How many videos a plan has.
+
+    Attributes:
+        videos: that can be read.
+        unreadable: the other ones.
+        finished: of the readable ones, those of which all segments were finished before.
+        where: name of the folder in which finished videos appear.
+    """
+
+    videos: int = 0
+    unreadable: int = 0
+    finished: int = 0
+    where: str = RESULTS_FOLDER
+
+
 # Of the jobs of each stage.
 Resources = dict[Stage, list[JobResources]]
 
 
 def job_resources(
-    stage: Stage, seconds: Sequence[float], plan: Plan, settings: Settings
+    stage: Stage,
+    seconds: Sequence[float],
+    frames: Sequence[int],
+    plan: Plan,
+    settings: Settings,
 ) -> list[JobResources]:
     """The resources of a stage's jobs.
 
     Args:
         stage: infer or encode.
         seconds: predicted for each job.
+        frames: to compute of each segment.
         plan: with the videos of each.
         settings: `model` and `output` matter.
     """
@@ -92,7 +118,8 @@ def job_resources(
     for each, numbers in zip(seconds, plan.shards(stage), strict=True):
         videos = {plan.segments[number].video for number in numbers}
         memory = max((needs[video] for video in videos), default=_BASE_MIB[stage])
-        found.append(JobResources(round(each, 3), memory))
+        to_do = sum(frames[number] for number in numbers)
+        found.append(JobResources(round(each, 3), memory, to_do))
     return found
 
 
@@ -107,7 +134,13 @@ def _memory(stage: Stage, video: ProbedVideo, settings: Settings) -> int:
     return _BASE_MIB[stage] + math.ceil(n / (1 << 20))
 
 
-def write_shard_plans(folder: Path, plan: Plan, resources: Resources, identity: str = "") -> None:
+def write_shard_plans(
+    folder: Path,
+    plan: Plan,
+    resources: Resources,
+    identity: str = "",
+    where: str = RESULTS_FOLDER,
+) -> None:
     """Write the plan of each job to `<stage>/k-of-n.json`, and the resources of all jobs.
 
     Args:
@@ -115,11 +148,15 @@ def write_shard_plans(folder: Path, plan: Plan, resources: Resources, identity: 
         plan: the manifest.
         resources: of all jobs.
         identity: of the run, see `settled_shards`.
+        where: see `CollectionSize`.
     """
     for stage in resources:
         for part in plan.shard_plans(stage):
             write_json(folder / shard_plan_file(stage, part.shard), part)
     write_json(folder / RESOURCES_FILE, resources)
+    readable = sum(video.status == "ok" for video in plan.videos)
+    size = CollectionSize(readable, len(plan.videos) - readable, plan.n_finished, where)
+    write_json(folder / COLLECTION_SIZE_FILE, size)
     write_text(folder / PLAN_IDENTITY_FILE, identity)
 
 
@@ -147,6 +184,31 @@ def planned_shards(folder: str) -> int:
         return len(_read(path, path.stat().st_mtime_ns).get("infer", []))
     except FileNotFoundError:
         return 0
+
+
+def read_resources(folder: str) -> Resources:
+    """The resources of all jobs, by stage.
+
+    Raises:
+        FileNotFoundError: before the plan is made.
+    """
+    path = _file(folder)
+    return _read(path, path.stat().st_mtime_ns)
+
+
+def read_collection_size(folder: str) -> CollectionSize:
+    """How many videos the plan has.
+
+    Raises:
+        OSError: before the plan is made.
+    """
+    path = Path(folder, COLLECTION_SIZE_FILE)
+    try:
+        return from_json(CollectionSize, json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, PvioError) as error:
+        raise FileNotFoundError(
+            2, f"no plan of this version of pvio ({error})", str(path)
+        ) from error
 
 
 def settled_shards(folder: str, identity: str, stages: Sequence[Stage]) -> int:

@@ -79,6 +79,13 @@ def publishing_folder(results: str | os.PathLike[str], run: RunIdentity) -> Path
     return None
 
 
+def publishing_name(results: str | os.PathLike[str], run: RunIdentity) -> str:
+    """The name of the folder in which products of a run appear; nothing is made."""
+    folder = Path(os.path.realpath(results))
+    has_others = (folder / PRODUCTS_FILE).exists() and run_of(folder) != run
+    return next_folder(folder).name if has_others else Path(results).name
+
+
 def remove_other_next(results: str | os.PathLike[str], run: RunIdentity) -> None:
     """Remove `results.next` if a run with other settings left it."""
     folder = next_folder(results)
@@ -119,25 +126,30 @@ class Publisher:
         self._products: PublishedProducts | None = None
         self._workers = Worker(partial(log_to_stderr, logging.getLogger().level))
 
-    def publish(self, number: int) -> None:
+    def publish(self, number: int) -> bool:
         """Publish a video if all of its segments are finished.
 
         Args:
             number: of the video, all of whose segments in this shard are finished.
+
+        Returns:
+            Whether it is published.
         """
         if self._results is None:
-            return
+            return False
         video = self._part.videos[number]
         try:
             outcome = self._outcome(number, video)
             if outcome is not None and (products := self._destination()) is not None:
                 self._make(video, outcome, products)
+                return True
         except Exception as error:
             with contextlib.suppress(Exception):
                 reason = reason_for_video(error, video.path, "publishing", self._settings.cache)
                 logger.warning("%s: not published yet: %s", video.path, reason)
-                return
+                return False
             logger.warning("%s: not published yet: %r", video.path, error)
+        return False
 
     def is_published(self, number: int) -> bool:
         """Whether the products of a video are noted in the folder where they appear."""

@@ -63,13 +63,22 @@ def make_plan(
         for number, each in enumerate(cut)
     ]
     identity = made_with(settings, planner.keys.fingerprint)
-    plan = Plan(planner.videos, segments, infer_shards, [], identity)
-    resources: Resources = {"infer": job_resources("infer", infer_loads, plan, settings)}
+    unfinished = {
+        segment.video
+        for segment, state in zip(cut, states, strict=True)
+        if not all(map(state.is_finished, planner.keys.stages))
+    }
+    readable = sum(video.status == "ok" for video in planner.videos)
+    n_finished = readable - len(unfinished)
+    plan = Plan(planner.videos, segments, infer_shards, [], identity, n_finished)
+    frames = _frames_to_do("infer", cut, states)
+    resources: Resources = {"infer": job_resources("infer", infer_loads, frames, plan, settings)}
     if "encode" in planner.keys.stages:
         seconds = [segment.encode_seconds for segment in segments]
         encode_shards, encode_loads = _spread("encode", seconds, states, n_shards)
         plan = replace(plan, encode_shards=encode_shards)
-        resources["encode"] = job_resources("encode", encode_loads, plan, settings)
+        frames = _frames_to_do("encode", cut, states)
+        resources["encode"] = job_resources("encode", encode_loads, frames, plan, settings)
     return plan, resources
 
 
@@ -131,6 +140,15 @@ class _Planner:
             return segments, ""
         except Exception as error:
             return [], reason_for_video(error, video.path, "planning", self._settings.cache)
+
+
+def _frames_to_do(
+    stage: Stage, segments: Sequence[Segment], states: Sequence[SegmentState]
+) -> list[int]:
+    return [
+        0 if state.is_finished(stage) else segment.n_frames
+        for segment, state in zip(segments, states, strict=True)
+    ]
 
 
 def _spread(
