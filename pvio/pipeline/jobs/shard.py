@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
@@ -147,35 +147,55 @@ def run_shard(
         ProgressReport(f"{stage} {shard}", total, file=progress_file(stage, shard)) as progress,
     ):
         task = SegmentTask(part, completion, Stager(folder), compute)
-        unfinished = Counter(part.segments[n].video for n in (*todo, *failed))
-        if publisher is not None:
-            for video in part.videos:
-                if not unfinished[video] and not publisher.is_published(video):
-                    progress.n_published += publisher.publish(video)
+        videos = _Videos(part, (*todo, *failed), publisher, progress)
         outcomes: dict[int, Outcome] = {}
-        failed_videos: set[int] = set()
         with contextlib.closing(_work_through(task, todo, part, watch, progress)) as done:
             for outcome in done:
                 outcomes[outcome.task] = outcome
-                video = part.segments[outcome.task].video
-                unfinished[video] -= outcome.kind in ("done", "found")
-                if publisher is not None and not unfinished[video]:
-                    progress.n_published += publisher.publish(video)
-                if outcome.kind == "failed":
-                    failed_videos.add(video)
-                    progress.n_failed = len(failed_videos)
-                progress.note()
+                videos.add(outcome)
     _check_sources_reachable(part, outcomes)
-    receipts = [
-        SegmentReceipt(n, {}, False, failure_reason=failed[n], failed=True)
-        if n in failed and finished[n] is None
-        else _receipt(n, completion.keys.output.kinds_of(stage), finished[n], outcomes.get(n))
-        for n in numbers
-    ]
-    n_failed = sum(bool(each.failure_reason) for each in receipts)
-    if n_failed:
+    kinds = completion.keys.output.kinds_of(stage)
+    receipts = [_receipt(n, kinds, finished[n], outcomes.get(n), failed.get(n)) for n in numbers]
+    if n_failed := sum(bool(each.failure_reason) for each in receipts):
         log.warning("%d of %d segments of %s %s failed", n_failed, len(numbers), stage, shard)
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
+
+
+class _Videos:
+    """Publishes videos whose segments in a shard are finished, and counts those that fail.
+
+    Args:
+        part: the plan of the shard.
+        unfinished: numbers of the segments that are not finished.
+        publisher: see `run_shard`.
+        progress: counts the videos.
+    """
+
+    def __init__(
+        self,
+        part: ShardPlan,
+        unfinished: Iterable[int],
+        publisher: VideoPublisher | None,
+        progress: ProgressReport,
+    ):
+        self._part, self._publisher, self._progress = part, publisher, progress
+        self._unfinished = Counter(part.segments[number].video for number in unfinished)
+        self._failed: set[int] = set()
+        for video in part.videos:
+            if publisher and not self._unfinished[video] and not publisher.is_published(video):
+                progress.n_published += publisher.publish(video)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take note of a segment that is done or has failed."""
+        video, progress = self._part.segments[outcome.task].video, self._progress
+        if outcome.kind in ("done", "found"):
+            self._unfinished[video] -= 1
+            if self._publisher is not None and not self._unfinished[video]:
+                progress.n_published += self._publisher.publish(video)
+        elif outcome.kind == "failed":
+            self._failed.add(video)
+            progress.n_failed = len(self._failed)
+        progress.note()
 
 
 def _work_through(
@@ -251,7 +271,10 @@ def _receipt(
     kinds: tuple[Kind, ...],
     finished: list[Metadata] | None,
     outcome: Outcome | None,
+    failure: str | None,
 ) -> SegmentReceipt:
+    if failure is not None and finished is None:
+        return SegmentReceipt(number, {}, False, failure_reason=failure, failed=True)
     if outcome is not None and outcome.kind in ("unreadable", "failed"):
         is_failed = outcome.kind == "failed"
         return SegmentReceipt(number, {}, False, failure_reason=outcome.value, failed=is_failed)

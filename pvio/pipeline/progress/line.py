@@ -42,8 +42,8 @@ def describe(found: Overview, forecast: Forecast, now: float) -> str:
 def describe_start(found: Overview) -> str:
     """The first line: what is to be done, and where the results appear."""
     frames = max((each.total for each in found.stages.values()), default=0)
-    left = found.videos - found.finished
-    text = f"{found.videos:,} videos: {found.finished:,} finished before, {left:,} to do"
+    left = found.videos - found.finished_before
+    text = f"{found.videos:,} videos: {found.finished_before:,} finished before, {left:,} to do"
     if found.unreadable:
         text += f"; {found.unreadable:,} more are unreadable"
     return f"{text} ({frames:,} frames). Finished videos appear in {found.where}/"

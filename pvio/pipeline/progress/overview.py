@@ -44,6 +44,7 @@ class Overview:
         videos: readable videos of the collection.
         unreadable: the other ones.
         finished: videos that are finished.
+        finished_before: of these, those that were finished before this run.
         failed: videos with a segment that failed.
         where: folder in which finished videos appear.
     """
@@ -52,6 +53,7 @@ class Overview:
     videos: int = 0
     unreadable: int = 0
     finished: int = 0
+    finished_before: int = 0
     failed: int = 0
     where: str = "results"
 
@@ -86,6 +88,7 @@ class OverviewReader:
             videos=size.videos,
             unreadable=size.unreadable,
             finished=size.finished,
+            finished_before=size.finished,
             where=size.where,
         )
         for stage in STAGES:
