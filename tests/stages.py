@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,6 +22,7 @@ import click
 import torch
 
 from pvio.cli import main
+from pvio.pipeline.results.publisher import Publisher
 
 PLANNED = ("--parts", "work/shards", "--out", "work/plan.json")
 # Settings for `check`, and their defaults.
@@ -34,6 +35,50 @@ def one_by_one(
     """Stands for `run_supervised`, without a child process."""
     for task in list(tasks):
         yield work(task, False, progress)
+
+
+class CallsHere:
+    """Stands for a `WorkerPool`: calls functions in this process, where errors can be raised."""
+
+    def __init__(self, *_: object):
+        pass
+
+    def __enter__(self) -> CallsHere:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def call(self, function: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
+        return function(*arguments)
+
+
+class PublishingHere(Publisher):
+    """Stands for `PublishingProcess`, without a child process."""
+
+    def __init__(self, part: Any, settings: Any, fingerprint: str, results: str | None):
+        super().__init__(part, settings, fingerprint, results or "")
+        self._is_wanted = results is not None and bool(part.made_with)
+
+    def publish(self, number: int) -> bool:
+        return self._is_wanted and super().publish(number)
+
+    def is_published(self, number: int) -> bool:
+        return not self._is_wanted or super().is_published(number)
+
+    def __enter__(self) -> PublishingHere:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+# What computes in the process of the test, by what it stands for.
+HERE = {
+    "pvio.pipeline.jobs.shard.run_supervised": one_by_one,
+    "pvio.pipeline.stages.infer.PublishingProcess": PublishingHere,
+    "pvio.pipeline.stages.encode.PublishingProcess": PublishingHere,
+}
 
 
 def run_stages(folder: Path, shards: int = 1, **config: Any) -> subprocess.CompletedProcess[str]:
@@ -102,11 +147,11 @@ def _undone(folder: Path) -> Iterator[None]:
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
     hook, path, threads = sys.excepthook, sys.path[:], torch.get_num_threads()
     before = signal.getsignal(signal.SIGTERM)
-    with (
-        contextlib.chdir(folder),
-        mock.patch.dict(os.environ),
-        mock.patch("pvio.pipeline.jobs.shard.run_supervised", one_by_one),
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.chdir(folder))
+        stack.enter_context(mock.patch.dict(os.environ))
+        for name, stand_in in HERE.items():
+            stack.enter_context(mock.patch(name, stand_in))
         try:
             yield
         finally:

@@ -16,7 +16,7 @@ import pytest
 from clips import MORE_KINDS, N_FRAMES, RECIPES, REPOSITORY
 from encoding import MODELS, reencode, settings_of
 from made_once import made_once, shared_folder
-from stages import one_by_one
+from stages import HERE
 
 from pvio.config.settings import Settings
 
@@ -154,7 +154,12 @@ def in_this_process() -> Callable[[pytest.MonkeyPatch], None]:
 
     That a child process does it otherwise is for test_supervised.py and the tests of the workflow.
     """
-    return lambda patch: patch.setattr("pvio.pipeline.jobs.shard.run_supervised", one_by_one)
+
+    def compute_here(patch: pytest.MonkeyPatch) -> None:
+        for name, stand_in in HERE.items():
+            patch.setattr(name, stand_in)
+
+    return compute_here
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ import failing_index
 import pyarrow as pa
 import pytest
 import torch
+from stages import CallsHere
 
 import pvio
 from pvio.cli.status.compare import status
@@ -218,27 +219,11 @@ def fresh(run: Run, tmp_path: Path) -> Settings:
     return run.settings.model_copy(update={"cache": str(tmp_path / "cache")})
 
 
-class HereAndNow:
-    """Stands for a `WorkerPool`: calls functions in this process, where errors can be raised."""
-
-    def __init__(self, *_: object):
-        pass
-
-    def __enter__(self) -> HereAndNow:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def call(self, function: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
-        return function(*arguments)
-
-
 @pytest.mark.parametrize("is_indexed", [False, True])
 def test_in_each_step_of_probe(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_indexed: bool
 ):
-    monkeypatch.setattr("pvio.pipeline.stages.probe.WorkerPool", HereAndNow)
+    monkeypatch.setattr("pvio.pipeline.stages.probe.WorkerPool", CallsHere)
 
     def step() -> list[Any]:
         settings = fresh(run, tmp_path)
@@ -288,7 +273,7 @@ def test_in_each_step_of_assemble(
 ):
     """In the first run, and in one that finds the products of the run before."""
     monkeypatch.setattr("pvio.pipeline.results.snapshot._flush", lambda folder: None)  # takes long
-    monkeypatch.setattr("pvio.pipeline.stages.assemble.WorkerPool", HereAndNow)
+    monkeypatch.setattr("pvio.pipeline.stages.assemble.WorkerPool", CallsHere)
     results = tmp_path / "results"
 
     def step() -> list[Any]:

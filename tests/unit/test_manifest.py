@@ -177,6 +177,6 @@ def test_the_cache_notes_a_plan_as_it_was_written(tmp_path: Path):
     assert (run.settings.segment_frames, run.model, run.folder) == (7, "model", str(Path.cwd()))
     assert (tmp_path / "plan.tmp").read_text()[1:] in run.plan_path.read_text()
     write_json(tmp_path / "probe.json", PLAN.videos)
-    with pytest.raises(PvioError, match="no plan"):
+    with pytest.raises(PvioError, match="is not a plan"):
         register(tmp_path / "probe.json", tmp_path / "plan.json", settings, "model")
     assert registered_runs(settings.cache)[0].plan() == PLAN

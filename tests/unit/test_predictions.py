@@ -1,4 +1,4 @@
-"""Predictions: one row a frame, in Parquet that any reader understands."""
+"""Predictions: one row per frame, in Parquet that any reader understands."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pvio.cache.atomic import link_or_copy
 from pvio.errors import PvioError
 from pvio.pipeline.results import snapshot
 from pvio.pipeline.results.snapshot import Snapshot
@@ -42,7 +43,7 @@ def content(folder: Path) -> dict[str, str]:
 def changed(results: Path) -> Snapshot:
     """A next state: `a` is kept, `b` is removed, `c` is new."""
     made = Snapshot(results)
-    made.keep("videos/a.mp4")
+    link_or_copy(results / "videos/a.mp4", made.path("videos/a.mp4"))
     made.path("videos/c.mp4").write_text("new c")
     return made
 

@@ -55,14 +55,14 @@ def test_every_loss_of_results_has_a_note_of_its_own(tmp_path: Path) -> None:
     assert note() == []  # before the first run
     mark.touch()
     results.mkdir()
-    (results / ".products.json").touch()
+    (results / "plan.json").touch()
     assert note() == []
     (folder / "results").mkdir(parents=True)
     for number in range(1, 12):
-        (results / ".products.json").unlink()
+        (results / "plan.json").unlink()
         assert note() == [f"{number}.txt"]
         (folder / f"results/{number}.txt").touch()
-        (results / ".products.json").touch()
+        (results / "plan.json").touch()
         assert note() == [f"{number}.txt"]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from clips import REPOSITORY
+from stages import CallsHere
 
 import pvio.media.index.cached
 from pvio.collection.sources import Source
@@ -102,6 +103,7 @@ def test_files_are_compared_by_no_more_threads_than_given(
         return digest(source)
 
     monkeypatch.setattr(pvio.media.index.cached, "content_digest", content_digest)
+    monkeypatch.setattr("pvio.pipeline.stages.probe.WorkerPool", CallsHere)
     assert probe(settings, threads=1) == before
     assert len(compared) == 5
     assert len(set(compared)) == 1

@@ -57,7 +57,7 @@ ENDINGS = (
     ("raise MemoryError('cannot allocate memory')", "Lower model.batch_size or model.size"),
     ("raise ValueError('no animal')", "no animal"),
     ("return {'brightness': frames}, 1", "must return a Tensor or a dict"),
-    ("return frames.mean(dim=(1, 2, 3))[:-1]", "must be a Tensor with one row a frame"),
+    ("return frames.mean(dim=(1, 2, 3))[:-1]", "must be a Tensor with one row per frame"),
 )
 DYING = """
 import os, signal

@@ -14,7 +14,7 @@ from pvio.pipeline.jobs.shard import Task, run_shard
 from pvio.pipeline.planning.completion import Completion, read_entry
 from pvio.pipeline.planning.keys import CacheEntry, ResultKeys
 from pvio.pipeline.planning.manifest import Failures, PlannedSegment, Receipt, ShardPlan
-from pvio.pipeline.results.publication import Publisher
+from pvio.pipeline.results.publisher import PublishingProcess
 
 if TYPE_CHECKING:
     from pvio.inference.overlay import OverlayRenderer
@@ -54,7 +54,7 @@ def encode(
         for number in part.segment_numbers
         if (video := part.segments[number].video) in failed_videos
     }
-    with Publisher(part, settings, completion, results) as publisher:
+    with PublishingProcess(part, settings, keys.fingerprint, results) as publisher:
         return run_shard(part, completion, settings, compute, failed, publisher)
 
 

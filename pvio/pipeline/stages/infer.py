@@ -14,7 +14,7 @@ from pvio.pipeline.jobs.shard import Task, run_shard
 from pvio.pipeline.planning.completion import Completion
 from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import Failures, Receipt, ShardPlan
-from pvio.pipeline.results.publication import Publisher
+from pvio.pipeline.results.publisher import PublishingProcess
 
 if TYPE_CHECKING:
     from pvio.inference.engine import Engine
@@ -54,7 +54,7 @@ def infer(
         for (stage, number), receipt in (failures or {}).items()
         if stage == "infer"
     }
-    with Publisher(part, settings, completion, results) as publisher:
+    with PublishingProcess(part, settings, keys.fingerprint, results) as publisher:
         return run_shard(part, completion, settings, compute, failed, publisher)
 
 
