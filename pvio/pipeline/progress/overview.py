@@ -138,7 +138,7 @@ class Forecast:
     def update(self, now: float, found: Overview) -> None:
         """Note the state at a time, in seconds of any clock."""
         for stage, each in found.stages.items():
-            if each.has_begun:
+            if each.done:  # the start of the jobs does not count
                 self._began.setdefault(stage, (now, each.seconds_done))
                 recent = self._recent.setdefault(stage, [])
                 recent.append((now, each.done))
