@@ -175,9 +175,9 @@ def test_the_line_makes_room_for_lines_of_the_log(tmp_path: Path):
     while "50 of 300 frames" not in terminal.getvalue() and time.monotonic() < deadline:
         time.sleep(0.05)
     logger.warning("Finished jobid: 3")
-    while not terminal.getvalue().endswith("not known yet") and time.monotonic() < deadline:
+    while not terminal.getvalue().endswith("50 of 300 frames") and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert screen(terminal.getvalue())[-1].startswith("pvio: 1 of 4 videos finished; infer: 50")
+    assert screen(terminal.getvalue())[-1].startswith("pvio: 1 of 4 videos finished; infer 50")
     line.stop()
     assert screen(terminal.getvalue()) == [
         "pvio: 4 videos: 1 finished before, 3 to do; 1 more are unreadable (300 frames). "
@@ -206,13 +206,13 @@ def test_a_run_that_stops_says_what_is_there(tmp_path: Path):
 
 def test_the_line_names_rate_time_and_failures():
     forecast = Forecast()
-    for now in (0, 10):
+    for now in (1, 11):
         infer = StageOverview(now * 100, 4000, now * 1.0, 40.0, 2, True)
         state = Overview({"infer": infer}, videos=40, finished=12, failed=1)
         forecast.update(now, state)
-    assert describe(state, forecast, 10) == (
-        "12 of 40 videos finished, 1 failed; infer: 1,000 of 4,000 frames, 100 frames/s, "
-        "about 30 s left"
+    assert describe(state, forecast, 11) == (
+        "12 of 40 videos finished, 1 failed, about 29 s left; infer 1,100 of 4,000 frames, "
+        "100 frames/s"
     )
 
 

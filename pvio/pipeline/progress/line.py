@@ -27,16 +27,15 @@ def describe(found: Overview, forecast: Forecast, now: float) -> str:
     text = f"{found.finished:,} of {found.videos:,} videos finished"
     if found.failed:
         text += f", {found.failed:,} failed"
-    if (stage := found.current) is not None:
-        each = found.stages[stage]
-        text += f"; {stage}: {each.done:,} of {each.total:,} frames"
-        if (rate := forecast.rate(stage)) > 0:
-            text += f", {rate:,.0f} frames/s"
-        left = forecast.seconds_left(now, found)
-        text += (
-            f", about {duration(left)} left" if left is not None else ", time left not known yet"
-        )
-    return text
+    if (stage := found.current) is None:
+        return text
+    each = found.stages[stage]
+    left = forecast.seconds_left(now, found)
+    # What matters most comes first: a terminal may show no more than 80 characters.
+    text += f", about {duration(left)} left" if left is not None else ""
+    text += f"; {stage} {each.done:,} of {each.total:,} frames"
+    rate = forecast.rate(stage)
+    return f"{text}, {rate:,.0f} frames/s" if rate > 0 else text
 
 
 def describe_start(found: Overview) -> str:
