@@ -52,7 +52,7 @@ def find_sources(
             `frames/%05d.png`: a sequence), or `.txt`, `.tsv` or `.csv` lists of such entries, one
             a line, relative to the list's folder.
         known: names that videos have already, by path, which they keep; see `read_names`.
-        report: called with one line about the files that were passed over, if there are any, and
+        report: called with one line about the files that were ignored, if there are any, and
             with one for each entry of `exclude` that matches no video.
         exclude: files, folders and globs that are left out, relative to the working folder; a
             name without a slash is one of a file or folder anywhere.
@@ -72,7 +72,7 @@ def find_sources(
             passed.difference_update(image_files(video.path))
     if passed := passed - set(videos):
         report(
-            f"videos: passed over {printable(_counted(passed))} (a pattern with an ending, such as "
+            f"videos: ignored {printable(_counted(passed))} (a pattern with an ending, such as "
             "'*.seq' or '*.tif', takes any)"
         )
     chosen = [videos[path] for path in sorted(videos)]
@@ -83,7 +83,7 @@ def find_sources(
 
 
 def _collected(entries: Iterable[str]) -> tuple[dict[str, Found], set[str]]:
-    """The videos of all entries by path, and the files that were passed over."""
+    """The videos of all entries by path, and the files that were ignored."""
     videos: dict[str, Found] = {}
     passed: set[str] = set()
     here = os.getcwd()

@@ -259,7 +259,7 @@ def said_of(*entries: object) -> str:
 def test_images_next_to_videos_are_passed_over_by_name(tree: Tree, entry: str):
     root = tree("data/a.mp4", "data/b.tif", "data/c.png", "data/notes.md")
     said = said_of(root / "data" / entry)
-    assert said.startswith("videos: passed over 3 files: 2 images next to videos, 1 .md (")
+    assert said.startswith("videos: ignored 3 files: 2 images next to videos, 1 .md (")
     assert names_of(root / "data" / entry) == ["a"]
 
 

@@ -143,5 +143,5 @@ def test_what_is_passed_over_is_reported_once(new_project: Callable[[], Project]
     for name in ("a.seq", "b.seq", "notes.md"):
         (project.folder / "data" / name).touch()
     text = project.run(videos=["data"], model=MODEL, output={"video": "none"})
-    assert text.count("passed over 3 files: 2 .seq, 1 .md") == 1
-    assert "passed over 3 files" in (project.folder / "logs/probe.log").read_text()
+    assert text.count("ignored 3 files: 2 .seq, 1 .md") == 1
+    assert "ignored 3 files" in (project.folder / "logs/probe.log").read_text()

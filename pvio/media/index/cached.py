@@ -39,7 +39,7 @@ _STORED_NAMES = {
 }
 # Fields that are not in the metadata: arrays are the payload, paths belong to the caller.
 _NOT_STORED = ("pts", "keyframes", "path", "staged_path")
-# Seconds without progress after which building an index in this process is given up.
+# Seconds without progress after which building an index in this process ends.
 _TIMEOUT = 120.0
 
 
