@@ -105,7 +105,11 @@ def test_later_attempts_get_more():
 def test_memory_grows_with_frames_and_batches():
     def memory(stage: str, **model: object) -> list[int]:
         settings = parse_settings({"model": model})
-        return [load.memory_mib for load in job_resources(stage, (3, 3), plan(), settings)]
+        planned = plan()
+        frames = [segment.stop - segment.start for segment in planned.segments]
+        found = job_resources(stage, (3, 3), frames, planned, settings)
+        assert [load.frames for load in found] == [300, 300]
+        return [load.memory_mib for load in found]
 
     small, large = memory("infer")
     assert small < large
@@ -113,7 +117,7 @@ def test_memory_grows_with_frames_and_batches():
     assert memory("infer", channels="rgb")[1] > large
     # What the model gets does not grow with the video then.
     assert memory("infer", size=[64, 64])[1] < large
-    encode = job_resources("encode", (8, 4), plan(), parse_settings({}))
+    encode = job_resources("encode", (8, 4), [100] * 6, plan(), parse_settings({}))
     assert encode[0].memory_mib == encode[1].memory_mib  # both have frames of the large video
 
 
