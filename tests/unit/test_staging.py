@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import gc
 import logging
 import multiprocessing
 import os
@@ -46,6 +48,8 @@ def note_open_videos():
     for name in os.listdir("/proc/self/fd"):
         try:
             path = os.readlink(f"/proc/self/fd/{name}")
+            if f"{name} {path}" in os.environ["OPEN_BEFORE"].splitlines():
+                continue  # of an earlier test: this process, or the one that it was forked from
             if path.endswith(".mp4") and "/results/" not in path:
                 note(f"open {path} {os.stat(path).st_mtime_ns}")
         except OSError:
@@ -91,18 +95,27 @@ def at_work(own: Path) -> Iterator[Stager]:
     staging_of_job._leave()
 
 
+def open_files() -> list[str]:
+    """The descriptors of this process and their files: a test may have left a video open."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.append(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+    return found
+
+
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], list[str]]:
     """What the model noted since the last call, each once, in order."""
     file = tmp_path / "notes.txt"
     monkeypatch.setenv("NOTES", str(file))
+    gc.collect()  # closes the videos of earlier tests that nothing needs
+    monkeypatch.setenv("OPEN_BEFORE", "\n".join(open_files()))
 
     def of(what: str) -> list[str]:
         lines = file.read_text().splitlines()
         file.unlink()
         words = [line.split(" ", 1) for line in lines]
-        # A job in this process leaves its lock to the process: earlier tests have copies open.
-        words = [each for each in words if tmp_path.name in each[1] or "/stage/" not in each[1]]
         return list(dict.fromkeys(rest for kind, rest in words if kind == what))
 
     return of
