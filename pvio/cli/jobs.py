@@ -243,8 +243,8 @@ def check(summary: str, on_damaged: Policy, on_failed: Policy) -> None:
     """
     from pvio.pipeline.stages.check import check_summary
 
-    check_summary(Path(summary).read_text(encoding="utf-8"), on_damaged, on_failed)
-    logging.info("all videos pass the check")
+    text = Path(summary).read_text(encoding="utf-8")
+    logging.info("%s", check_summary(text, on_damaged, on_failed))
 
 
 def reexec_with_ffmpeg_libraries(settings: Settings) -> None:

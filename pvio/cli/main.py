@@ -136,6 +136,11 @@ def init(folder: Path, force: bool) -> None:
 
     for path in write_templates(folder, force=force):
         click.echo(printable(f"wrote {path}"))
+    there = "" if folder == Path(".") else printable(f"cd {folder}; ")
+    click.echo(
+        f"Next: {there}put your videos into the folder videos, or set `videos` in config.yaml; "
+        "adapt model.py; then `pvio run --cores all`."
+    )
 
 
 @main.command()

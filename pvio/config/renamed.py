@@ -21,15 +21,19 @@ def with_current_names(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
         The configuration, and a warning for each setting that was given under its old name.
 
     Raises:
-        ConfigError: when a setting is given under both names.
+        ConfigError: when both names have a value.
     """
-    warnings = []
+    current, warnings = dict(data), []
     for old, name in RENAMED.items():
-        if old in data and name in data:
+        if old not in data:
+            continue
+        value = current.pop(old)
+        if current.get(name) is None:  # `null` stands in the configuration that pvio ships
+            current[name] = value
+        elif value is not None:
             raise ConfigError(
                 f"{name}: {old} is the old name of this setting, and both are given: "
-                f"{old}: {data[old]!r} and {name}: {data[name]!r}; remove {old}"
+                f"{old}: {value!r} and {name}: {current[name]!r}; remove {old}"
             )
-        if old in data:
-            warnings.append(f"the setting {old} is now called {name}; rename it in the settings")
-    return {RENAMED.get(key, key): value for key, value in data.items()}, warnings
+        warnings.append(f"the setting {old} is now called {name}; rename it in the settings")
+    return current, warnings

@@ -95,6 +95,8 @@ class Settings(Section):
     @field_validator("videos", "exclude", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
+        if not isinstance(value, (str, list, tuple)):
+            raise ValueError("expected a path, a pattern, or a list of these")
         return [value] if isinstance(value, str) else value
 
     @field_validator("videos")

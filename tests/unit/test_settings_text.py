@@ -348,11 +348,20 @@ def test_the_current_name_of_a_setting_gives_no_warning(caplog: pytest.LogCaptur
     assert not caplog.records
 
 
-@pytest.mark.parametrize("old", ["/fast", None])
-def test_a_setting_under_both_names_is_an_error_that_names_both(old: str | None):
+def test_a_setting_under_both_names_is_an_error_that_names_both():
     with pytest.raises(ConfigError) as caught:
-        parse_settings({"stage": old, "staging_dir": "/local"})
-    assert f"stage: {old!r} and staging_dir: '/local'" in str(caught.value)
+        parse_settings({"stage": "/fast", "staging_dir": "/local"})
+    assert "stage: '/fast' and staging_dir: '/local'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"stage": "/fast", "staging_dir": None}, {"stage": None, "staging_dir": "/fast"}],
+    ids=["old name", "current name"],
+)
+def test_a_name_without_a_value_gives_way(given: dict[str, str | None]):
+    """The configuration that pvio ships has `staging_dir: null`."""
+    assert parse_settings(given).staging_dir == "/fast"
 
 
 def test_stored_settings_with_an_old_name_are_read(caplog: pytest.LogCaptureFixture):

@@ -236,12 +236,16 @@ def test_nan_is_kept_and_counted(project: Project) -> None:
 def model(frames):
     values = frames.mean(dim=(1, 2, 3))
     values[1::2] = float("nan")
-    return {"x": values}
+    angle = values.clone()
+    angle[0] = float("inf")
+    return {"x": values, "y": values, "angle": angle}
 """
     project.stages(**settings(model=model(project, code)))
     row = project.summary()["short"]
     assert row["status"] == "ok"
-    assert row["reason"] == "x is NaN or infinite in 6 rows"
+    assert row["reason"] == (
+        "x, y are NaN or infinite in 6 rows; angle is NaN or infinite in 7 rows"
+    )
     rows = pvio.read_predictions(project.folder / "results/predictions/short.parquet")
     assert list(np.isnan(rows["x"])) == [False, True] * 6
 

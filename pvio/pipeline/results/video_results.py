@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pvio.concurrency.child_process import WorkerPool
@@ -94,7 +95,7 @@ class VideoResults:
             f"of {video.n_frames} rows {bad}" if bad else "",
             *outcome.skipped["infer"],
             *marked,
-            *(f"{name} is NaN or infinite in {n} rows" for name, n in outcome.not_finite.items()),
+            *_not_finite(outcome.not_finite),
             *warnings,
             failure,
         ]
@@ -149,3 +150,14 @@ class VideoResults:
         n_others = len({each.failure_reason for each in failed}) - 1
         others = f"; and for {n_others} other reason(s)" if n_others else ""
         return f"{where}: {first.failure_reason}{others}"
+
+
+def _not_finite(counts: Mapping[str, int]) -> list[str]:
+    """Sentences on rows whose outputs are NaN or infinite; outputs with as many rows are in one."""
+    names: dict[int, list[str]] = {}
+    for name, n_rows in counts.items():
+        names.setdefault(n_rows, []).append(name)
+    return [
+        f"{', '.join(group)} {'is' if len(group) == 1 else 'are'} NaN or infinite in {n_rows} rows"
+        for n_rows, group in names.items()
+    ]

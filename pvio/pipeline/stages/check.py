@@ -11,13 +11,16 @@ from pvio.text import printable
 Policy = Literal["mark", "fail"]
 
 
-def check_summary(summary: str, on_damaged: Policy = "fail", on_failed: Policy = "fail") -> None:
+def check_summary(summary: str, on_damaged: Policy = "fail", on_failed: Policy = "fail") -> str:
     """Check the content of `summary.tsv`.
 
     Args:
         summary: the content.
         on_damaged: the policy for videos that are `damaged` or `unreadable`.
         on_failed: the policy for videos that are `failed`.
+
+    Returns:
+        One sentence: how many videos are ok, and how many are not but only marked.
 
     Raises:
         DamagedVideos, FailedVideos: with each such video and its reason.
@@ -37,6 +40,16 @@ def check_summary(summary: str, on_damaged: Policy = "fail", on_failed: Policy =
             "and run the same command again: only failed segments are tried again. on_failed: mark "
             "ends such a run without an error:\n  " + "\n  ".join(_described(failed))
         )
+    sentence = f"{len(rows) - len(failed) - len(damaged)} of {len(rows)} videos are ok"
+    marked = [
+        f"{len(group)} {word} ({setting}: mark)"
+        for group, word, setting in (
+            (damaged, "damaged or unreadable", "on_damaged"),
+            (failed, "failed", "on_failed"),
+        )
+        if group
+    ]
+    return ", ".join([sentence, *marked])
 
 
 def _described(rows: list[dict[str, str]]) -> list[str]:
