@@ -1,7 +1,8 @@
 """A small real Slurm on this host, in a folder of its own: munge, slurmctld and some slurmd.
 
-Without systemd, cgroups and accounting. Needs root, Debian's slurm-wlm and munge, and that no other
-Slurm is configured in /etc/slurm: a job step finds its cluster through that path only.
+Without systemd and cgroups. With accounting, by slurmdbd and MariaDB, if these are installed. Needs
+root, Debian's slurm-wlm and munge, and that no other Slurm is configured in /etc/slurm: a job step
+finds its cluster through that path only.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
+# Debian: slurmdbd, mariadb-server-core, mariadb-client-core.
+ACCOUNTING_PROGRAMS = ("slurmdbd", "sacct", "sacctmgr", "mariadbd", "mariadb-install-db")
 _LINK = Path("/etc/slurm/slurm.conf")
 _SECONDS_TO_START = 30.0
 # Tells the folder of such a cluster.
@@ -37,7 +40,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2
 MpiDefault=none
-AccountingStorageType=accounting_storage/none
+{accounting}
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory,CR_LLN
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,bf_interval=5
@@ -62,6 +65,28 @@ PartitionName=gpu Nodes=ALL DefaultTime=10 MaxTime=600 State=UP
 """
 
 
+_DATABASE = """
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={database_port}
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+"""
+_USERS = """CREATE DATABASE slurm;
+CREATE USER slurm@'127.0.0.1' IDENTIFIED BY 'slurm';
+GRANT ALL ON slurm.* TO slurm@'127.0.0.1';
+"""
+
+
 @dataclass(frozen=True)
 class Slurm:
     """A cluster that runs.
@@ -69,14 +94,33 @@ class Slurm:
     Attributes:
         folder: of its configuration and logs.
         nodes: their names.
+        has_accounting: whether `sacct` works.
     """
 
     folder: Path
     nodes: tuple[str, ...]
+    has_accounting: bool
 
     def start_node(self, name: str) -> None:
         configuration = str(self.folder / "slurm.conf")
         subprocess.run(["slurmd", "-N", name, "-f", configuration], check=True)
+
+    def lose_node(self, name: str) -> None:
+        """End the daemon of a node and all of its jobs at once, as when it loses its power."""
+        steps = [f"slurmstepd: [{job}.".encode() for job in self.jobs(f"-w{name}", "-o%A")]
+        os.kill(_pid(self.folder / f"slurmd-{name}.pid"), signal.SIGKILL)
+        processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+        # The daemons of the jobs first: they would report that a job was killed.
+        for is_lost in (
+            lambda entry: (entry / "cmdline").read_bytes().startswith(tuple(steps)),
+            lambda entry: (
+                f"SLURMD_NODENAME={name}".encode() in (entry / "environ").read_bytes().split(b"\0")
+            ),
+        ):
+            for entry in processes:
+                with contextlib.suppress(OSError):
+                    if is_lost(entry):
+                        os.kill(int(entry.name), signal.SIGKILL)
 
     def jobs(self, *options: str) -> list[str]:
         """Lines of `squeue`."""
@@ -113,7 +157,8 @@ def small_slurm(folder: Path, n_nodes: int = 2, cpus: int = 8, gpus: int = 2) ->
     (folder / _MARK).touch()
     names = tuple(f"n{k}" for k in range(1, n_nodes + 1))
     host = socket.gethostname().partition(".")[0]
-    controller_port, *ports = _free_ports(1 + n_nodes)
+    controller_port, database_port, accounting_port, *ports = _free_ports(3 + n_nodes)
+    has_accounting = all(shutil.which(program) for program in ACCOUNTING_PROGRAMS)
     lines = []
     for name, port in zip(names, ports, strict=True):
         lines.append(
@@ -131,15 +176,23 @@ def small_slurm(folder: Path, n_nodes: int = 2, cpus: int = 8, gpus: int = 2) ->
     configuration = folder / "slurm.conf"
     configuration.write_text(
         _CONFIGURATION.format(
-            host=host, folder=folder, controller_port=controller_port, nodes="\n".join(lines)
+            host=host,
+            folder=folder,
+            controller_port=controller_port,
+            nodes="\n".join(lines),
+            accounting=_accounting(folder, accounting_port)
+            if has_accounting
+            else "AccountingStorageType=accounting_storage/none",
         )
     )
     _LINK.parent.mkdir(exist_ok=True)
     _LINK.unlink(missing_ok=True)
     _LINK.symlink_to(configuration)
-    cluster = Slurm(folder, names)
+    cluster = Slurm(folder, names, has_accounting)
     try:
         _start_munge(folder)
+        if has_accounting:
+            _start_accounting(folder, accounting_port, database_port)
         subprocess.run(["slurmctld", "-c", "-f", str(configuration)], check=True)
         for name in names:
             cluster.start_node(name)
@@ -160,6 +213,55 @@ def _start_munge(folder: Path) -> None:
     options = [f"--{option}={folder / name}" for option, name in files.items()]
     # Others must not be able to reach into the folder of the socket, or else it is refused.
     subprocess.run(["munged", "--force", *options], check=True)
+
+
+def _accounting(folder: Path, port: int) -> str:
+    """The lines of slurm.conf for a database daemon at a port."""
+    return (
+        "AccountingStorageType=accounting_storage/slurmdbd\n"
+        "AccountingStorageHost=127.0.0.1\n"
+        f"AccountingStoragePort={port}\n"
+        f"AccountingStoragePass={folder}/munge.socket\n"
+        "AccountingStoreFlags=job_comment"
+    )
+
+
+def _start_accounting(folder: Path, port: int, database_port: int) -> None:
+    """Start MariaDB and slurmdbd; both end with the cluster."""
+    tables = f"--datadir={folder}/database"
+    install = ["mariadb-install-db", "--no-defaults", "--user=root", tables, "--skip-test-db"]
+    subprocess.run(install, check=True, capture_output=True)
+    (folder / "users.sql").write_text(_USERS)
+    with open(folder / "database.log", "wb") as log:
+        subprocess.Popen(
+            [
+                *("mariadbd", "--no-defaults", "--user=root", tables, "--bind-address=127.0.0.1"),
+                *(f"--port={database_port}", f"--socket={folder}/database.socket"),
+                *(f"--pid-file={folder}/database.pid", f"--init-file={folder}/users.sql"),
+                *("--skip-name-resolve", "--innodb-lock-wait-timeout=900"),
+            ],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    configuration = folder / "slurmdbd.conf"
+    configuration.touch(mode=0o600)
+    configuration.write_text(
+        _DATABASE.format(folder=folder, port=port, database_port=database_port)
+    )
+    _wait_for_port(database_port)
+    variables = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+    subprocess.run(["slurmdbd"], check=True, env=variables)  # it looks beside slurm.conf
+    _wait_for_port(port)
+    for what in (["cluster", "small"], ["account", "lab"], ["user", "root", "account=lab"]):
+        subprocess.run(["sacctmgr", "--immediate", "add", *what], check=True, capture_output=True)
+
+
+def _wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + _SECONDS_TO_START
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"nothing listens at port {port}")
 
 
 def _wait_until_idle(n_nodes: int, folder: Path) -> None:

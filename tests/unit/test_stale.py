@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+
+import pytest
 
 from pvio.pipeline.planning.manifest import Receipt, SegmentReceipt
 from pvio.pipeline.results.stale import (
@@ -56,6 +59,7 @@ def test_every_loss_of_results_has_a_note_of_its_own(tmp_path: Path) -> None:
     mark.touch()
     results.mkdir()
     (results / "plan.json").touch()
+    (results / "summary.tsv").touch()
     assert note() == []
     (folder / "results").mkdir(parents=True)
     for number in range(1, 12):
@@ -64,6 +68,23 @@ def test_every_loss_of_results_has_a_note_of_its_own(tmp_path: Path) -> None:
         (folder / f"results/{number}.txt").touch()
         (results / "plan.json").touch()
         assert note() == [f"{number}.txt"]
+
+
+@pytest.mark.parametrize("missing", ["predictions/mouse/a.parquet", "videos/b.mp4", "summary.tsv"])
+def test_a_file_that_was_removed_is_a_loss(tmp_path: Path, missing: str) -> None:
+    results, mark, folder = tmp_path / "results", tmp_path / "assembled", tmp_path / "stale"
+    names = ["predictions/mouse/a.parquet", "videos/b.mp4"]
+    for name in (*names, "plan.json", "summary.tsv"):
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).touch()
+    failed = {"predictions/c.parquet": {"failure": "no animal"}}
+    table = {name: {"key": "k"} for name in names} | failed
+    (results / ".products.json").write_text(json.dumps(table))
+    mark.touch()
+
+    assert lost_results_note(str(results), str(mark), str(folder)) == []
+    (results / missing).unlink()
+    assert lost_results_note(str(results), str(mark), str(folder)) == [f"{folder}/results/1.txt"]
 
 
 def test_files_dated_in_the_future_get_the_present_time(tmp_path: Path) -> None:

@@ -39,8 +39,7 @@ SETTINGS: dict[str, Any] = {
 }
 PROFILE = [
     "--workflow-profile", str(REPOSITORY / "workflow/profiles/slurm"),
-    # There is no accounting database here, and jobs take seconds.
-    "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "4",
+    "--slurm-init-seconds-before-status-checks", "4",  # jobs take seconds
 ]  # fmt: skip
 
 
@@ -50,6 +49,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         # Where it was installed for this, as by .ci/run, no reason is good enough.
         (pytest.fail if os.environ.get("PVIO_TEST_SLURM") == "required" else pytest.skip)(reason)
     with small_slurm(tmp_path_factory.mktemp("slurm") / "cluster") as slurm:
+        if os.environ.get("PVIO_TEST_SLURM") == "required":
+            assert slurm.has_accounting, "slurmdbd or MariaDB is not installed"
         yield slurm
 
 
@@ -83,9 +84,9 @@ def infer_jobs(cluster: Slurm, project: Project) -> list[dict[str, str]]:
 def all_jobs(cluster: Slurm, project: Project) -> list[dict[str, str]]:
     columns = (
         *("jobid", "state", "nodelist", "tres-alloc", "tres-per-job", "timelimit", "comment"),
-        "workdir",
+        *("workdir", "name"),
     )
-    names = ("id", "state", "node", "tres", "gpus", "limit", "rule", "folder")
+    names = ("id", "state", "node", "tres", "gpus", "limit", "rule", "folder", "name")
     lines = cluster.jobs(
         "--states=all", "--sort=i", f"--Format={','.join(f'{c}:|' for c in columns)}"
     )
@@ -137,6 +138,7 @@ def test_a_short_run_ends_in_the_bytes_of_a_local_run(cluster: Slurm, tmp_path: 
     rules = Counter(job["rule"].partition("_wildcards_")[0] for job in ours)
     assert rules == {"rule_probe": 1, "rule_infer": 2, "rule_encode": 2, "rule_assemble": 1}
     assert {job["state"] for job in ours} == {"COMPLETED"}
+    assert all(job["name"].startswith("pvio_") for job in ours)
 
 
 @pytest.mark.thorough
@@ -191,3 +193,36 @@ def test_a_cancelled_and_a_requeued_job_end_in_the_bytes_of_a_local_run(
     assert beside.returncode == 0, local.logs()
     assert products(project) == products(local)
     assert len(products(project)) == 6
+
+
+@pytest.mark.thorough
+def test_a_node_that_goes_down_costs_time_only(cluster: Slurm, tmp_path: Path) -> None:
+    project, local = prepared(tmp_path / "cluster"), prepared(tmp_path / "local")
+
+    def at_work() -> list[dict[str, str]]:
+        """The jobs, once each has finished a segment."""
+        running = [job for job in infer_jobs(cluster, project) if job["state"] == "RUNNING"]
+        logs = [path.read_text() for path in project.folder.glob("logs/infer/*.log")]
+        return running if sum("done in" in log for log in logs) == 3 else []
+
+    with project.started(*PROFILE, cores=None, **SETTINGS) as process:
+        jobs = until(at_work, process)
+        before = entries(project)
+        lost = [job for job in jobs if job["node"] == "n1"]
+        cluster.lose_node("n1")
+
+        def are_queued() -> bool:
+            return all(state_of(cluster, project, job["id"]) == "PENDING" for job in lost)
+
+        until(are_queued, process)
+        cluster.start_node("n1")
+        for job in lost:  # Slurm itself waits for two minutes
+            subprocess.run(["scontrol", "update", f"JobId={job['id']}", "StartTime=now"])
+        stdout, stderr = process.communicate(timeout=500)
+
+    assert lost
+    assert process.returncode == 0, stdout + stderr + project.logs()
+    after = entries(project)
+    assert {key: after[key] for key in before} == before  # nothing was computed again
+    local.run(**SETTINGS)
+    assert products(project) == products(local)

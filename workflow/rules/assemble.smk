@@ -13,7 +13,8 @@ rule lost_results:
         "date > {output} 2> {log}"
 
 
-rule assemble:
+# A checkpoint, since it changes results that are inputs of other rules, see products.smk.
+checkpoint assemble:
     input:
         plan="work/plan.json",
         infer=gather.infer("work/infer/{scatteritem}.json"),

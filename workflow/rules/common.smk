@@ -145,6 +145,11 @@ def stale_encode(wildcards):
     return stale_note("encode", wildcards.scatteritem)
 
 
+def assembled(wildcards):
+    """The mark that the results are complete, once they are."""
+    return checkpoints.assemble.get().output[0]
+
+
 def lost_results(wildcards):
     """The note that finished results were lost, if they ever were."""
     return lost_results_note()

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pvio.cache.atomic import write_json
-from pvio.layout import ASSEMBLED_FILE, RESULTS_PLAN_FILE, STALE_FOLDER, Stage
+from pvio.layout import ASSEMBLED_FILE, RESULTS_PLAN_FILE, STALE_FOLDER, SUMMARY_FILE, Stage
 from pvio.pipeline.planning.manifest import Receipt
+from pvio.pipeline.results.products import read_products
 
 
 def note_stale(
@@ -60,7 +61,9 @@ def stale_note(stage: Stage, shard: str, folder: str = STALE_FOLDER) -> list[str
 def lost_results_note(
     results: str = "results", mark: str = ASSEMBLED_FILE, folder: str = STALE_FOLDER
 ) -> list[str]:
-    """The note that the finished results were lost, as an input of the rule that makes them.
+    """The note that finished results were lost, as an input of the rule that makes them.
+
+    They are lost if a file of theirs is missing, for example since a user removed it.
 
     Every loss has a number. The note of a new loss does not exist yet: a rule makes it, and
     Snakemake assembles the results again. The note of the last loss stays an input, so that nothing
@@ -76,9 +79,25 @@ def lost_results_note(
     """
     names = [path.stem for path in Path(folder, "results").glob("*.txt")]
     n = max((int(name) for name in names if name.isdecimal()), default=0)
-    if Path(mark).exists() and not Path(results, RESULTS_PLAN_FILE).exists():
+    if Path(mark).exists() and _is_incomplete(Path(results)):
         n += 1
     return [f"{folder}/results/{n}.txt"] if n else []
+
+
+def _is_incomplete(results: Path) -> bool:
+    """Whether a file of complete results is missing."""
+    if not (results / RESULTS_PLAN_FILE).exists() or not (results / SUMMARY_FILE).exists():
+        return True
+    root = os.fspath(results)
+    # Listing folders is faster than to ask for each file.
+    there = {
+        os.path.relpath(os.path.join(folder, name), root)
+        for kind in ("predictions", "videos")
+        for folder, _, names in os.walk(os.path.join(root, kind))
+        for name in names
+    }
+    products = read_products(results)
+    return any("failure" not in each and name not in there for name, each in products.items())
 
 
 def correct_future_times(now: float, *folders: str) -> None:
