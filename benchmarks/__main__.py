@@ -1,4 +1,4 @@
-"""Speed beside peers and limits, measured in one run on the same files: ratios, not times.
+"""Speed compared with peers and limits, measured in one run on the same files: ratios, not times.
 
 python -m benchmarks [--small] [--rounds N] [reading] [loader] [probe] [encoding] [workflow]
 """
@@ -59,7 +59,7 @@ def install_peers(folder: Path) -> dict[str, Path]:
     for version in PEERS:
         target = folder / f"peer-{version}"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        # What they import beside what pvio needs as well.
+        # Their imports that pvio does not need as well.
         command += ["--target", str(target), f"parallel-video-io=={version}", "tqdm"]
         command += ["joblib", "cloudpickle", "loky"]
         if subprocess.run(command, capture_output=True).returncode == 0:

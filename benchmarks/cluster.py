@@ -1,10 +1,10 @@
-"""A run on Slurm beside the same run on this machine, and what a job costs there.
+"""A run on Slurm next to the same run on this machine, and the overhead of a job there.
 
 python -m benchmarks.cluster [--shards N] [--copies N] [--cores N] [-- OPTIONS OF SNAKEMAKE]
 
 Needs a Slurm whose nodes see the working folder, the profile in `workflow/profiles/slurm` with its
-account and partition, and squeue that still knows of finished jobs. What comes behind `--` is added
-to the run on Slurm.
+account and partition, and squeue that still knows of finished jobs. Options after `--` are added to
+the run on Slurm.
 """
 
 from __future__ import annotations

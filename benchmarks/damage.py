@@ -1,8 +1,8 @@
-"""How much damage is noticed, per codec: seeded damage, and what becomes of the altered pictures.
+"""The share of damage that is detected, per codec: seeded damage, and the status of altered frames.
 
 python -m benchmarks.damage [--copies N] [--frames N] [codec ...]
 
-Every copy of a small clip gets one kind of damage, behind the header of the container. A picture is
+Every copy of a small clip gets one kind of damage, after the header of the container. A frame is
 altered when its samples differ from those of the undamaged clip. The table is the one of
 docs/outputs.md, "How damage is detected".
 """
@@ -137,7 +137,7 @@ def make(path: Path, options: list[str], n_frames: int, faststart: bool) -> None
 
 
 def damaged(data: bytes, seed: int, kind: str, start: int) -> bytes:
-    """The file with one kind of damage behind `start`."""
+    """The file with one kind of damage after `start`."""
     chance, result = random.Random(seed), bytearray(data)
     if kind == "byte":
         result[chance.randrange(start, len(data))] ^= chance.randrange(1, 256)

@@ -75,7 +75,7 @@ class Encoding:
         self._receipts: list[Receipt] = []
 
     def rate(self) -> float:
-        """Frames a second of all jobs side by side, each from its first to its last segment.
+        """Frames per second of all jobs side by side, each from its first to its last segment.
 
         What a job takes before its first segment, mostly to import PyTorch, is its start-up. It
         does not grow with the videos, and is counted apart.
@@ -136,7 +136,7 @@ class Encoding:
 
 
 def ffmpeg_rate(files: list[Path], n_frames: int) -> float:
-    """Frames a second of FFmpeg's command with as many threads, in the faster of two ways."""
+    """Frames per second of FFmpeg's command with as many threads, in the faster of two ways."""
     began = time.perf_counter()
     with ThreadPoolExecutor(CORES) as pool:
         list(pool.map(partial(ffmpeg_encode, threads=1), files))

@@ -1,4 +1,4 @@
-"""Writes the frames of a video as another and prints frames a second; for pvio and for its peers.
+"""Writes the frames of a video as another and prints frames per second; for pvio and for its peers.
 
 python encoding_run.py SOURCE TARGET
 """

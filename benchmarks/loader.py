@@ -66,7 +66,7 @@ def mixed(setting: Setting, clips: tuple[str, ...], n: int, frames: int) -> list
 
 
 def load(files: list[Path], options: dict[str, str], package: Path, seconds: float = 3600) -> float:
-    """Frames a second of the loader of a package, from its start on, for some seconds at most."""
+    """Frames per second of the loader of a package, from its start on, for some seconds at most."""
     script = Path(__file__).with_name("loader_run.py")
     environment = environment_for_torchcodec() or dict(os.environ)
     return printed_number(

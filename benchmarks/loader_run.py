@@ -1,4 +1,4 @@
-"""Runs a loader over files and prints frames a second; the same for pvio and for its peers.
+"""Runs a loader over files and prints frames per second; the same for pvio and for its peers.
 
 python loader_run.py BATCH_SIZE WORKERS SECONDS JSON_OPTIONS FILE ...
 """

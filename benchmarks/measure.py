@@ -161,7 +161,7 @@ def ffmpeg(*arguments: object) -> None:
 
 
 def ffmpeg_decode_rate(files: list[Path], n_frames: int) -> float:
-    """Frames a second of FFmpeg decoding to nothing, one thread and process per core.
+    """Frames per second of FFmpeg decoding to nothing, one thread and process per core.
 
     Each process reads its share of the files one after the other, as if they were one.
     """
@@ -171,9 +171,9 @@ def ffmpeg_decode_rate(files: list[Path], n_frames: int) -> float:
         names = files[0].parent / f"share-{number}.txt"
         names.write_text("".join(f"file '{file}'\n" for file in share))
         source = ["-f", "concat", "-safe", "0", "-i", str(names)]
-        # Quiet: where files of two kinds follow on each other, it has much to say on times.
+        # Quiet: where files of two kinds follow each other, it logs many warnings about times.
         command = [FFMPEG, "-v", "fatal", "-threads", "1", *source, "-an"]
-        # And it would bring all pictures to the size of the first.
+        # It would scale all frames to the size of the first.
         commands.append([*command, "-noautoscale", "-f", "null", "-"])
     began = time.perf_counter()
     running = [subprocess.Popen(command) for command in commands]

@@ -1,4 +1,4 @@
-"""One reader in one thread beside FFmpeg decoding to nothing, and beside torchcodec."""
+"""One reader in one thread, compared with FFmpeg decoding to nothing, and with torchcodec."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def rows(setting: Setting) -> Iterator[Row]:
 
 
 def ffmpeg_rate(index: FrameIndex) -> float:
-    """Frames a second by FFmpeg's own clock, which starts when the file is open."""
+    """Frames per second by FFmpeg's own clock, which starts when the file is open."""
     command = [FFMPEG, "-benchmark", "-threads", "1", "-i", index.path, "-an", "-f", "null", "-"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     found = re.search(r"^bench: .*rtime=([\d.]+)s", said, re.MULTILINE)
@@ -68,14 +68,14 @@ def ffmpeg_rate(index: FrameIndex) -> float:
 
 
 def torchcodec_rate(path: Path) -> float:
-    """Frames a second in batches of 32 or one by one, whichever is faster."""
+    """Frames per second in batches of 32 or one by one, whichever is faster."""
     environment = environment_for_torchcodec() or dict(os.environ)
     libraries = environment.get("LD_LIBRARY_PATH", "")
     return printed_number(python("-c", TORCHCODEC, path), LD_LIBRARY_PATH=libraries)
 
 
 def read_rate(index: FrameIndex, channels: str) -> float:
-    """Frames a second, all pictures as uint8 arrays."""
+    """Frames per second, all frames as uint8 arrays."""
     converter = FrameConverter(channels, index.height, index.width, index.orientation)
     out = np.empty(converter.output_shape, np.uint8)
     reader = open_reader(index)

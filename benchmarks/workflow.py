@@ -1,4 +1,4 @@
-"""The whole workflow beside a plain script and beside what decoding and the model cost at least."""
+"""The whole workflow, compared with a plain script and with the cost of decoding and the model."""
 
 from __future__ import annotations
 

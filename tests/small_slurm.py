@@ -23,7 +23,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scance
 ACCOUNTING_PROGRAMS = ("slurmdbd", "sacct", "sacctmgr", "mariadbd", "mariadb-install-db")
 _LINK = Path("/etc/slurm/slurm.conf")
 _SECONDS_TO_START = 30.0
-# Tells the folder of such a cluster.
+# A file that marks the folder of such a cluster.
 _MARK = "small-slurm"
 
 _CONFIGURATION = """
@@ -249,7 +249,9 @@ def _start_accounting(folder: Path, port: int, database_port: int) -> None:
     )
     _wait_for_port(database_port)
     variables = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
-    subprocess.run(["slurmdbd"], check=True, env=variables)  # it looks beside slurm.conf
+    subprocess.run(
+        ["slurmdbd"], check=True, env=variables
+    )  # it reads slurmdbd.conf next to slurm.conf
     _wait_for_port(port)
     for what in (["cluster", "small"], ["account", "lab"], ["user", "root", "account=lab"]):
         subprocess.run(["sacctmgr", "--immediate", "add", *what], check=True, capture_output=True)

@@ -19,8 +19,8 @@ class Resumable(Protocol):
 
 
 Item = TypeVar("Item", bound=Resumable)
-# What to do at a position: may change how items are made, and yields those that take the place of
-# items that cannot be made; without any, the position is tried again.
+# Called with a position and its error. It may change how items are made, and yields replacements of
+# items that cannot be made. Without any, the position is tried again.
 Recover = Callable[[int, Exception], Iterable[Item]]
 
 

@@ -111,7 +111,7 @@ def counts(ffmpeg: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
             rows = frames_of(broken)
             result["rows"] += len(rows)
             by_decoder = rows
-            if n_copies > FEW_COPIES:  # only the printed counts tell them apart
+            if n_copies > FEW_COPIES:  # only the printed counts distinguish them
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr(pvio.media.decoders.pyav, "is_damaged", lambda *_: False)
                     by_decoder = frames_of(broken)

@@ -49,9 +49,10 @@ FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 MOST_WORDS = 25
 
 # Words of `REPLACED` that have other meanings in code: Python's `join`, stored names, and the like.
+PYTHONS_JOIN = r"stitch(es|ed|ing)?|join(s|ed|ing)?"
 OTHER_IN_CODE = {
+    PYTHONS_JOIN,
     r"sound",
-    r"stitch(es|ed|ing)?|join(s|ed|ing)?",
     r"stands in|takes its place|stand-ins?",
     r"g[ia]ven? up",
     r"mend(s|ed|ing)?",
@@ -73,6 +74,19 @@ HASHED = [
     REPOSITORY / "pvio/models" / name for name in ("__init__.py", "open_field.py", "blobs.py")
 ]
 MODULES = sorted({*(REPOSITORY / "pvio").rglob("*.py")} - {*HASHED})
+OTHER_MODULES = sorted(
+    {*(REPOSITORY / "benchmarks").glob("*.py"), *(REPOSITORY / "tests").rglob("*.py")}
+    - {Path(__file__)}
+)
+# Files of Snakemake and of YAML, whose comments have the same form.
+WORKFLOW_FILES = sorted(
+    path
+    for path in [
+        *(REPOSITORY / "workflow").rglob("*"), REPOSITORY / "Snakefile",
+        REPOSITORY / "config.yaml", REPOSITORY / ".ci/run",
+    ]
+    if path.is_file() and path.suffix in (".smk", ".yaml", ".rst", "")
+)  # fmt: skip
 
 
 def prose(path: Path) -> str:
@@ -124,23 +138,70 @@ def comments_of(source: str) -> Iterator[tuple[int, str]]:
                 yield line + i, each
 
 
-def words_replaced_in(source: str) -> list[str]:
-    """Comments and docstrings of a module with words that another term replaces."""
+def messages_of(source: str) -> Iterator[tuple[int, str]]:
+    """Texts of more than one word that are no docstrings, and their lines."""
+    tree = ast.parse(source)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in docstrings
+            and " " in node.value.strip()
+        ):
+            yield node.lineno, re.sub(r"`[^`]*`", "X", node.value)
+
+
+def words_replaced(text: str, allowed: set[str]) -> list[str]:
+    """Words of a text that another term replaces."""
+    text = STANDARD_TERMS.sub("X", text)
     return [
-        f"line {line}: {match[0]!r} in {text.strip()[:80]!r}: {instead}"
-        for line, comment in comments_of(source)
-        for text in [STANDARD_TERMS.sub("X", comment)]
+        f"{match[0]!r} in {text.strip()[:80]!r}: {instead}"
         for word, instead in REPLACED.items()
-        if word not in OTHER_IN_CODE
+        if word not in allowed
         for match in re.finditer(rf"\b({word})\b", text, re.IGNORECASE)
     ]
 
 
-@pytest.mark.parametrize(
-    "path", MODULES, ids=lambda path: path.relative_to(REPOSITORY / "pvio").as_posix()
-)
+def words_replaced_in(source: str) -> list[str]:
+    """Comments and docstrings of a module with words that another term replaces."""
+    return [
+        f"line {line}: {word}"
+        for line, comment in comments_of(source)
+        for word in words_replaced(comment, OTHER_IN_CODE)
+    ]
+
+
+def short(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+@pytest.mark.parametrize("path", [*MODULES, *OTHER_MODULES], ids=short)
 def test_comments_use_the_terms_of_the_glossary(path: Path) -> None:
     found = words_replaced_in(path.read_text(encoding="utf-8"))
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("path", WORKFLOW_FILES, ids=short)
+def test_comments_of_the_workflow_use_the_terms_of_the_glossary(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".rst":
+        text = "\n".join(re.findall(r"(?:^|\s)#\s(.*)", text))
+    assert not words_replaced(re.sub(r"`[^`]*`", "X", text), OTHER_IN_CODE)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=short)
+def test_messages_use_the_terms_of_the_glossary(path: Path) -> None:
+    found = [
+        f"line {line}: {word}"
+        for line, text in messages_of(path.read_text(encoding="utf-8"))
+        for word in words_replaced(text, {PYTHONS_JOIN})
+    ]
     assert not found, "\n".join(found)
 
 

@@ -344,7 +344,7 @@ def all_named(paths):
 
 
 class Wrapped(IterableDataset):
-    """Somebody else's dataset, which iterates one of ours in every worker."""
+    """A dataset of another library, which iterates one of ours in every worker."""
 
     def __init__(self, dataset):
         self.dataset = dataset
@@ -354,7 +354,7 @@ class Wrapped(IterableDataset):
 
 
 class SharedByItself(IterableDataset):
-    """Somebody else's dataset, which shares datasets of ours among the workers; yields warnings."""
+    """A dataset of another library, which shares ours among the workers; yields warnings."""
 
     def __init__(self, datasets, shares):
         self.datasets, self.shares = datasets, shares
@@ -370,7 +370,7 @@ class SharedByItself(IterableDataset):
 
 
 class Items(Dataset):
-    """Somebody else's map-style dataset: each item is the list of all frames of a collection."""
+    """A map-style dataset of another library; an item is all frames of a collection."""
 
     def __init__(self, datasets):
         self.datasets = datasets

@@ -86,7 +86,7 @@ def test_a_task_that_crashes_once_is_done_at_the_second_try(tmp_path: Path):
 
 @dataclass
 class Writing:
-    """Dies while it writes an entry of a store."""
+    """Is killed while it writes an entry of the cache."""
 
     folder: Path
 

@@ -48,7 +48,7 @@ def model(project: Project, code: str, **more: object) -> dict[str, object]:
 # A model at work
 
 
-# What becomes of a model at the frames of one video, and what is said of it.
+# How a model fails at the frames of one video, and a part of the reason that is reported.
 ENDINGS = (
     ("os.kill(os.getpid(), signal.SIGKILL)", "lower model.batch_size"),
     ("os.kill(os.getpid(), signal.SIGSEGV)", "the process crashed (SIGSEGV)"),

@@ -19,7 +19,7 @@ from pvio.media.pixels.planes import planes_as_arrays
 
 # Container of segments in the cache: supports any codec and exact time stamps.
 SEGMENT_FORMAT = "nut"
-# Where NVENC wants samples of more than 8 bits: in the high bits.
+# Formats in which NVENC takes samples of more than 8 bits: they are in the high bits.
 _HIGH_BITS = {"yuv420p10le": "p010le", "yuv444p10le": "yuv444p16le"}
 # x265 4.1 corrupts memory when it encodes 33×17 or 40×20 pixels.
 _SMALLEST_X265 = 64

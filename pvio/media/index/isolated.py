@@ -1,4 +1,4 @@
-"""Indexing in a child process: a file at which FFmpeg crashes or hangs costs itself alone."""
+"""Indexing in a child process: a file at which FFmpeg crashes or hangs costs only itself."""
 
 from __future__ import annotations
 
