@@ -26,13 +26,14 @@ class ModelEntry:
     """A resolved `model.entry`.
 
     Attributes:
-        kind: an importable module, a Python file, or a program (TorchScript, torch.export).
+        kind: an importable module, a Python file, or an exported program
+            (TorchScript, torch.export).
         path: the file that holds it.
         module: dotted name, for kind "module".
         name: attribute to load, for kinds "module" and "file".
     """
 
-    kind: Literal["module", "file", "program"]
+    kind: Literal["module", "file", "exported"]
     path: Path
     module: str = ""
     name: str = ""
@@ -53,7 +54,7 @@ def resolve_entry(entry: str) -> ModelEntry:
         path = Path(entry).expanduser()
         if not path.is_file():
             raise ConfigError(f"model.entry: there is no file {entry} (seen from {os.getcwd()})")
-        return ModelEntry("program", path)
+        return ModelEntry("exported", path)
     match = ENTRY_PATTERN.match(entry)
     if match is None:
         raise ConfigError(f"model.entry: {entry!r} is not of the form module:name or file.py:name")
@@ -92,9 +93,9 @@ def model_fingerprint(settings: ModelSettings, *, quick: bool = False) -> str:
     fields: dict[str, object] = {
         "args": to_json(settings.args),
         "name": entry.name,
-        "kind": entry.kind,
+        "kind": "program" if entry.kind == "exported" else entry.kind,  # stored in keys
     }
-    if entry.kind == "program":
+    if entry.kind == "exported":
         fields["code"] = _file_identity(entry.path, quick)
     else:
         fields["code"] = [

@@ -66,16 +66,16 @@ def load_model(settings: ModelSettings, device: torch.device) -> Callable[..., A
     """
     entry = resolve_entry(settings.entry)
     model: Callable[..., Any]
-    if entry.kind != "program":
+    if entry.kind != "exported":
         model = _build(_load_attribute(entry), settings)
     elif settings.args:
-        raise ModelError(f"model.args: {entry.path} is a compiled program and takes no arguments")
+        raise ModelError(f"model.args: {entry.path} is an exported program and takes no arguments")
     else:
-        model = _load_program(entry.path, device)
+        model = _load_exported(entry.path, device)
     if settings.weights is not None:
         _load_weights(model, settings.weights)
     if isinstance(model, torch.nn.Module):
-        if entry.kind != "program":
+        if entry.kind != "exported":
             model.eval()
         model.to(device)
         for parameter in model.parameters():
@@ -83,7 +83,7 @@ def load_model(settings: ModelSettings, device: torch.device) -> Callable[..., A
     return model
 
 
-def _load_program(path: Path, device: torch.device) -> torch.nn.Module:
+def _load_exported(path: Path, device: torch.device) -> torch.nn.Module:
     try:
         if path.suffix == ".pt2":
             exported: torch.nn.Module = torch.export.load(str(path)).module()

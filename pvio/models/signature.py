@@ -41,10 +41,10 @@ def check_arguments(settings: ModelSettings) -> None:
         ConfigError: when the entry does not exist, or does not take these arguments.
     """
     entry = resolve_entry(settings.entry)
-    if entry.kind == "program":
+    if entry.kind == "exported":
         if settings.args:
             raise ConfigError(
-                f"model.args: {settings.entry} is a compiled program and takes no arguments"
+                f"model.args: {settings.entry} is an exported program and takes no arguments"
             )
         return
     try:
