@@ -101,3 +101,13 @@ def test_verify_finds_a_video_that_is_not_as_written(run: Any):
     path.write_bytes(path.read_bytes()[:-1])
     errors, _ = verify(Path("results"))
     assert errors[0] == "videos/plain.mkv: the file was changed: its digest differs"
+
+
+def test_results_that_are_made_again_without_a_change_keep_their_times(run: Any):
+    """Rules of other workflows that read them do not run again."""
+    run("plain.mp4")
+    names = ("summary.tsv", "predictions/plain.parquet", "videos/plain.mp4")
+    before = {name: Path("results", name).stat().st_mtime_ns for name in names}
+    assemble(run.plan, run.settings, run.receipts, "results")
+    assert {name: Path("results", name).stat().st_mtime_ns for name in names} == before
+    assert verify(Path("results")) == ([], [])

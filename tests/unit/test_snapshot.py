@@ -170,17 +170,3 @@ def test_a_folder_that_cannot_be_renamed_stays_as_it_is(
     with pytest.raises(PvioError, match=r"busy.*mount point"):
         made.publish(OWNED)
     assert content(results) == before
-
-
-def test_a_file_with_the_same_content_keeps_its_time(results: Path):
-    """Rules of other workflows that read it do not run again."""
-    for name in ("summary.tsv", "plan.json"):
-        (results / name).write_text("old")
-        os.utime(results / name, (1000, 1000))
-    made = changed(results)
-    made.path("summary.tsv").write_text("old")
-    made.path("plan.json").write_text("new")
-    made.publish([*OWNED, "summary.tsv", "plan.json"])
-    assert (results / "summary.tsv").stat().st_mtime == 1000
-    assert (results / "plan.json").stat().st_mtime > 1000
-    assert (results / "plan.json").read_text() == "new"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -141,12 +142,20 @@ class Products:
             for name, write in more.items():
                 path = self._snapshot.path(name)
                 write(path)
+                _keep_if_equal(self._snapshot.folder / name, path)
                 self._made[name] = {"digest": file_digest(path), **file_stamp(path)}
             write_json(self._snapshot.path(PRODUCTS_FILE), self._made)
         folder, before = self._known[0]
         published = {f"{JOURNAL_FOLDER}/{path.name}" for path in _journal_files(folder)}
         owned = {*before, *read_products(folder), *published, *more, PRODUCTS_FILE}
         self._snapshot.publish(owned)
+
+
+def _keep_if_equal(old: Path, new: Path) -> None:
+    """Take the old file if the content is the same: rules that read it do not run again."""
+    if old.is_file() and not old.is_symlink() and filecmp.cmp(old, new, shallow=False):
+        new.unlink()
+        link_or_copy(old, new)
 
 
 class PublishedProducts:

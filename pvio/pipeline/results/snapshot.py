@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import filecmp
 import os
 import shutil
 import sys
@@ -57,7 +56,6 @@ class Snapshot:
             PvioError: when the folder cannot be renamed.
         """
         _take_over(self.folder, self.next, set(owned))
-        _keep_unchanged(self.folder, self.next)
         _flush(self.next)
         if self.folder.exists():
             shutil.copymode(self.folder, self.next)
@@ -96,22 +94,6 @@ def _take_over(source: Path, target: Path, owned: set[str]) -> None:
                 link_or_copy(path, target / inner)
         if not files and not folders:
             (target / os.path.relpath(root, source)).mkdir(parents=True, exist_ok=True)
-
-
-def _keep_unchanged(old: Path, new: Path) -> None:
-    """Link files of the new folder itself that are as in the old one: their times stay.
-
-    Rules of other workflows that read such a file do not run again.
-    """
-    with os.scandir(new) as entries:
-        names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-    for name in names:
-        before, after = old / name, new / name
-        if not before.is_file() or before.is_symlink() or before.samefile(after):
-            continue
-        if filecmp.cmp(before, after, shallow=False):
-            after.unlink()
-            link_or_copy(before, after)
 
 
 def _flush(folder: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pvio.cache.atomic import write_json
-from pvio.layout import ASSEMBLED_FILE, RESULTS_PLAN_FILE, STALE_FOLDER, SUMMARY_FILE, Stage
+from pvio.layout import ASSEMBLED_FILE, RESULTS_PLAN_FILE, STALE_FOLDER, Stage
 from pvio.pipeline.planning.manifest import Receipt
 from pvio.pipeline.results.products import read_products
 
@@ -86,14 +86,13 @@ def lost_results_note(
 
 def _is_incomplete(results: Path) -> bool:
     """Whether a file of complete results is missing."""
-    if not (results / RESULTS_PLAN_FILE).exists() or not (results / SUMMARY_FILE).exists():
+    if not (results / RESULTS_PLAN_FILE).exists():
         return True
     root = os.fspath(results)
     # Listing folders is faster than to ask for each file.
     there = {
-        os.path.relpath(os.path.join(folder, name), root)
-        for kind in ("predictions", "videos")
-        for folder, _, names in os.walk(os.path.join(root, kind))
+        os.path.join(folder, name)[len(root) + 1 :]
+        for folder, _, names in os.walk(root)
         for name in names
     }
     products = read_products(results)
