@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -26,29 +27,35 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def diagnose() -> tuple[bool, str]:
-    """Whether a run can work here, and a text with the findings."""
-    lines = [f"pvio {pvio.__version__}, Python {platform.python_version()}, {platform.platform()}"]
+def diagnose(report: Callable[[str], None]) -> bool:
+    """Check whether a run can work here.
+
+    Args:
+        report: is called with each line of the findings. Some take seconds.
+
+    Returns:
+        Whether everything that a run needs is there.
+    """
+    report(f"pvio {pvio.__version__}, Python {platform.python_version()}, {platform.platform()}")
     healthy = True
     for package in _PACKAGES:
         try:
-            lines.append(f"  {package:<15} {importlib.metadata.version(package)}")
+            report(f"  {package:<15} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             healthy = False
-            lines.append(f"  {package:<15} NOT INSTALLED: python -m pip install {package}")
+            report(f"  {package:<15} NOT INSTALLED: python -m pip install {package}")
     try:
-        lines.append(f"Workflow of `pvio run`: {snakefile()}")
+        report(f"Workflow of `pvio run`: {snakefile()}")
     except PvioError as error:
         healthy = False
-        lines.append(f"Workflow of `pvio run`: MISSING: {error}")
-    lines += [*_ffmpeg_lines(), *_device_lines()]
-    lines.append(
-        "pvio is ready." if healthy else "pvio cannot run until the problems above are fixed."
-    )
-    return healthy, "\n".join(lines)
+        report(f"Workflow of `pvio run`: MISSING: {error}")
+    for line in (*_ffmpeg_lines(), *_device_lines()):
+        report(line)
+    report("pvio is ready." if healthy else "pvio cannot run until the problems above are fixed.")
+    return healthy
 
 
-def _ffmpeg_lines() -> list[str]:
+def _ffmpeg_lines() -> Iterator[str]:
     import av
     import imageio_ffmpeg
 
@@ -56,14 +63,14 @@ def _ffmpeg_lines() -> list[str]:
     works = {name: _opens(name) for name in CODECS}
     encoders = ", ".join(name for name, is_usable in works.items() if is_usable)
     absent = ", ".join(name for name, is_usable in works.items() if not is_usable)
-    return [
-        "FFmpeg",
-        f"  pvio decodes and encodes with PyAV's own: libavcodec {version}",
-        f"  encoders: {encoders}" + (f"; not usable here: {absent}" if absent else ""),
+    yield "FFmpeg"
+    yield f"  pvio decodes and encodes with PyAV's own: libavcodec {version}"
+    yield f"  encoders: {encoders}" + (f"; not usable here: {absent}" if absent else "")
+    yield (
         f"  command for write_frames_to_video: {imageio_ffmpeg.get_ffmpeg_version()} "
-        f"({imageio_ffmpeg.get_ffmpeg_exe()})",
-        f"  torchcodec uses: {_torchcodec_source()}",
-    ]
+        f"({imageio_ffmpeg.get_ffmpeg_exe()})"
+    )
+    yield f"  torchcodec uses: {_torchcodec_source()}"
 
 
 def _opens(encoder: CodecName) -> bool:
@@ -97,18 +104,18 @@ def _torchcodec_source() -> str:
     return source + ", DOES NOT LOAD (only `decoder: torchcodec` needs it)"
 
 
-def _device_lines() -> list[str]:
+def _device_lines() -> Iterator[str]:
     import torch
 
-    lines = ["Devices", f"  cpu: {os.cpu_count()} cores"]
+    yield "Devices"
+    yield f"  cpu: {os.cpu_count()} cores"
     for number in range(torch.cuda.device_count()):
         name = torch.cuda.get_device_name(number)
-        lines.append(f"  cuda:{number}: {name}, {_decoding(number)}")
+        yield f"  cuda:{number}: {name}, {_decoding(number)}"
     if torch.cuda.device_count() > 1:
-        lines.append("  device: auto takes the first device that no other job of yours uses")
+        yield "  device: auto takes the first device that no other job of yours uses"
     if not torch.cuda.is_available():
-        lines.append(f"  no CUDA device: device: auto means cpu, {_decoding(0)}")
-    return lines
+        yield f"  no CUDA device: device: auto means cpu, {_decoding(0)}"
 
 
 def _decoding(number: int) -> str:

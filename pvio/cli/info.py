@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from pvio.collection.search import find_sources
 from pvio.collection.sources import Source
 from pvio.concurrency.child_process import Worker
 from pvio.media.index.isolated import build_index_in_child
@@ -14,6 +15,17 @@ from pvio.text import printable
 # Seconds to wait for a sign of life of FFmpeg.
 _TIMEOUT = 120.0
 _RANGES = {0: "untagged", 1: "limited", 2: "full"}
+
+
+def videos_at(path: str) -> list[str]:
+    """The video at a path, or all videos of a folder; a folder of images is one video.
+
+    Raises:
+        CollectionError: when the folder has none.
+    """
+    if not os.path.isdir(path):
+        return [path]
+    return [source.path for source in find_sources([path], report=lambda _: None)]
 
 
 def describe_video(path: str) -> str:

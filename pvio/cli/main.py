@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -238,11 +239,14 @@ def clean(
 @main.command()
 @click.argument("videos", nargs=-1, required=True, type=click.Path(exists=True))
 def info(videos: tuple[str, ...]) -> None:
-    """Describe VIDEOS: frames, times, size, codec, keyframes."""
-    from pvio.cli.info import describe_video
+    """Describe VIDEOS: frames, times, size, codec, keyframes.
+
+    Of a folder, all videos that a run would find there.
+    """
+    from pvio.cli.info import describe_video, videos_at
 
     failed = False
-    for path in videos:
+    for path in itertools.chain.from_iterable(map(videos_at, videos)):
         try:
             click.echo(printable_lines(describe_video(path)))
         except PvioError as error:
@@ -257,7 +261,5 @@ def doctor() -> None:
     """Check the installation: versions, FFmpeg in use, encoders, devices."""
     from pvio.cli.doctor import diagnose
 
-    healthy, text = diagnose()
-    click.echo(text)
-    if not healthy:
+    if not diagnose(click.echo):
         raise SystemExit(1)

@@ -24,6 +24,15 @@ class Predictions(dict[str, np.ndarray]):
 
     metadata: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """The number of rows, and each column with its type and the shape of a row."""
+        columns = ", ".join(
+            f"{name}: {values.dtype}{list(values.shape[1:]) if values.ndim > 1 else ''}"
+            for name, values in self.items()
+        )
+        n_rows = len(next(iter(self.values()), ()))
+        return f"Predictions({n_rows} rows; {columns})"
+
 
 def read_predictions(path: str | os.PathLike[str]) -> Predictions:
     """Read a predictions file.

@@ -334,7 +334,9 @@ def test_an_image_folder_needs_no_device(clip: Clip, ffmpeg: Any, tmp_path: Path
 
 @needs_no_device
 def test_the_doctor_says_why_no_device_decodes():
-    assert f"decoder: cuda cannot open a device ({device_error(0)})" in diagnose()[1]
+    lines: list[str] = []
+    diagnose(lines.append)
+    assert f"decoder: cuda cannot open a device ({device_error(0)})" in "\n".join(lines)
 
 
 @needs_device

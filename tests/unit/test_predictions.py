@@ -223,3 +223,12 @@ def test_the_order_of_outputs_may_differ_between_segments(index: FrameIndex, tmp
 def test_an_output_without_values_is_an_error(index: FrameIndex):
     with pytest.raises(ModelError, match=r"'x' has the shape \(0,\) for frame 2"):
         SegmentTable(index, 0, 5).append([2, 3], {"x": np.zeros((2, 0))})
+
+
+def test_predictions_print_as_their_columns_and_types(index: FrameIndex, tmp_path: Path):
+    outputs = {"x": np.zeros(10, np.float32), "at": np.zeros((10, 2))}
+    found = read([segment(index, 0, 10, outputs)], tmp_path)
+    assert repr(found) == (
+        "Predictions(10 rows; frame: int64, pts: int64, time: float64, "
+        f"status: {found['status'].dtype}, x: float32, at: float64[2])"
+    )
