@@ -79,7 +79,9 @@ class ChildProcess:
         self._process: Any
         if _can_fork():
             context = multiprocessing.get_context("fork")
-            self._process = context.Process(target=_run, args=(other_end, *work))
+            # An interpreter ends its daemons before it exits; it would wait for other children.
+            ends = (self.connection, other_end)
+            self._process = context.Process(target=_run_fork, args=(*ends, *work), daemon=True)
             self._process.start()
             other_end.close()
         else:
@@ -90,8 +92,11 @@ class ChildProcess:
                 pass_fds=[descriptor],
             )
             other_end.close()
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended
-                self.connection.send(work)
+            try:
+                self.send(work)
+            except BaseException:
+                self.stop()
+                raise
         self.pid: int = self._process.pid
 
     def send(self, message: Any) -> None:
@@ -170,17 +175,17 @@ class Worker:
             Exception: what the function raised.
         """
         child = self.start()
-        child.send((function, arguments))
         try:
-            while True:
-                kind, value = child.receive(timeout)
-                if kind == "raised":
-                    raise value
-                if kind == "returned":
-                    return value
-        except (StallTimeout, ChildCrashed):
-            self.close()
+            child.send((function, arguments))
+            while (reply := child.receive(timeout))[0] == "progress":
+                pass
+        except BaseException:
+            self.close()  # its reply may still come, and the next call must not receive it
             raise
+        kind, value = reply
+        if kind == "raised":
+            raise value
+        return value
 
     def start(self) -> ChildProcess:
         """Start the child, unless it runs; the first call does so otherwise."""
@@ -214,6 +219,7 @@ class WorkerPool:
     def __init__(self, n: int, prepare: Callable[[], object] | None = None):
         self._workers = [Worker(prepare) for _ in range(n)]
         self._free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._started = contextlib.ExitStack()
 
     def call(self, function: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
         """See `Worker.call`; waits for a free worker."""
@@ -224,14 +230,15 @@ class WorkerPool:
             self._free.put(worker)
 
     def __enter__(self) -> WorkerPool:
-        for worker in self._workers:
-            worker.start()
-            self._free.put(worker)
+        with contextlib.ExitStack() as stack:
+            for worker in self._workers:
+                stack.enter_context(worker).start()
+                self._free.put(worker)
+            self._started = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers:
-            worker.close()
+        self._started.close()
 
 
 def describe_exit(exit_code: int | None) -> str:
@@ -274,7 +281,15 @@ def _can_fork() -> bool:
     Threads, of PyTorch or of a progress bar, do not live on in a fork, but their locks do.
     """
     has_threads = "torch" in sys.modules or threading.active_count() > 1
-    return sys.platform == "linux" and not has_threads
+    # Of a pool of `multiprocessing`, for one; it may have no forks.
+    is_daemon = multiprocessing.current_process().daemon
+    return sys.platform == "linux" and not has_threads and not is_daemon
+
+
+def _run_fork(parents_end: Connection, connection: Connection, *work: Any) -> None:
+    parents_end.close()  # else this process would not see that its parent has closed it
+    multiprocessing.current_process().daemon = False  # it may have forks
+    _run(connection, *work)
 
 
 def _run_new(descriptor: int) -> None:
