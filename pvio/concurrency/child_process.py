@@ -241,16 +241,21 @@ class WorkerPool:
         self._started.close()
 
 
-def describe_exit(exit_code: int | None) -> str:
-    """How a process ended, in words."""
+def describe_exit(exit_code: int | None, subject: str = "it") -> str:
+    """How a process ended, in words.
+
+    Args:
+        exit_code: negative for a signal; None when it is not known.
+        subject: of the sentence.
+    """
     if exit_code == OUT_OF_MEMORY:
-        return "it ran out of memory"
+        return f"{subject} ran out of memory"
     if exit_code == -signal.SIGKILL:
-        return "it was killed, as systems do when memory runs out"
+        return f"{subject} was killed, as systems do when memory runs out"
     if exit_code is not None and exit_code < 0:
         with contextlib.suppress(ValueError):
-            return f"it crashed ({signal.Signals(-exit_code).name})"
-    return f"it ended with exit code {exit_code}"
+            return f"{subject} crashed ({signal.Signals(-exit_code).name})"
+    return f"{subject} ended with exit code {exit_code}"
 
 
 class _Raised:

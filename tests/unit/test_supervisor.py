@@ -179,6 +179,51 @@ def test_threads_that_keep_running_do_not_block(tmp_path: Path):
     assert time.monotonic() - began < 20
 
 
+@dataclass
+class Unforeseen:
+    """Raises an error of its own at a task, or returns what cannot be sent."""
+
+    folder: Path
+    returns: bool = False
+
+    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+        if task == 1 and self.returns:
+            return Outcome(task, "done", lambda: None)
+        if task == 1:
+            raise AttributeError("no such attribute")
+        return Outcome(task, "done", task)
+
+
+@pytest.mark.parametrize("returns", [False, True])
+def test_an_unforeseen_error_costs_one_task(tmp_path: Path, returns: bool):
+    found = run(Unforeseen(tmp_path, returns), 3)
+    assert [found[task].kind for task in range(3)] == ["done", "failed", "done"]
+    assert found[1].value == "the process ended with exit code 1"
+
+
+@dataclass
+class Slow:
+    """Takes a while for a task."""
+
+    folder: Path
+
+    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+        progress(1)
+        time.sleep(1.5)
+        return Outcome(task, "done", 1)
+
+
+def test_a_model_that_shows_no_progress_is_logged_and_not_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("pvio.pipeline.jobs.supervisor._QUIET_SECONDS", 0.4)
+    assert run(Slow(tmp_path), 1)[0].kind == "done"
+    messages = [record.getMessage() for record in caplog.records]
+    # After 0.4 s and another 0.8 s; the start of a new interpreter may add one more.
+    assert 2 <= len(messages) <= 5
+    assert all(message.startswith("no progress for") for message in messages)
+
+
 SLEEPER = """
 import os, sys, time
 from pathlib import Path

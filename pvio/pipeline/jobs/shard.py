@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from pvio.cache.lookup import map_in_threads
 from pvio.collection.image_names import is_sequence
+from pvio.concurrency.child_process import OUT_OF_MEMORY
 from pvio.config.settings import Settings
 from pvio.errors import (
     JobError,
@@ -31,7 +32,7 @@ from pvio.pipeline.guard import concerns_all, describe
 from pvio.pipeline.jobs.failure_watch import FailureWatch, segment_name, without_numbers
 from pvio.pipeline.jobs.progress import ProgressReport
 from pvio.pipeline.jobs.staging import Stager, staging_folder
-from pvio.pipeline.jobs.supervisor import OUT_OF_MEMORY, Outcome, run_supervised
+from pvio.pipeline.jobs.supervisor import Outcome, run_supervised
 from pvio.pipeline.planning.completion import Completion, Metadata
 from pvio.pipeline.planning.keys import CacheEntry
 from pvio.pipeline.planning.manifest import (

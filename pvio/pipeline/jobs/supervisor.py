@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
-import multiprocessing
 import os
 import signal
-import sys
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pvio.cache.atomic import remove_stale_temporaries
+from pvio.concurrency.child_process import OUT_OF_MEMORY, ChildCrashed, ChildProcess, describe_exit
+from pvio.concurrency.prefetch import StallTimeout
 from pvio.pipeline.jobs.log import log_to_stderr
 
 log = logging.getLogger(__name__)
@@ -28,14 +27,11 @@ _ATTEMPTS = 2
 _MOST_LOST = 2
 # A finished process may take this long to exit: a model may leave running threads.
 _EXIT_SECONDS = 5.0
-# Exit code of a process that ran out of memory.
-OUT_OF_MEMORY = 75
-_PR_SET_PDEATHSIG = 1
+# A task that shows no progress for so long is logged, then after twice this time, and so on.
+_QUIET_SECONDS = 600.0
 # Parameters of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _KEPT_BYTES = 1 << 30
-# If memory runs out, the system should kill this process and not the one that supervises it.
-_OOM_SCORE = "500"
 
 
 @dataclass(frozen=True)
@@ -139,9 +135,13 @@ def _supervised_child(
     current: int | None = None
     n_done = 0  # frames of the current task
     last: Outcome | None = None  # of the process
-    child = _Child(work, todo, crashes)
+    isolated = {task for task in todo if crashes[task]}
+    level = logging.getLogger().level
+    # The model may take all memory, and map more for a CUDA device.
+    child = ChildProcess(_serve, work, list(todo), isolated, level, memory=False)
+    exit_code: int | None = 0
     try:
-        for message in child.messages():
+        for message in _messages(child):
             if isinstance(message, Outcome):
                 todo.remove(message.task)
                 current, n_done = None, 0
@@ -156,7 +156,8 @@ def _supervised_child(
             else:
                 n_done += message[1]
                 progress(message[1])
-        code = child.join()
+    except ChildCrashed as error:
+        exit_code = error.exit_code
     finally:
         child.stop(_EXIT_SECONDS if not todo else 0)
         remove_stale_temporaries(temporaries, child.pid)
@@ -164,79 +165,46 @@ def _supervised_child(
             progress(-n_done)
     if last is not None:
         return _End(last.task, last.value, crashed=False)
-    return _End(todo[0] if current is None else current, _describe_exit(code), crashed=True)
+    return _End(todo[0] if current is None else current, _describe_exit(exit_code), crashed=True)
 
 
-class _Child:
-    def __init__(self, work: Work, tasks: Sequence[int], crashes: Counter[int]):
-        # Threads, of PyTorch or a progress bar, do not survive a fork, but their locks stay held.
-        # Without threads a fork is the fastest start.
-        has_threads = "torch" in sys.modules or threading.active_count() > 1
-        can_fork = sys.platform == "linux" and not has_threads
-        context: Any = multiprocessing.get_context("fork" if can_fork else "spawn")
-        self._receiver, sender = context.Pipe(duplex=False)
-        isolated = {task for task in tasks if crashes[task]}
-        level = logging.getLogger().level
-        self._process = context.Process(
-            target=_serve, args=(sender, work, list(tasks), isolated, level, os.getpid())
-        )
-        self._process.start()
-        sender.close()
+def _messages(child: ChildProcess) -> Iterator[Any]:
+    """Messages of the child, waited for without a limit: a model may take any time.
 
-    @property
-    def pid(self) -> int:
-        return int(self._process.pid)
-
-    def messages(self) -> Iterator[Any]:
-        """Messages of the child, until it exits."""
-        with contextlib.suppress(EOFError, OSError):
-            # The pipe may stay open in processes that the child has started.
-            while self._receiver.poll(1.0) or self._process.is_alive() or self._receiver.poll():
-                if self._receiver.poll():
-                    yield self._receiver.recv()
-
-    def join(self) -> int:
-        """Wait for the exit; the exit code, negative for a signal."""
-        self._process.join()
-        return int(self._process.exitcode)
-
-    def stop(self, timeout: float) -> None:
-        """Wait for the child to exit, and kill it after a timeout in seconds."""
-        self._process.join(timeout)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._receiver.close()
+    Raises:
+        ChildCrashed: when the child has ended.
+    """
+    quiet = _QUIET_SECONDS
+    while True:
+        try:
+            yield child.receive(quiet)
+            quiet = _QUIET_SECONDS
+        except StallTimeout:
+            log.warning(
+                "no progress for %.0f s: the model is slow, or it hangs, or its device does", quiet
+            )
+            quiet *= 2
 
 
 def _serve(
-    sender: Connection, work: Work, tasks: list[int], isolated: set[int], level: int, parent: int
+    connection: Connection, work: Work, tasks: list[int], isolated: set[int], level: int
 ) -> None:
-    _exit_with(parent)
     _keep_memory()
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(_OOM_SCORE)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the parent too, which kills this process
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if not logging.getLogger().handlers:  # not a fork
         log_to_stderr(level)
     for task in tasks:
-        sender.send(("begin", task))
-        outcome = work(task, task in isolated, lambda n: sender.send(("frames", n)))
-        sender.send(outcome)
+        connection.send(("begin", task))
+        try:
+            outcome = work(task, task in isolated, lambda n: connection.send(("frames", n)))
+            connection.send(outcome)
+        except MemoryError:
+            raise
+        except Exception:  # as a crash: the parent tries the task again
+            log.exception("the task ended with an unexpected error")
+            os._exit(1)
         if outcome.ends_process:
             logging.shutdown()
             os._exit(0)  # libraries in a broken state may hang at a regular exit
-
-
-def _exit_with(parent: int) -> None:
-    """Let the system kill this process when its parent exits, for any reason."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent has exited already
-            os._exit(1)
 
 
 def _keep_memory() -> None:
@@ -251,13 +219,9 @@ def _keep_memory() -> None:
         library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def _describe_exit(code: int) -> str:
-    advice = "lower model.batch_size or model.size, or run fewer jobs at the same time"
-    if code == -signal.SIGKILL:
-        return f"the process was killed, as systems do when memory runs out: {advice}"
-    if code == OUT_OF_MEMORY:
-        return f"memory ran out: {advice}"
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f"the process crashed ({signal.Signals(-code).name})"
-    return f"the process ended with exit code {code}"
+def _describe_exit(exit_code: int | None) -> str:
+    """How the process ended, with advice where memory ran out."""
+    text = describe_exit(exit_code, "the process")
+    if exit_code in (OUT_OF_MEMORY, -signal.SIGKILL):
+        text += ": lower model.batch_size or model.size, or run fewer jobs at the same time"
+    return text
