@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from pvio.concurrency.background import BackgroundConsumer
+from pvio.concurrency.restart import restartable
 from pvio.config.settings import Settings
 from pvio.errors import ModelError, breaks_cuda
 from pvio.inference.batches import Batch, BufferPool, make_batches
@@ -156,18 +157,19 @@ class Engine:
     def _batches(
         self, reader: WatchedReader, start: int, stop: int, shape: tuple[int, ...]
     ) -> Generator[Batch]:
-        """Batches, read in a thread; a batch's buffer is valid until the next one.
+        """Batches, made in a thread; a batch's buffer is valid until the next one.
 
-        When the decoder hangs, the unfinished batch is made again in a child process.
+        When the decoder hangs, the unfinished batch is made again from frames of a child process.
         """
         size, n_buffers = min(self.settings.model.batch_size, stop - start), PREFETCHED_BATCHES + 2
         with BufferPool(self.transfer, n_buffers, (size, *shape)) as pool:
 
-            def batches(at: int) -> Generator[Batch]:
+            def attempt(at: int) -> Generator[Batch]:
                 pool.restart()
-                return make_batches(reader.read_frames(at, stop), at, stop, size, pool)
+                frames = reader.read_frames(at, stop)
+                return reader.prefetched(make_batches(frames, at, stop, size, pool), n_buffers)
 
-            source = reader.restartable(batches, start, stop, depth=n_buffers)
+            source = restartable(attempt, start, stop, reader.isolate)
             try:
                 for batch in source:
                     yield batch
@@ -202,14 +204,11 @@ class Engine:
         It is the model's frame for the last usable frame before. Without one it is black, in the
         size of the model's next frame, or of the source if there is none.
         """
-        converter, timeout = input_converter(index, self.settings), self.settings.decoder_timeout
-        arguments = (index, self.decoder, timeout, converter, segment.isolated)
-        with WatchedReader(*arguments) as reader:
+        with segment.for_search() as reader:
             frame = last_usable_frame_before(reader, start)
             is_first = frame is None
             if is_first:
                 frame = first_usable_frame_from(reader, start)
-            segment.skipped_reason = segment.skipped_reason or reader.skipped_reason
         if frame is None:
             return np.zeros((index.height, index.width, 1), np.uint8)
         self._prepare(index, reader.isolated)

@@ -93,7 +93,7 @@ class OverlayRenderer:
                 if is_usable:
                     last = frame.converted()
                 elif last is None:
-                    last = self._planes_before(index, start, reader, converter, output)
+                    last = self._planes_before(start, reader, output)
                 canvas = Canvas(encoder.load_planes(last), **output.canvas_options)
                 if is_usable:
                     self._draw_row(canvas, row, seen)
@@ -105,18 +105,11 @@ class OverlayRenderer:
         return reader.skipped_reason
 
     def _planes_before(
-        self,
-        index: FrameIndex,
-        start: int,
-        segment: WatchedReader,
-        converter: PlanarConverter,
-        output: OutputFormat,
+        self, start: int, segment: WatchedReader, output: OutputFormat
     ) -> list[np.ndarray]:
         """Planes of the last usable frame before the segment, else black ones."""
-        timeout = self._settings.decoder_timeout
-        with WatchedReader(index, "pyav", timeout, converter, segment.isolated) as reader:
+        with segment.for_search() as reader:
             planes: list[np.ndarray] | None = last_usable_frame_before(reader, start)
-            segment.skipped_reason = segment.skipped_reason or reader.skipped_reason
         return planes or empty_planes(output)
 
     def _draw_row(self, canvas: Any, row: dict[str, Any], past: Iterable[dict[str, Any]]) -> None:

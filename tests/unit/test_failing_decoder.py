@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pvio.media.encode.concat import concat_in_child
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import FrameConverter
+from pvio.pipeline.jobs.supervisor import Outcome, run_supervised
 
 # Its keyframes are 0, 12, 24 and 36; it has 40 frames.
 CLIP = "b_frames.mp4"
@@ -52,6 +54,8 @@ def failing(self, start, stop):
     for frame in frames(self, start, stop):
         if frame.number in {numbers}:
             fail()
+        if frame.number in {lost}:
+            frame = frame._replace(status="missing", pixels=None)
         yield frame
 
 PyAVReader.frames = failing
@@ -85,6 +89,7 @@ def failure(
     """How children fail, and a function that lets them do so at frames of any video."""
 
     def prepare(template: str, **fields: Any) -> None:
+        fields = {"lost": [], **fields}
         text = template.format(action=ACTIONS[request.param], **fields)
         (tmp_path / "sitecustomize.py").write_text(text)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -177,6 +182,111 @@ def test_the_nearest_usable_frame(index: FrameIndex, failure: Any):
         assert np.array_equal(last_usable_frame_before(reader, 30), frames[26])
         assert reader.skipped_reason == f"the decoder {REASONS[how]} at frame 27"
         assert np.array_equal(first_usable_frame_from(reader, 27), frames[36])
+
+
+@pytest.mark.parametrize("failure", ["abort"], indirect=True)
+def test_reading_and_the_search_share_a_budget(index: FrameIndex, failure: Any):
+    """Two failures of reading leave none to the search, though frames before can be decoded."""
+    prepare = failure[1]
+    prepare(FAILING_DECODER, numbers=[24, 36])
+    with isolated_reader(index) as reader:
+        assert [frame.status for frame in reader.frames(24, 40)] == ["missing"] * 16
+        with reader.for_search() as search:
+            assert last_usable_frame_before(search, 24) is None
+
+
+@pytest.mark.parametrize("failure", ["abort"], indirect=True)
+def test_the_search_leaves_one_failure_to_reading(index: FrameIndex, failure: Any):
+    """After a search that fails everywhere, reading continues after a failure of its own: none."""
+    prepare = failure[1]
+    prepare(FAILING_DECODER, numbers=[0, 12, 24])
+    with isolated_reader(index) as reader:
+        with reader.for_search() as search:
+            assert last_usable_frame_before(search, 36) is None
+        assert [frame.status for frame in reader.frames(36, 40)] == ["ok"] * 4
+        assert reader.skipped_reason == "the decoder crashed at frame 24"
+        # The third failure of all reads is the last one.
+        assert [frame.status for frame in reader.frames(24, 40)] == ["missing"] * 16
+
+
+class Shown:
+    """A sink of frames."""
+
+    def __init__(self) -> None:
+        self.fallback: np.ndarray | None = None
+        self.frames: list[np.ndarray | None] = []
+
+    def set_fallback(self, frame: np.ndarray) -> None:
+        self.fallback = frame
+
+    def write(self, frame: np.ndarray | None, status: str) -> None:
+        self.frames.append(frame)
+
+
+def test_the_fallback_of_the_model_s_frames(index: FrameIndex, settings: Settings, failure: Any):
+    """The segment begins at a frame that fails; so does the frame before it."""
+    how, prepare = failure
+    prepare(FAILING_DECODER, numbers=[27, 28])
+    sink = Shown()
+    result = Engine(settings).run_segment(index, 28, 40, frame_sink=sink, isolated=True)
+    assert result.skipped_reason == f"the decoder {REASONS[how]} at frame 28"
+    frames = plain_frames(index)
+    assert np.array_equal(sink.fallback, frames[26])
+    assert sink.frames[:8] == [None] * 8
+    assert all(map(np.array_equal, sink.frames[8:], frames[36:]))
+
+
+@pytest.mark.parametrize("failure", ["abort"], indirect=True)
+def test_the_fallback_where_no_frame_before_can_be_decoded(
+    index: FrameIndex, settings: Settings, failure: Any
+):
+    """It is black, in the size of the frames that the model returns."""
+    prepare = failure[1]
+    prepare(FAILING_DECODER, numbers=[0], lost=list(range(1, 13)))
+    sink = Shown()
+    Engine(settings).run_segment(index, 12, 24, frame_sink=sink, isolated=True)
+    frame = plain_frames(index)[0]
+    assert np.array_equal(sink.fallback, np.zeros_like(frame))
+
+
+@dataclass
+class OneSegment:
+    """Runs the model over a segment; in a process that may abort."""
+
+    settings: Settings
+    index: FrameIndex
+    start: int
+    stop: int
+
+    def __call__(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
+        sink = Shown()
+        result = Engine(self.settings).run_segment(
+            self.index, self.start, self.stop, frame_sink=sink, isolated=isolated
+        )
+        statuses = result.table.table().column("status").to_pylist()
+        return Outcome(task, "done", (isolated, statuses, result.skipped_reason, sink.fallback))
+
+
+@pytest.mark.parametrize("failure", ["abort"], indirect=True)
+@pytest.mark.parametrize("place", ["prepare", "search"])
+def test_an_abort_in_the_process_of_a_job(
+    index: FrameIndex, settings: Settings, failure: Any, tmp_path: Path, place: str
+):
+    """The process ends once; then children read for it, and the segment is done."""
+    prepare = failure[1]
+    start, stop, number, lost = (0, 12, 24, []) if place == "prepare" else (28, 36, 27, [28])
+    prepare(FAILING_DECODER, numbers=[number], lost=lost)
+    work = OneSegment(settings, index, start, stop)
+    (outcome,) = run_supervised(work, [0], lambda n: None, tmp_path)
+    assert outcome.kind == "done"
+    isolated, statuses, reason, fallback = outcome.value
+    assert isolated
+    assert statuses == ["missing" if each in lost else "ok" for each in range(start, stop)]
+    if place == "prepare":
+        assert reason == "in the sample for prepare(), the decoder crashed at frame 24"
+    else:
+        assert reason == "the decoder crashed at frame 27"
+        assert np.array_equal(fallback, plain_frames(index)[26])
 
 
 def test_drawing_on_a_segment(index: FrameIndex, settings: Settings, failure: Any):

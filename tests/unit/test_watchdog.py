@@ -104,12 +104,12 @@ def test_the_limit_is_one_of_frames_and_not_of_what_is_made_of_them(
     class Numbers(list[int]):
         stop = 40
 
-    def numbers(start: int) -> Iterator[Numbers]:
-        yield Numbers(frame.number for frame in reader.read_frames(start, 40))
+    def numbers() -> Iterator[Numbers]:
+        yield Numbers(frame.number for frame in reader.read_frames(0, 40))
 
     monkeypatch.setattr(PyAVReader, "frames", slow)
     reader = WatchedReader(index, "pyav", 3, converter(index))
-    assert list(reader.restartable(numbers, 0, 40, depth=1)) == [list(range(40))]  # in 8 seconds
+    assert list(reader.prefetched(numbers(), 1)) == [list(range(40))]  # in 8 seconds
     assert not reader.isolated
 
 

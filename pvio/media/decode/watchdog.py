@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,7 +26,8 @@ Item = TypeVar("Item", bound=Resumable)
 
 # Prefetched frames. Waking a thread for every frame costs as much as copying a small frame.
 _DEPTH, _WAKE_EVERY = 8, 4
-# How many times a child may hang or crash before the rest is skipped.
+# How many times children may hang or crash before the rest is skipped. Each time costs at most a
+# timeout, so this limits the time that a file costs.
 _MAX_FAILURES = 3
 
 
@@ -71,15 +73,32 @@ class WatchedFrame(NamedTuple):
             self.convert.convert_into(self.pixels, out)  # type: ignore[attr-defined]
 
 
+@dataclass
+class _Budget:
+    """What reading may still cost.
+
+    Attributes:
+        n_failures: how many times children hung or crashed.
+        skipped_reason: why frames were skipped; "" if none were.
+    """
+
+    n_failures: int = 0
+    skipped_reason: str = ""
+
+
 class WatchedReader:
     """Reads frames even if the decoder hangs, crashes or takes all memory.
 
     The decoder runs in this process first. If no frame comes within the timeout, it runs in a
     child process from there on. If the child hangs or crashes as well, the frames up to the next
     keyframe are skipped: they are `missing`. After `_MAX_FAILURES` such places the rest is skipped;
-    all reads of one reader share this budget.
+    all reads of one reader, and of those made by `for_search`, share this budget.
 
     A crash in this process ends it; a caller that restarts the process passes `isolated`.
+
+    The way of frames to items that are built from them, such as batches, is
+    `restartable(lambda at: reader.prefetched(build(reader.read_frames(at, stop)), depth), start,
+    stop, reader.isolate)`.
 
     Args:
         index: of a video file or an image folder.
@@ -90,7 +109,6 @@ class WatchedReader:
 
     Attributes:
         isolated: whether frames are now read in a child process.
-        skipped_reason: why frames were skipped; "" if none were.
     """
 
     def __init__(
@@ -103,51 +121,45 @@ class WatchedReader:
     ):
         self.index = index
         self.isolated = isolated
-        self.skipped_reason = ""
         self._decoder, self._timeout, self._convert = decoder, timeout, convert
         self._cancelled = threading.Event()
         self._heartbeat = Heartbeat()
         self._next = 0
-        self._n_failures = 0
+        self._budget, self._most_failures = _Budget(), _MAX_FAILURES
         self._reader: FrameReader | None = None
         self._child: SubprocessReader | None = None
 
+    @property
+    def skipped_reason(self) -> str:
+        """Why frames were skipped; "" if none were."""
+        return self._budget.skipped_reason
+
+    def for_search(self) -> WatchedReader:
+        """A second reader, for the search of a usable frame around those that this one reads.
+
+        Both share one budget. The last failure is left to this reader: a row must not be lost
+        for a frame that is only shown.
+        """
+        reader = WatchedReader(
+            self.index, self._decoder, self._timeout, self._convert, self.isolated
+        )
+        reader._budget, reader._most_failures = self._budget, _MAX_FAILURES - 1
+        return reader
+
     def frames(self, start: int, stop: int) -> Generator[WatchedFrame]:
         """See `FrameReader.frames`. Close or exhaust it before closing the reader."""
-        return self.restartable(
-            partial(self.read_frames, stop=stop), start, stop, _DEPTH, _WAKE_EVERY
-        )
 
-    def restartable(
-        self,
-        make: Callable[[int], Generator[Item]],
-        start: int,
-        stop: int,
-        depth: int,
-        wake_every: int = 1,
-    ) -> Generator[Item]:
-        """Items built from frames; when the decoder hangs, the unfinished item is made again.
+        def attempt(at: int) -> Generator[WatchedFrame]:
+            return self.prefetched(self.read_frames(at, stop), _DEPTH, _WAKE_EVERY)
 
-        Close or exhaust it before closing the reader.
-
-        Args:
-            make: called with a frame number; builds items from `read_frames` from there on.
-            start, stop: numbers.
-            depth: number of prefetched items.
-            wake_every: see `Prefetcher`.
-        """
-
-        def attempt(at: int) -> Generator[Item]:
-            # A child decodes in parallel to this process, so no thread is needed here.
-            return make(at) if self.isolated else self._prefetched(make(at), depth, wake_every)
-
-        self._cancelled = threading.Event()
-        if self._reader is None and not self.isolated:
-            self._reader = open_reader(self.index, self._decoder)
-        return restartable(attempt, start, stop, self._isolate)
+        return restartable(attempt, start, stop, self.isolate)
 
     def read_frames(self, start: int, stop: int) -> Generator[WatchedFrame]:
-        """Frames, from this process or the child; only the child has a timeout here."""
+        """Frames, from this process or the child; only the child has a timeout here.
+
+        Raises:
+            UnreadableVideo: when the file cannot be opened any more.
+        """
         if self.isolated:
             return restartable(
                 partial(self._frames_of_child, stop=stop),
@@ -155,7 +167,44 @@ class WatchedReader:
                 stop,
                 partial(self._skip, stop=stop),
             )
-        return self._frames_of_reader(start, stop)
+        if self._reader is None:
+            self._reader = open_reader(self.index, self._decoder)
+        return self._frames_of_reader(self._reader, start, stop)
+
+    def prefetched(
+        self, items: Generator[Item], depth: int, wake_every: int = 1
+    ) -> Generator[Item]:
+        """Items built from `read_frames`, made in a thread, with a timeout for each frame.
+
+        Close or exhaust it before closing the reader. A child decodes in parallel to this process,
+        so its items need no thread, and are returned as they are.
+
+        Args:
+            items: call `read_frames` for them after the last `isolate`.
+            depth: number of prefetched items.
+            wake_every: see `Prefetcher`.
+
+        Raises:
+            StallTimeout: by the iteration, when no frame comes in time.
+        """
+        return items if self.isolated else self._prefetched(items, depth, wake_every)
+
+    def isolate(self, at: int, error: Exception) -> Iterable[Any]:
+        """Read in a child process from now on, after `prefetched` raised an error.
+
+        Args:
+            at: number of the frame at which the items continue.
+            error: that was raised.
+
+        Returns:
+            No items: `restartable` tries again.
+        """
+        logger.warning(
+            "%s: no frame %d within %g s; a child process tries again",
+            *(self.index.path, max(at, self._next), self._timeout),
+        )
+        self._reader, self.isolated = None, True
+        return ()
 
     def cancel(self) -> None:
         """Stop `frames` early, also while it waits for a frame in another thread."""
@@ -170,6 +219,7 @@ class WatchedReader:
         if self._child is not None:
             self._child.close()
             self._child = None
+        self._cancelled = threading.Event()
 
     def __enter__(self) -> WatchedReader:
         return self
@@ -189,47 +239,41 @@ class WatchedReader:
             if prefetcher.is_running:  # the decoder hangs: its reader must not be closed
                 self._reader, self.isolated = None, True
 
-    def _isolate(self, at: int, error: Exception) -> Iterable[Any]:
-        logger.warning(
-            "%s: no frame %d within %g s; a child process tries again",
-            *(self.index.path, max(at, self._next), self._timeout),
-        )
-        self._reader, self.isolated = None, True
-        return ()
-
-    def _frames_of_reader(self, start: int, stop: int) -> Generator[WatchedFrame]:
-        reader, heartbeat, self._next = self._reader, self._heartbeat, start
-        assert reader is not None
+    def _frames_of_reader(
+        self, reader: FrameReader, start: int, stop: int
+    ) -> Generator[WatchedFrame]:
+        cancelled, self._next = self._cancelled, start
         for number, status, pixels in reader.frames(start, stop):
-            if self._cancelled.is_set() or self._reader is not reader:
+            if cancelled.is_set() or self._reader is not reader:
                 return
-            heartbeat.beat()
+            self._heartbeat.beat()
             self._next = number + 1
             yield WatchedFrame(number, status, pixels, self._convert)
 
     def _frames_of_child(self, start: int, stop: int) -> Generator[WatchedFrame]:
-        if self._n_failures >= _MAX_FAILURES:
+        if self._budget.n_failures >= self._most_failures:
             for number in range(start, stop):
                 yield WatchedFrame(number, "missing", None, None)
             return
         if self._child is None:
             arguments = (self.index, self._decoder, self._convert, self._timeout)
             self._child = SubprocessReader(*arguments)
+        cancelled = self._cancelled
         with contextlib.closing(self._child.frames(start, stop)) as frames:
             for frame in frames:
-                if self._cancelled.is_set():
+                if cancelled.is_set():
                     return
                 yield WatchedFrame(*frame, None)
 
     def _skip(self, at: int, error: Exception, stop: int) -> Generator[WatchedFrame]:
-        self._n_failures += 1
+        self._budget.n_failures += 1
         what = "hung"
         if isinstance(error, ChildCrashed):
             what = "ran out of memory" if error.is_out_of_memory else "crashed"
         reason = f"the decoder {what} at frame {at}"
-        self.skipped_reason = self.skipped_reason or reason
+        self._budget.skipped_reason = self._budget.skipped_reason or reason
         resume = stop
-        if self._n_failures < _MAX_FAILURES:
+        if self._budget.n_failures < self._most_failures:
             resume = min(self.index.next_keyframe(at), stop)
         logger.warning(
             "%s: %s; frames %d to %d are skipped", self.index.path, reason, at, resume - 1
