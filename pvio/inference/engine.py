@@ -58,7 +58,7 @@ class SegmentResult:
         return {
             "status": self.table.status_counts(),
             "seconds": seconds,
-            "given_up": self.skipped_reason,
+            "skipped_reason": self.skipped_reason,
             "not_finite": self.table.count_non_finite(),
         }
 

@@ -235,7 +235,7 @@ def test_damage_is_logged_for_some_entries_and_not_for_a_million(
 
 
 def test_the_plan_counts_a_damaged_segment_as_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def index(video: ProbedVideo, cache: Cache) -> SimpleNamespace:
+    def index(video: ProbedVideo, cache: Cache, timeout: float) -> SimpleNamespace:
         return SimpleNamespace(n_frames=20, keyframes=np.array([0, 10]))
 
     monkeypatch.setattr("pvio.pipeline.stages.plan.index_of", index)

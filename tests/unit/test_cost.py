@@ -153,7 +153,7 @@ def test_finished_segments_do_not_weigh_when_the_rest_is_spread(tmp_path: Path) 
 def test_the_shard_with_the_most_to_do_is_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def index(video: ProbedVideo, cache: Cache) -> SimpleNamespace:
+    def index(video: ProbedVideo, cache: Cache, timeout: float) -> SimpleNamespace:
         return SimpleNamespace(n_frames=video.n_frames, keyframes=np.array([0]))
 
     monkeypatch.setattr("pvio.pipeline.stages.plan.index_of", index)

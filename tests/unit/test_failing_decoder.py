@@ -18,18 +18,22 @@ import numpy as np
 import pytest
 import torch
 
+from pvio.cache.entries import Cache
+from pvio.collection.sources import Source
 from pvio.concurrency.child_process import WorkerPool
 from pvio.config.settings import Settings, parse_settings
+from pvio.errors import UnreadableVideo
 from pvio.inference.engine import Engine
 from pvio.inference.overlay import OverlayRenderer
 from pvio.inference.prepare import prepare_model
 from pvio.media.decode.sampling import first_usable_frame_from, last_usable_frame_before
 from pvio.media.decode.watchdog import WatchedReader
 from pvio.media.encode.concat import concat_in_child
-from pvio.media.index.cached import load_index
+from pvio.media.index.cached import load_index, rebuild_index
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.convert import FrameConverter
 from pvio.pipeline.jobs.supervisor import Outcome, run_supervised
+from pvio.pipeline.planning.probed_video import index_of, probed_row
 
 # Its keyframes are 0, 12, 24 and 36; it has 40 frames.
 CLIP = "b_frames.mp4"
@@ -71,6 +75,15 @@ class Failing(audio_metadata.AudioCopier):
     __init__ = fail
 
 concat.AudioCopier = Failing
+"""
+
+FAILING_INDEX = """
+from pvio.media.index import build
+
+def build_index(source):
+    {action}
+
+build.build_index = build_index
 """
 
 MODEL = """
@@ -300,6 +313,20 @@ def test_drawing_on_a_segment(index: FrameIndex, settings: Settings, failure: An
     assert reason == f"the decoder {REASONS[how]} at frame 17"
     with av.open(io.BytesIO(file.getvalue())) as container:
         assert sum(1 for _ in container.decode(video=0)) == 35
+
+
+def test_an_index_that_was_lost(clip: Callable[[str], Path], tmp_path: Path, failure: Any):
+    """A job builds it again; the file costs itself, and not the process of the job."""
+    how, prepare = failure
+    cache, source = Cache(tmp_path / "cache"), Source(str(clip(CLIP)), "clip")
+    video = probed_row(source, *rebuild_index(source, cache)[1:])
+    cache.remove("index", video.index_key)
+    assert index_of(video, cache).content_digest == video.digest
+    cache.remove("index", video.index_key)
+    prepare(FAILING_INDEX)
+    reasons = {"abort": "SIGABRT", "hang": "FFmpeg hangs at it", "memory": "out of memory"}
+    with pytest.raises(UnreadableVideo, match=reasons[how]):
+        index_of(video, cache, 8)
 
 
 def test_copying_audio(

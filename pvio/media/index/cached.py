@@ -39,16 +39,35 @@ _STORED_NAMES = {
 }
 # Fields that are not in the metadata: arrays are the payload, paths belong to the caller.
 _NOT_STORED = ("pts", "keyframes", "path", "staged_path")
-# Seconds without progress after which building an index in this process ends.
+# Seconds without progress after which building an index in this process ends: the default of the
+# setting `decoder_timeout`, which programs that use pvio as a library do not have.
 _TIMEOUT = 120.0
 
 
-def load_index(source: Source | str | os.PathLike[str], cache: Cache | None = None) -> FrameIndex:
+def _build_with_timeout(source: Source) -> FrameIndex:
+    """Build an index in a thread, for programs that use pvio as a library.
+
+    Such a program may be a worker of a pool itself, which must not have children, and an
+    interpreter for every file would take longer than most indexes. So a file that makes FFmpeg hang
+    is unreadable, and one that makes it crash ends the program.
+    """
+    try:
+        return call_with_timeout(partial(build_index, source), _TIMEOUT)
+    except StallTimeout:
+        raise UnreadableVideo(source.path, hang_reason(_TIMEOUT)) from None
+
+
+def load_index(
+    source: Source | str | os.PathLike[str],
+    cache: Cache | None = None,
+    build: Callable[[Source], FrameIndex] = _build_with_timeout,
+) -> FrameIndex:
     """The index of a video: from the cache if it is there, else built and stored.
 
     Args:
         source: the video, or its path.
         cache: the cache; None for none.
+        build: builds the index.
 
     Raises:
         UnreadableVideo: if the file is missing, is not a video, or has no frame.
@@ -56,27 +75,14 @@ def load_index(source: Source | str | os.PathLike[str], cache: Cache | None = No
     if not isinstance(source, Source):
         source = Source(str(source), "", os.path.isdir(source) or is_sequence(source))
     if cache is None:
-        return _build_with_timeout(source)
+        return build(source)
     try:
         key, _ = cached_index_metadata(source, cache)
         return deserialize_index(*cache.read("index", key), source.path)
     except CacheError as error:
         if cache.has("index", index_key(source)):
             logger.warning("%s; the index of %s is rebuilt", error, source.path)
-        return rebuild_index(source, cache, _build_with_timeout)[0]
-
-
-def _build_with_timeout(source: Source) -> FrameIndex:
-    """Build an index in a thread, for callers that cannot have a child process.
-
-    A program that uses pvio as a library may be a worker of a pool itself, which must not have
-    children, and an interpreter for every file would take longer than most indexes. So a file that
-    makes FFmpeg hang is unreadable, and one that makes it crash ends the program.
-    """
-    try:
-        return call_with_timeout(partial(build_index, source), _TIMEOUT)
-    except StallTimeout:
-        raise UnreadableVideo(source.path, hang_reason(_TIMEOUT)) from None
+        return rebuild_index(source, cache, build)[0]
 
 
 def rebuild_index(

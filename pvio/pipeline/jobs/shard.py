@@ -121,8 +121,8 @@ def run_shard(
         completion: knows which segments are finished.
         settings: `staging_dir` matters.
         compute: commits a segment's entries. The metadata of the last entry are `seconds`,
-            `given_up`, `patience`, and for overlays `rows`, the digest of each predictions entry
-            by key.
+            `skipped_reason`, `timeout`, and for overlays `rows`, the digest of each predictions
+            entry by key.
         failed: segments that are not tried, since their inputs have failed, with the reasons.
         publisher: publishes each video when its segments in this shard are finished.
 
@@ -342,7 +342,7 @@ class SegmentTask:
                 return Outcome(task, "found", found)
             check_source = partial(check_unchanged, video, cache)
             check_source()
-            index = index_of(video, cache)
+            index = index_of(video, cache, self._completion.decoder_timeout)
             entries = self._completion.keys.produced_by(self._part.stage, video, segment)
             staged = self._staging.stage(index)
             try:

@@ -56,7 +56,7 @@ class Completion:
     """
 
     def __init__(self, keys: ResultKeys, cache: Cache, decoder_timeout: float):
-        self.keys, self.cache, self._timeout = keys, cache, decoder_timeout
+        self.keys, self.cache, self.decoder_timeout = keys, cache, decoder_timeout
         self._n_logged = 0
 
     def finished(self, stage: Stage, video: ProbedVideo, span: FrameSpan) -> list[Metadata] | None:
@@ -143,7 +143,7 @@ class Completion:
         skipped = last["skipped_reason"] if "skipped_reason" in last else last["given_up"]
         if skipped:
             timeout = last["timeout"] if "timeout" in last else last["patience"]
-            if timeout < self._timeout:
+            if timeout < self.decoder_timeout:
                 return False
         return "total" in last["seconds"]
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pvio.cache.entries import Cache
 from pvio.collection.sources import Source
+from pvio.concurrency.child_process import Worker
 from pvio.errors import CacheError, UnreadableVideo
 from pvio.media.index.cached import cached_index_metadata, deserialize_index, index_key, load_index
 from pvio.media.index.content import content_digest
 from pvio.media.index.frame_index import FrameIndex
+from pvio.media.index.isolated import build_index_in_child
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import ProbedVideo
 
@@ -63,16 +66,25 @@ def probed_row(source: Source, key: str, metadata: dict[str, Any]) -> ProbedVide
     )
 
 
-def index_of(video: ProbedVideo, cache: Cache) -> FrameIndex:
-    """The frame index of a probed video.
+def index_of(video: ProbedVideo, cache: Cache, timeout: float = 120.0) -> FrameIndex:
+    """The frame index of a probed video; one that is lost is built again, in a child process.
+
+    Args:
+        video: of the plan.
+        cache: with indexes.
+        timeout: seconds without a sign of life, after which the child hangs.
 
     Raises:
-        UnreadableVideo: when its entry is lost and the video has changed.
+        UnreadableVideo: when its entry is lost, and the video has changed, or FFmpeg crashes or
+            hangs at it, or takes all memory.
     """
     try:
         return deserialize_index(*cache.read("index", video.index_key), video.path)
     except CacheError:
-        index = load_index(Source(video.path, video.name, video.is_image_folder), cache)
+        source = Source(video.path, video.name, video.is_image_folder)
+        with Worker() as worker:
+            build = partial(build_index_in_child, worker=worker, timeout=timeout)
+            index = load_index(source, cache, build)
         if index.content_digest != video.digest:
             raise UnreadableVideo(
                 video.path, "it has changed since it was probed; run the workflow again"

@@ -85,11 +85,11 @@ class Encoding:
                 self._renderer = OverlayRenderer(self._settings)
         renderer = self._renderer
         began, spent = time.perf_counter(), time.process_time()
-        metadata: dict[str, Any] = {"patience": self._settings.decoder_timeout, "rows": {}}
+        metadata: dict[str, Any] = {"timeout": self._settings.decoder_timeout, "rows": {}}
         with self._cache.open_for_write(*task.entries[0], metadata) as file:
             rows = self._rows(task.segment, metadata["rows"])
             past = self._past_rows(task.segment, renderer.n_past_rows, metadata["rows"])
-            metadata["given_up"] = renderer.encode(
+            metadata["skipped_reason"] = renderer.encode(
                 file, task.index, *task.span, rows, task.progress, past, isolated=task.isolated
             )
             metadata["seconds"] = {

@@ -80,7 +80,7 @@ class Inference:
         from pvio.predictions.parquet import serialize
 
         how: dict[str, Any] = {"progress": task.progress, "isolated": task.isolated}
-        metadata: dict[str, Any] = {"patience": self._settings.decoder_timeout}
+        metadata: dict[str, Any] = {"timeout": self._settings.decoder_timeout}
         predictions, *video = task.entries
         with contextlib.ExitStack() as stack:
             if video:

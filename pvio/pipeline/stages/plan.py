@@ -131,7 +131,7 @@ class _Planner:
         """The segments of a video, or the reason why it has none."""
         video = self.videos[number]
         try:
-            index = index_of(video, self.cache)
+            index = index_of(video, self.cache, self._settings.decoder_timeout)
             segments = cut_segments(index, self._settings.segment_frames, number)
             for segment in segments[:1]:  # the calls that follow for all segments
                 for stage in self.keys.stages:
