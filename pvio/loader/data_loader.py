@@ -12,9 +12,7 @@ from torch.utils.data import DataLoader
 
 from pvio.loader.dataset import VideoCollectionDataset, count_workers, no_frame_error
 from pvio.loader.float_buffers import FloatBuffers
-from pvio.loader.frame_ranges import (
-    Run,
-)
+from pvio.loader.frame_ranges import FrameRange
 from pvio.loader.grouping import count_batches, split_by_shape
 from pvio.loader.shared_memory import EnterWorker, FrameBatches
 
@@ -92,7 +90,7 @@ class VideoCollectionDataLoader(DataLoader[Any]):
         dataset = self.dataset
         assert isinstance(dataset, VideoCollectionDataset)
         if self.num_workers == 0:
-            shares: Sequence[list[Run]] = [dataset._all_runs()]
+            shares: Sequence[list[FrameRange]] = [dataset._all_ranges()]
         else:
             shares = dataset._shares(self.num_workers)
         n_frames = dataset.n_frames_lookup
@@ -166,7 +164,7 @@ class VideoCollectionDataLoader(DataLoader[Any]):
                 "dataset": self.dataset,
                 "batch_size": self.batch_size,
                 "drop_last": self.drop_last,
-                "collate_fn": _collate_runs,
+                "collate_fn": _collate_by_shape,
                 "worker_init_fn": self.worker_init_fn,
                 "pin_memory": self.pin_memory,
             }
@@ -190,9 +188,9 @@ def _is_same_function(one: Any, other: Any) -> bool:
     return getattr(one, "__func__", one) is getattr(other, "__func__", other)
 
 
-def _collate_runs(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _collate_by_shape(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Batches of the items, a new one wherever the shape of the frames changes."""
-    return [_BUILT_IN_COLLATE(run) for run in split_by_shape(items)]
+    return [_BUILT_IN_COLLATE(group) for group in split_by_shape(items)]
 
 
 def _as_it_is(item: Any) -> Any:

@@ -21,16 +21,16 @@ from torch.utils.data import ChainDataset, IterableDataset, get_worker_info
 from pvio.errors import UnreadableVideo
 from pvio.loader.frame_ranges import (
     Frame,
+    FrameRange,
     FrameReadError,
     OnError,
-    Run,
     Stamp,
     Videos,
-    balance_runs,
-    decode_runs,
+    balance_ranges,
+    decode_ranges,
     stamp_of,
     to_float,
-    whole_runs,
+    whole_videos,
 )
 from pvio.loader.image_order import frame_number, sorted_images
 from pvio.media.index.cached import load_index
@@ -99,7 +99,7 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
     on_error: OnError = "raise"
     split_videos: bool = False
     _videos: Videos = Videos()
-    _worker_runs: Sequence[list[Run]] = ()
+    _worker_ranges: Sequence[list[FrameRange]] = ()
     # The process of the worker that the dataset was made in; None for any other process.
     _made_in_worker: int | None = None
 
@@ -132,7 +132,7 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
         self.n_frames_lookup = None
         self.frame_sortings: dict[Path, list[Path]] = {}
         self._videos = Videos()
-        self._worker_runs = []
+        self._worker_ranges = []
         if get_worker_info() is not None:
             self._made_in_worker = os.getpid()
         for path in self.video_paths:
@@ -174,21 +174,21 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
             self.n_frames_lookup = {
                 path: indexes[path].n_frames if path in indexes else 0 for path in paths
             }
-        self._worker_runs = self._balanced(n_workers)
-        self.worker_assignments = _paths_of(self._worker_runs)
+        self._worker_ranges = self._balanced(n_workers)
+        self.worker_assignments = _paths_of(self._worker_ranges)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        runs = self._own_runs()
+        ranges = self._own_ranges()
         is_empty = True
-        for item in self._items(runs):
+        for item in self._items(ranges):
             is_empty = False
             yield item
-        if is_empty and self.video_paths and runs == self._all_runs():
+        if is_empty and self.video_paths and ranges == self._all_ranges():
             raise no_frame_error(self)
 
-    def _items(self, runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-        """The frames of runs as the dataset yields them."""
-        for frame in self._frames(runs):
+    def _items(self, ranges: Sequence[FrameRange]) -> Iterator[dict[str, Any]]:
+        """The frames of ranges as the dataset yields them."""
+        for frame in self._frames(ranges):
             pixels = frame.pixels()
             if self.dtype == "float32":
                 floats = np.empty(pixels.shape, np.float32)
@@ -219,15 +219,15 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
     def _extract_frame_number(filename: str, pattern: str) -> int:
         return frame_number(filename, pattern)
 
-    def _frames(self, runs: Sequence[Run]) -> Iterator[Frame]:
+    def _frames(self, ranges: Sequence[FrameRange]) -> Iterator[Frame]:
         videos = replace(self._videos, folders=self.frame_sortings)
-        return decode_runs(runs, videos, self.channels, self.dtype == "float32", self.on_error)
+        return decode_ranges(ranges, videos, self.channels, self.dtype == "float32", self.on_error)
 
-    def _all_runs(self) -> list[Run]:
+    def _all_ranges(self) -> list[FrameRange]:
         n_frames = self.n_frames_lookup or {}
-        return whole_runs(path for path in self.video_paths if n_frames.get(path, 1))
+        return whole_videos(path for path in self.video_paths if n_frames.get(path, 1))
 
-    def _own_runs(self) -> list[Run]:
+    def _own_ranges(self) -> list[FrameRange]:
         """What this process has to read: all of it, or its share as a worker."""
         worker = get_worker_info()
         if (
@@ -236,9 +236,9 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
             or not isinstance(worker.dataset, IterableDataset)  # one worker alone reads each item
             or _has_sharding_filter(worker.dataset)
         ):
-            return self._all_runs()
+            return self._all_ranges()
         if worker.num_workers == 1 and not self._is_assigned_by_hand():
-            return self._all_runs()
+            return self._all_ranges()
         assignments = self.worker_assignments
         n_assigned = 0 if assignments is None else len(assignments)
         is_direct = _is_read_by_all_workers(self, worker.dataset)
@@ -256,7 +256,7 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
             _warn_of_share(type(worker.dataset).__name__, worker.num_workers)
         return self._shares(worker.num_workers)[worker.id]
 
-    def _shares(self, n_workers: int) -> Sequence[list[Run]]:
+    def _shares(self, n_workers: int) -> Sequence[list[FrameRange]]:
         """What each of so many workers reads.
 
         Raises:
@@ -273,18 +273,18 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
                     f"`worker_assignments` has lists for {len(assignments)} worker(s), but"
                     f" {n_workers} read; give one list per worker, which may be empty"
                 )
-            return [whole_runs(paths) for paths in assignments]
+            return [whole_videos(paths) for paths in assignments]
         # Another loader may have had the dataset assigned to its own number of workers.
-        return self._worker_runs if len(assignments) == n_workers else self._balanced(n_workers)
+        return self._worker_ranges if len(assignments) == n_workers else self._balanced(n_workers)
 
-    def _balanced(self, n_workers: int) -> list[list[Run]]:
+    def _balanced(self, n_workers: int) -> list[list[FrameRange]]:
         n_frames = self.n_frames_lookup
         assert n_frames is not None
-        return balance_runs(n_frames, self._videos.indexes, n_workers, self.split_videos)
+        return balance_ranges(n_frames, self._videos.indexes, n_workers, self.split_videos)
 
     def _is_assigned_by_hand(self) -> bool:
         assignments = self.worker_assignments
-        return assignments is not None and assignments != _paths_of(self._worker_runs)
+        return assignments is not None and assignments != _paths_of(self._worker_ranges)
 
     def _read_indexes(self, paths: list[Path], n_threads: int) -> None:
         def read(path: Path) -> tuple[Stamp, FrameIndex] | Exception:
@@ -374,8 +374,8 @@ def _hint(path: Path) -> str:
     return " (`~` is not expanded; use Path.expanduser)" if path.parts[:1] == ("~",) else ""
 
 
-def _paths_of(worker_runs: Sequence[list[Run]]) -> list[list[Path]]:
-    return [list(dict.fromkeys(run.path for run in runs)) for runs in worker_runs]
+def _paths_of(worker_ranges: Sequence[list[FrameRange]]) -> list[list[Path]]:
+    return [list(dict.fromkeys(each.path for each in ranges)) for ranges in worker_ranges]
 
 
 def count_workers(asked: int) -> int:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 import weakref
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from pvio.loader.frame_ranges import to_float
-
-if TYPE_CHECKING:
-    pass
 
 # That a batch is converted in.
 _PIECES = 8

@@ -1,4 +1,4 @@
-"""Runs of frames: how the frames of a collection are shared among workers, and their decoding."""
+"""Ranges of frames: how the frames of a collection are shared among workers, and their decoding."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class MissingImageError(FrameReadError, FileNotFoundError):
 
 
 @dataclass(frozen=True)
-class Run:
+class FrameRange:
     """Consecutive frames of one video, `[start, stop)`; `stop=TO_THE_END` leaves the end open."""
 
     path: Path
@@ -153,17 +153,17 @@ def to_float(pixels: np.ndarray, out: np.ndarray) -> None:
         np.divide(block, largest, out=block)
 
 
-def whole_runs(paths: Iterable[Path]) -> list[Run]:
+def whole_videos(paths: Iterable[Path]) -> list[FrameRange]:
     """All frames of the videos, each video once."""
-    return [Run(path, 0, TO_THE_END) for path in dict.fromkeys(map(Path, paths))]
+    return [FrameRange(path, 0, TO_THE_END) for path in dict.fromkeys(map(Path, paths))]
 
 
-def balance_runs(
+def balance_ranges(
     n_frames: Mapping[Path, int],
     indexes: Mapping[Path, FrameIndex],
     n_workers: int,
     split_videos: bool = False,
-) -> list[list[Run]]:
+) -> list[list[FrameRange]]:
     """Share the frames of a collection among workers.
 
     Whole videos go to the workers, longest first (LPT). With `split_videos` the first of these
@@ -180,7 +180,8 @@ def balance_runs(
         The ranges of each worker in the order of the collection; adjacent ranges are merged.
     """
     videos = {
-        run: _cost(run, indexes) for run in (Run(path, 0, n) for path, n in n_frames.items() if n)
+        each: _cost(each, indexes)
+        for each in (FrameRange(path, 0, n) for path, n in n_frames.items() if n)
     }
     best = lpt(videos, n_workers)
     mean = sum(videos.values()) / n_workers
@@ -192,22 +193,24 @@ def balance_runs(
             if _longest(best, indexes) <= BALANCED * mean:
                 break
     order = {path: i for i, path in enumerate(n_frames)}
-    return [_merged(sorted(share, key=lambda run: (order[run.path], run.start))) for share in best]
+    return [
+        _merged(sorted(share, key=lambda each: (order[each.path], each.start))) for share in best
+    ]
 
 
-def decode_runs(
-    runs: Iterable[Run],
+def decode_ranges(
+    ranges: Iterable[FrameRange],
     videos: Videos,
     channels: str = "rgb",
     planar: bool = False,
     on_error: OnError = "raise",
 ) -> Iterator[Frame]:
-    """The frames of the runs in order.
+    """The frames of the ranges in order.
 
     Suspect frames are given, with one warning per video.
 
     Args:
-        runs: what to read.
+        ranges: what to read.
         videos: what is known of them.
         channels: of video files: "rgb" or "gray".
         planar: whether frames are C×H×W instead of H×W×C.
@@ -218,60 +221,73 @@ def decode_runs(
         FrameReadError: when a video is unreadable or has changed, or a frame is damaged.
         MissingImageError: when an image is not there any more.
     """
-    for path, of_video in groupby(runs, attrgetter("path")):
+    for path, of_video in groupby(ranges, attrgetter("path")):
         bad = _BadFrames(path)
         try:
-            for run in of_video:
-                yield from _frames_of(run, videos, channels, planar, bad, on_error)
+            for frame_range in of_video:
+                yield from _frames_of(frame_range, videos, channels, planar, bad, on_error)
         finally:
             bad.report()
 
 
 def _frames_of(
-    run: Run, videos: Videos, channels: str, planar: bool, bad: _BadFrames, on_error: OnError
+    frame_range: FrameRange,
+    videos: Videos,
+    channels: str,
+    planar: bool,
+    bad: _BadFrames,
+    on_error: OnError,
 ) -> Iterator[Frame]:
     try:
-        if run.path in videos.folders:
-            yield from _images(run, videos.folders[run.path], planar, on_error)
+        if frame_range.path in videos.folders:
+            yield from _images(frame_range, videos.folders[frame_range.path], planar, on_error)
         else:
-            videos.check_unchanged(run.path)
-            index = videos.indexes.get(run.path) or load_index(run.path)
-            yield from _decoded_frames(run, index, channels, planar, bad, on_error)
+            videos.check_unchanged(frame_range.path)
+            index = videos.indexes.get(frame_range.path) or load_index(frame_range.path)
+            yield from _decoded_frames(frame_range, index, channels, planar, bad, on_error)
     except FrameReadError:
         raise
     except Exception as error:  # whatever a library raises costs this video only
         if on_error == "raise":
-            raise FrameReadError(_reason(run.path, error) + _ADVICE) from error
-        logger.warning("%s; not read to its end", _reason(run.path, error))
+            raise FrameReadError(_reason(frame_range.path, error) + _ADVICE) from error
+        logger.warning("%s; not read to its end", _reason(frame_range.path, error))
     finally:
         bad.report_lost()
 
 
 def _decoded_frames(
-    run: Run, index: FrameIndex, channels: str, planar: bool, bad: _BadFrames, on_error: OnError
+    frame_range: FrameRange,
+    index: FrameIndex,
+    channels: str,
+    planar: bool,
+    bad: _BadFrames,
+    on_error: OnError,
 ) -> Iterator[Frame]:
     shape = (channels, index.height, index.width, index.orientation)
     converter = FrameConverter(*shape, planar=planar)
     dtype = np.dtype(np.uint8)
     reader = open_reader(index)
     try:
-        for decoded in reader.frames(run.start, min(run.stop, index.n_frames)):
+        for decoded in reader.frames(frame_range.start, min(frame_range.stop, index.n_frames)):
             if decoded.pixels is None or decoded.status in ("missing", "corrupt"):
                 if on_error == "raise":
                     raise FrameReadError(
-                        f"{run.path}: frame {decoded.number} is damaged ({decoded.status}){_ADVICE}"
+                        f"{frame_range.path}: frame {decoded.number} is damaged"
+                        f" ({decoded.status}){_ADVICE}"
                     )
                 bad.add_lost(decoded.number)
                 continue
             bad.n_suspect += decoded.status == "suspect"
             into = partial(converter.convert_into, decoded.pixels)
-            yield Frame(run.path, decoded.number, converter.output_shape, dtype, into)
+            yield Frame(frame_range.path, decoded.number, converter.output_shape, dtype, into)
     finally:
         reader.close()
 
 
-def _images(run: Run, files: Sequence[Path], planar: bool, on_error: OnError) -> Iterator[Frame]:
-    for number in range(run.start, min(run.stop, len(files))):
+def _images(
+    frame_range: FrameRange, files: Sequence[Path], planar: bool, on_error: OnError
+) -> Iterator[Frame]:
+    for number in range(frame_range.start, min(frame_range.stop, len(files))):
         try:
             pixels = read_pixels(files[number])
         except Exception as error:  # whatever a library raises costs this image only
@@ -280,13 +296,13 @@ def _images(run: Run, files: Sequence[Path], planar: bool, on_error: OnError) ->
                 if not files[number].exists():
                     raise MissingImageError(f"{files[number]}: no such image{_ADVICE}") from error
                 raise FrameReadError(reason + _ADVICE) from error
-            logger.warning("%s: frame %d is skipped: %s", run.path, number, reason)
+            logger.warning("%s: frame %d is skipped: %s", frame_range.path, number, reason)
             continue
         if planar:
             pixels = pixels.transpose(2, 0, 1)
         first, second, third = pixels.shape
         into = partial(_copy, pixels)
-        yield Frame(run.path, number, (first, second, third), pixels.dtype, into)
+        yield Frame(frame_range.path, number, (first, second, third), pixels.dtype, into)
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -333,17 +349,17 @@ class _BadFrames:
             logger.warning(suspect_warning(self.n_suspect, self._path))
 
 
-def _cost(run: Run, indexes: Mapping[Path, FrameIndex]) -> float:
-    """Work of a run in pixels; images are taken to be of one size."""
-    index = indexes.get(run.path)
-    return run.n_frames * (index.height * index.width if index else 1)
+def _cost(frame_range: FrameRange, indexes: Mapping[Path, FrameIndex]) -> float:
+    """Work of a range in pixels; images are taken to be of one size."""
+    index = indexes.get(frame_range.path)
+    return frame_range.n_frames * (index.height * index.width if index else 1)
 
 
 def _cut(
-    videos: Mapping[Run, float], indexes: Mapping[Path, FrameIndex], cost: float
-) -> dict[Run, float]:
+    videos: Mapping[FrameRange, float], indexes: Mapping[Path, FrameIndex], cost: float
+) -> dict[FrameRange, float]:
     """The videos in segments of about `cost`, cut at keyframes, in the order given."""
-    segments: list[Run] = []
+    segments: list[FrameRange] = []
     for video, video_cost in videos.items():
         length = max(1, round(cost / video_cost * video.n_frames))
         index = indexes.get(video.path)
@@ -351,14 +367,14 @@ def _cut(
             bounds = [*range(0, video.n_frames, length), video.n_frames]
         else:
             bounds = [0, *(segment.stop for segment in cut_segments(index, length))]
-        segments += [Run(video.path, start, stop) for start, stop in pairwise(bounds)]
+        segments += [FrameRange(video.path, start, stop) for start, stop in pairwise(bounds)]
     return {segment: _cost(segment, indexes) for segment in segments}
 
 
-def _stretches(segments: Mapping[Run, float], n_workers: int) -> list[list[Run]]:
+def _stretches(segments: Mapping[FrameRange, float], n_workers: int) -> list[list[FrameRange]]:
     """One stretch of the collection per worker: a segment belongs to the stretch of its middle."""
     share = sum(segments.values()) / n_workers
-    stretches: list[list[Run]] = [[] for _ in range(n_workers)]
+    stretches: list[list[FrameRange]] = [[] for _ in range(n_workers)]
     done = 0.0
     for segment, cost in segments.items():
         stretches[min(n_workers - 1, int((done + cost / 2) / share))].append(segment)
@@ -366,15 +382,15 @@ def _stretches(segments: Mapping[Run, float], n_workers: int) -> list[list[Run]]
     return stretches
 
 
-def _longest(shares: Sequence[Sequence[Run]], indexes: Mapping[Path, FrameIndex]) -> float:
-    return max(sum(_cost(run, indexes) for run in share) for share in shares)
+def _longest(shares: Sequence[Sequence[FrameRange]], indexes: Mapping[Path, FrameIndex]) -> float:
+    return max(sum(_cost(each, indexes) for each in share) for share in shares)
 
 
-def _merged(runs: Iterable[Run]) -> list[Run]:
-    merged: list[Run] = []
-    for run in runs:
-        if merged and merged[-1].path == run.path and merged[-1].stop == run.start:
-            merged[-1] = Run(run.path, merged[-1].start, run.stop)
+def _merged(ranges: Iterable[FrameRange]) -> list[FrameRange]:
+    merged: list[FrameRange] = []
+    for each in ranges:
+        if merged and merged[-1].path == each.path and merged[-1].stop == each.start:
+            merged[-1] = FrameRange(each.path, merged[-1].start, each.stop)
         else:
-            merged.append(run)
+            merged.append(each)
     return merged

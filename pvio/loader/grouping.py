@@ -6,30 +6,27 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pvio.loader.frame_ranges import Run
+from pvio.loader.frame_ranges import FrameRange
 from pvio.media.index.frame_index import FrameIndex
-
-if TYPE_CHECKING:
-    pass
 
 
 def count_batches(
-    runs: Iterable[Run],
+    ranges: Iterable[FrameRange],
     n_frames: Mapping[Path, int],
     indexes: Mapping[Path, FrameIndex],
     batch_size: int,
     drop_last: bool,
 ) -> int:
-    """Number of batches that a worker with these runs makes when no frame is damaged."""
+    """Number of batches that a worker with these ranges makes when no frame is damaged."""
     sizes = [
         (
-            (index.height, index.width) if (index := indexes.get(run.path)) else None,
-            min(run.stop, n_frames[run.path]) - run.start,
+            (index.height, index.width) if (index := indexes.get(each.path)) else None,
+            min(each.stop, n_frames[each.path]) - each.start,
         )
-        for run in runs
-        if n_frames[run.path]
+        for each in ranges
+        if n_frames[each.path]
     ]
     lengths = (sum(n for _, n in same) for _, same in groupby(sizes, key=lambda item: item[0]))
     return sum(n // batch_size if drop_last else math.ceil(n / batch_size) for n in lengths)

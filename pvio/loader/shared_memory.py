@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from pvio.loader.frame_ranges import Frame, Run
+from pvio.loader.frame_ranges import Frame, FrameRange
 
 if TYPE_CHECKING:
     from pvio.loader.dataset import VideoCollectionDataset
@@ -136,24 +136,24 @@ class FrameBatches(IterableDataset[dict[str, Any]]):
         self._returned[slot[0]].append(slot)
 
     def _transformed(self) -> Iterator[dict[str, Any]]:
-        for items in split_by_shape(self.dataset._items(self._runs()), self._batch_size):
+        for items in split_by_shape(self.dataset._items(self._ranges()), self._batch_size):
             yield {
                 "frames": torch.stack([item["frame"] for item in items]),
                 "video_paths": [item["video_path"] for item in items],
                 "frame_indices": [item["frame_idx"] for item in items],
             }
 
-    def _runs(self) -> list[Run]:
+    def _ranges(self) -> list[FrameRange]:
         """What this process has to read."""
         if self._worker is None:
-            return self.dataset._all_runs()
+            return self.dataset._all_ranges()
         return self.dataset._shares(len(self._released))[self._worker]
 
     def _filled(self) -> Iterator[dict[str, Any]]:
         """Batches whose frames are written to the array `pixels`."""
         self._forget_slots()
         batch: dict[str, Any] | None = None
-        for frame in self.dataset._frames(self._runs()):
+        for frame in self.dataset._frames(self._ranges()):
             if batch and not _fits(batch, frame):
                 yield batch
                 batch = None

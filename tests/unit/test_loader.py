@@ -24,7 +24,7 @@ from torch.utils.data import ChainDataset, DataLoader, Dataset, IterableDataset,
 from torch.utils.data.datapipes.iter import IterableWrapper
 
 from pvio.loader.float_buffers import FloatBuffers
-from pvio.loader.frame_ranges import Run
+from pvio.loader.frame_ranges import FrameRange
 from pvio.media.decode.reader import open_reader
 from pvio.media.index.cached import load_index
 from pvio.torch import VideoCollectionDataLoader, VideoCollectionDataset
@@ -150,7 +150,7 @@ class TestDataset:
         dataset = VideoCollectionDataset([long_video], split_videos=True)
         dataset.assign_workers(4)
         assert dataset.worker_assignments == [[long_video]] * 4
-        assert [run.n_frames for runs in dataset._worker_runs for run in runs] == [40] * 4
+        assert [each.n_frames for ranges in dataset._worker_ranges for each in ranges] == [40] * 4
 
     def test_indexing_writes_nothing_next_to_the_videos(self, videos):
         before = sorted(videos[0].parent.iterdir())
@@ -942,10 +942,13 @@ class TestDamage:
         says = f"{n_suspect} frames of {path} are suspect: damage"
         dataset = VideoCollectionDataset([videos[2], path], on_error=on_error)
         dataset.assign_workers(1)
-        runs = [Run(videos[2], 0, 7), *(Run(path, start, start + 8) for start in range(0, 31, 8))]
+        ranges = [
+            FrameRange(videos[2], 0, 7),
+            *(FrameRange(path, start, start + 8) for start in range(0, 31, 8)),
+        ]
         for read in (
             lambda: list(dataset),
-            lambda: [frame.pixels() for frame in dataset._frames(runs)],  # of a split video
+            lambda: [frame.pixels() for frame in dataset._frames(ranges)],  # of a split video
             lambda: read_frames_from_video(path),
         ):
             caplog.clear()
