@@ -123,8 +123,8 @@ def infer(config: str, plan_path: str, shard: str, out: Path, results: str, thre
     settings = load_settings(config)
     exit_on_sigterm()
     reexec_with_ffmpeg_libraries(settings)
-    part = read_shard_plan(plan_path, "infer", shard)
-    write_json(out, run(part, settings, threads, results=results))
+    part, planned_at = read_shard_plan(plan_path, "infer", shard), os.stat(plan_path).st_mtime
+    write_json(out, run(part, settings, threads, results=results, planned_at=planned_at))
 
 
 @click.command()
@@ -176,7 +176,7 @@ def encode(
         lambda stage: [rows],
         settings,
         {"infer": lambda each, failed: run_infer(each, settings, failures=failed)},
-        lambda failed: run(part, settings, failed, results),
+        lambda failed: run(part, settings, failed, results, os.stat(plan_path).st_mtime),
         failures,
     )
     write_json(out, receipt)

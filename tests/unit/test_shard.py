@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pvio.config.settings import parse_settings
 from pvio.errors import FailedSegments, JobError
 from pvio.pipeline.jobs import shard
 from pvio.pipeline.jobs.shard import run_shard
+from pvio.pipeline.jobs.staging import Stager
 from pvio.pipeline.jobs.supervisor import Outcome
 from pvio.pipeline.planning.completion import Completion
 from pvio.pipeline.planning.keys import ResultKeys
@@ -82,6 +84,10 @@ def test_an_error_that_breaks_cuda_for_the_process_costs_one_video(tmp_path: Pat
     assert failures["good"] == ""
 
 
+# The metadata of an entry.
+FIELDS: dict[str, Any] = {"digest": "d", "seconds": {"total": 0.1}, "skipped_reason": ""}
+
+
 @dataclass
 class Failing:
     """In place of `SegmentTask`: segments of some videos fail, those of others are done."""
@@ -99,8 +105,10 @@ class Failing:
         if segment.video in self.failing:
             reason = self.reason.format(start=segment.start, stop=segment.stop, video=segment.video)
             return Outcome(task, "failed", reason)
-        fields = {"digest": "d", "seconds": {"total": 0.1}, "given_up": ""}
-        return Outcome(task, "done", [fields])
+        return Outcome(task, "done", [FIELDS])
+
+    def note(self, outcome: Outcome) -> None:
+        pass
 
 
 def in_this_process(
@@ -174,3 +182,44 @@ def test_videos_that_fail_for_reasons_of_their_own_do_not_end_the_job(work: Any)
 
 def test_few_videos_that_all_fail_are_all_noted(work: Any):
     assert all(receipt.failed for receipt in work(3, range(3), 4))
+
+
+def test_segments_of_an_attempt_that_ended_early_count_as_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They were finished after the plan was made, at 50; their costs are learned, too."""
+    times = {0: 49.0, 10: 50.0, 20: 99.0}
+    monkeypatch.setattr(
+        Completion, "finished_at", lambda self, stage, video, span: ([FIELDS], times[span.start])
+    )
+    segments = {n: PlannedSegment(0, 10 * n, 10 * n + 10, 1.0, 1.0) for n in range(3)}
+    part = ShardPlan("infer", "1-of-1", [0, 1, 2], {0: ProbedVideo("v", "v.mp4")}, segments)
+    settings = parse_settings({"output": {"video": "none"}})
+    completion = Completion(ResultKeys(settings, "a model"), Cache(tmp_path), 9)
+    receipt = run_shard(part, completion, settings, lambda _: None, planned_at=50)
+    assert [each.computed for each in receipt.segments] == [False, True, True]
+    receipt = run_shard(part, completion, settings, lambda _: None)
+    assert [each.computed for each in receipt.segments] == [False] * 3
+
+
+def no_such_name(task: Any) -> None:
+    raise NameError(f"no such name, at {task.segment.start}")
+
+
+def test_the_traceback_is_logged_once_by_all_processes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    settings = parse_settings(
+        {"videos": [str(SAMPLE)], "segment_frames": 50, "cache": str(tmp_path)}
+    )
+    plan, _ = make_plan(probe(settings), settings, 1)
+    part = next(plan.shard_plans("infer"))
+    completion = Completion(ResultKeys(settings, "a model"), Cache(tmp_path), 9)
+    task = shard.SegmentTask(part, completion, Stager(None), no_such_name)
+    caplog.clear()
+    for number in (0, 1):
+        in_another_process = pickle.loads(pickle.dumps(task))
+        outcome = in_another_process(number, False, lambda n: None)
+        assert (outcome.kind, "no such name" in outcome.value) == ("failed", True)
+        task.note(outcome)
+    assert [bool(record.exc_info) for record in caplog.records] == [True]

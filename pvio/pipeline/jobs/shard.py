@@ -35,12 +35,7 @@ from pvio.pipeline.jobs.staging import Stager, staging_folder
 from pvio.pipeline.jobs.supervisor import Outcome, run_supervised
 from pvio.pipeline.planning.completion import Completion, Metadata
 from pvio.pipeline.planning.keys import CacheEntry
-from pvio.pipeline.planning.manifest import (
-    PlannedSegment,
-    Receipt,
-    SegmentReceipt,
-    ShardPlan,
-)
+from pvio.pipeline.planning.manifest import PlannedSegment, Receipt, SegmentReceipt, ShardPlan
 from pvio.pipeline.planning.probed_video import check_unchanged, index_of
 from pvio.pipeline.progress.files import progress_file
 
@@ -96,6 +91,8 @@ class VideoPublisher(Protocol):
         ...
 
 
+# Metadata of the entries of a segment, and when they were written.
+_Finished = tuple[list[Metadata], float]
 # Computes a segment and commits its entries; is pickled, before its first call, where the system
 # cannot fork.
 Compute = Callable[[Task], None]
@@ -108,6 +105,7 @@ def run_shard(
     compute: Compute,
     failed: Mapping[int, str] | None = None,
     publisher: VideoPublisher | None = None,
+    planned_at: float = float("inf"),
 ) -> Receipt:
     """Compute the segments of a shard that are not finished, in a child process.
 
@@ -125,6 +123,8 @@ def run_shard(
             entry by key.
         failed: segments that are not tried, since their inputs have failed, with the reasons.
         publisher: publishes each video when its segments in this shard are finished.
+        planned_at: seconds since 1970; segments that were finished later count as computed by this
+            run: by an attempt of this job that ended early.
 
     Raises:
         FailedSegments: when every video fails alike.
@@ -156,7 +156,9 @@ def run_shard(
                 videos.add(outcome)
     _check_sources_reachable(part, outcomes)
     kinds = completion.keys.output.kinds_of(stage)
-    receipts = [_receipt(n, kinds, finished[n], outcomes.get(n), failed.get(n)) for n in numbers]
+    receipts = [
+        _receipt(n, kinds, finished[n], planned_at, outcomes.get(n), failed.get(n)) for n in numbers
+    ]
     if n_failed := sum(bool(each.failure_reason) for each in receipts):
         log.warning("%d of %d segments of %s %s failed", n_failed, len(numbers), stage, shard)
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
@@ -218,6 +220,7 @@ def _work_through(
         with contextlib.closing(supervision) as done:
             for outcome in done:
                 todo.remove(outcome.task)
+                task.note(outcome)
                 _log_or_raise(outcome, segment_name(part, outcome.task))
                 watch.add(outcome)
                 yield outcome
@@ -226,9 +229,9 @@ def _work_through(
                     break
 
 
-def _finished(part: ShardPlan, completion: Completion, number: int) -> list[Metadata] | None:
+def _finished(part: ShardPlan, completion: Completion, number: int) -> _Finished | None:
     segment = part.segments[number]
-    return completion.finished(part.stage, part.videos[segment.video], segment)
+    return completion.finished_at(part.stage, part.videos[segment.video], segment)
 
 
 def _log_or_raise(outcome: Outcome, name: str) -> None:
@@ -254,7 +257,12 @@ def _check_sources_reachable(part: ShardPlan, outcomes: dict[int, Outcome]) -> N
         UnreadableVideo: when most of the videos of the outcomes are missing.
     """
     videos = {part.segments[task].video for task in outcomes}
-    missing = [video for video in videos if not _exists(part.videos[video].path)]
+    paths = {video: part.videos[video].path for video in videos}
+    missing = [
+        video
+        for video in videos
+        if not os.path.exists(path := paths[video]) and not is_sequence(path)
+    ]
     if len(missing) > 1 and 2 * len(missing) > len(videos):
         raise UnreadableVideo(
             part.videos[missing[0]].path,
@@ -263,14 +271,11 @@ def _check_sources_reachable(part: ShardPlan, outcomes: dict[int, Outcome]) -> N
         )
 
 
-def _exists(path: str) -> bool:
-    return os.path.exists(path) or is_sequence(path)
-
-
 def _receipt(
     number: int,
     kinds: tuple[Kind, ...],
-    finished: list[Metadata] | None,
+    finished: _Finished | None,
+    planned_at: float,
     outcome: Outcome | None,
     failure: str | None,
 ) -> SegmentReceipt:
@@ -279,12 +284,13 @@ def _receipt(
     if outcome is not None and outcome.kind in ("unreadable", "failed"):
         is_failed = outcome.kind == "failed"
         return SegmentReceipt(number, {}, False, failure_reason=outcome.value, failed=is_failed)
-    found: list[Metadata] = outcome.value if outcome is not None else finished or []
+    found, finished_at = finished or ([], 0.0)
+    found = outcome.value if outcome is not None else found
     last = found[-1]
     return SegmentReceipt(
         number,
         {kind: each["digest"] for kind, each in zip(kinds, found, strict=True)},
-        outcome is not None and outcome.kind == "done",
+        outcome.kind == "done" if outcome is not None else finished_at >= planned_at,
         last.get("status", {}),
         last["seconds"],
         skipped_reason=last["skipped_reason"] if "skipped_reason" in last else last["given_up"],
@@ -303,13 +309,7 @@ class SegmentTask:
         temporaries: folder of its temporary files.
     """
 
-    def __init__(
-        self,
-        part: ShardPlan,
-        completion: Completion,
-        staging: Stager,
-        compute: Compute,
-    ):
+    def __init__(self, part: ShardPlan, completion: Completion, staging: Stager, compute: Compute):
         self._part, self._completion = part, completion
         self._staging, self._compute = staging, compute
         self.temporaries = completion.cache.temporaries
@@ -331,6 +331,11 @@ class SegmentTask:
             self._failed[video] = 0
         return outcome
 
+    def note(self, outcome: Outcome) -> None:
+        """Take note of an outcome: further processes must not log its traceback again."""
+        if outcome.kind == "failed":
+            self._logged.add(without_numbers(str(outcome.value)))
+
     def _tried(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
         segment, cache = self._part.segments[task], self._completion.cache
         video, name = self._part.videos[segment.video], segment_name(self._part, task)
@@ -339,7 +344,7 @@ class SegmentTask:
             found = _finished(self._part, self._completion, task)
             if found is not None:
                 progress(segment.stop - segment.start)
-                return Outcome(task, "found", found)
+                return Outcome(task, "found", found[0])
             check_source = partial(check_unchanged, video, cache)
             check_source()
             index = index_of(video, cache, self._completion.decoder_timeout)
@@ -380,9 +385,8 @@ class SegmentTask:
             return Outcome(task, kind, text + advice, ends_process=breaks_cuda(text))
 
     def _log(self, name: str, text: str, error: BaseException) -> None:
-        """Log an error, the first of its kind with its traceback."""
-        own = isinstance(error, PvioError)
-        cause = error.__cause__ if own else error
-        is_new = without_numbers(text) not in self._logged
-        self._logged.add(without_numbers(text))
-        log.error("%s: %s", name, text, exc_info=cause if is_new else None)
+        """Log the traceback of an error that is the first of its kind; the job logs each error."""
+        cause = error.__cause__ if isinstance(error, PvioError) else error
+        if cause is not None and without_numbers(text) not in self._logged:
+            self._logged.add(without_numbers(text))
+            log.error("%s: %s", name, text, exc_info=cause)

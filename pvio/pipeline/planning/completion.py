@@ -61,8 +61,14 @@ class Completion:
 
     def finished(self, stage: Stage, video: ProbedVideo, span: FrameSpan) -> list[Metadata] | None:
         """The metadata of the entries of a stage; None if it must be computed."""
-        found = self._look(self.keys.produced_by(stage, video, span), {})
+        found = self.finished_at(stage, video, span)
         return None if found is None else found[0]
+
+    def finished_at(
+        self, stage: Stage, video: ProbedVideo, span: FrameSpan
+    ) -> tuple[list[Metadata], float] | None:
+        """The same with the time at which the last entry was written, in seconds since 1970."""
+        return self._look(self.keys.produced_by(stage, video, span), {})
 
     def states(self, segments: Sequence[tuple[ProbedVideo, FrameSpan]]) -> list[SegmentState]:
         """The finished stages of each segment, looked up in threads.
@@ -108,7 +114,7 @@ class Completion:
     def _look(
         self, entries: tuple[CacheEntry, ...], digests: dict[str, str]
     ) -> tuple[list[Metadata], float] | None:
-        """Metadata and age of entries, if all exist and are up to date.
+        """Metadata of entries, and time of the last one, if all exist and are up to date.
 
         Args:
             entries: of a segment.

@@ -25,6 +25,7 @@ def encode(
     settings: Settings,
     failures: Failures | None = None,
     results: str | None = None,
+    planned_at: float = float("inf"),
 ) -> Receipt:
     """Encode the overlay video of the segments of a shard that are not in the cache.
 
@@ -33,6 +34,7 @@ def encode(
         settings: those of the plan and the predictions.
         failures: segments without predictions; the segments of their videos are not encoded.
         results: folder in which finished videos appear; None for no publishing.
+        planned_at: see `run_shard`.
 
     Returns:
         The receipt, with the reasons of failed segments.
@@ -55,7 +57,7 @@ def encode(
         if (video := part.segments[number].video) in failed_videos
     }
     with PublishingProcess(part, settings, keys.fingerprint, results) as publisher:
-        return run_shard(part, completion, settings, compute, failed, publisher)
+        return run_shard(part, completion, settings, compute, failed, publisher, planned_at)
 
 
 class Encoding:

@@ -26,6 +26,7 @@ def infer(
     threads: int = 1,
     failures: Failures | None = None,
     results: str | None = None,
+    planned_at: float = float("inf"),
 ) -> Receipt:
     """Run the model over the segments of a shard that are not in the cache.
 
@@ -38,6 +39,7 @@ def infer(
         threads: for the model's operators on the CPU.
         failures: segments that are not tried.
         results: folder in which finished videos appear; None for no publishing.
+        planned_at: see `run_shard`.
 
     Returns:
         The receipt, with the reasons of failed segments.
@@ -55,7 +57,7 @@ def infer(
         if stage == "infer"
     }
     with PublishingProcess(part, settings, keys.fingerprint, results) as publisher:
-        return run_shard(part, completion, settings, compute, failed, publisher)
+        return run_shard(part, completion, settings, compute, failed, publisher, planned_at)
 
 
 class Inference:
