@@ -204,6 +204,23 @@ def test_inference_that_encodes_is_other_work_with_other_output() -> None:
     assert keys(output=frames)[0] != keys(output={**frames, "crf": 30})[0]
 
 
+def test_the_plan_knows_which_work_was_measured(tmp_path: Path) -> None:
+    settings = parse_settings({"videos": [str(SAMPLE)], "cache": str(tmp_path)})
+    videos = probe(settings)
+
+    def are_measured() -> dict[str, bool]:
+        _, resources = make_plan(videos, settings, 2)
+        return {stage: all(each.is_measured for each in jobs) for stage, jobs in resources.items()}
+
+    assert are_measured() == {"infer": False, "encode": False}
+    workloads = stage_workloads(settings, model_fingerprint(settings.model))
+    other = workloads["infer"]._replace(key="another model")
+    learned(
+        CostSample(workloads["encode"], LARGE, 100, 1.0), CostSample(other, LARGE, 100, 1.0)
+    ).save(str(tmp_path))
+    assert are_measured() == {"infer": False, "encode": True}
+
+
 def test_two_cuda_devices_do_the_same_work() -> None:
     assert keys(model={"device": "cuda:0"}) == keys(model={"device": "cuda:1"})
 

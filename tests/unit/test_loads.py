@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def plan() -> Plan:
 
 
 def loads(*seconds: float) -> list[JobResources]:
-    return [JobResources(each, 1000) for each in seconds]
+    return [JobResources(each, 1000, is_measured=True) for each in seconds]
 
 
 def test_parts_hold_what_their_jobs_need(tmp_path: Path):
@@ -153,6 +154,12 @@ def test_a_number_of_shards_that_is_out_of_proportion_is_reported_once(
     assert len(texts) == (said is not None)
     for text in texts:
         assert re.search(str(said), text)
+    assert shard_count_warnings(str(tmp_path), since=0) == []
+
+
+def test_a_model_that_was_never_measured_gives_no_advice(tmp_path: Path):
+    guessed = [replace(each, is_measured=False) for each in loads(60, 50)]
+    write_json(tmp_path / "resources.json", {"infer": guessed})
     assert shard_count_warnings(str(tmp_path), since=0) == []
 
 

@@ -16,7 +16,7 @@ from pvio.layout import Stage
 from pvio.pipeline.planning.manifest import Plan, PlannedSegment, ProbedVideo
 from pvio.pipeline.planning.resources import JobResources, Resources, write_shard_plans
 from pvio.pipeline.progress.files import JobProgress, ProgressFile, read_progress
-from pvio.pipeline.progress.line import ProgressLine, describe, describe_end
+from pvio.pipeline.progress.line import ProgressLine, describe, describe_end, describe_start
 from pvio.pipeline.progress.overview import Forecast, Overview, OverviewReader, StageOverview
 
 VIDEOS = [ProbedVideo(name, f"/{name}.mp4", digest=name, n_frames=100) for name in "abcd"]
@@ -57,7 +57,8 @@ def test_notes_add_up(tmp_path: Path):
     assert found is not None
     infer = found.stages["infer"]
     assert (infer.done, infer.total) == (140, 290)
-    assert (infer.seconds_done, infer.seconds_total) == (20 / 4 + 10, 30)
+    # The second job has a tenth less to do than was planned, of 10 s.
+    assert (infer.seconds_done, infer.seconds_total) == (20 / 4 + 9, 20 + 9)
     assert (found.finished, found.failed) == (1, 1)  # a table alone is no finished video
     assert found.current == "infer"
     note(tmp_path, "encode", "2-of-2", 100, 100, 2, 0)
@@ -125,7 +126,8 @@ def simulated(infer_speed: float, encode_speed: float) -> list[tuple[float, floa
         forecast.update(now, state)
         left = forecast.seconds_left(now, state)
         if left is not None:
-            found.append((now, left, ends[1] - now))
+            assert left[1] is None
+            found.append((now, left[0], ends[1] - now))
     return found
 
 
@@ -142,6 +144,52 @@ def test_time_left_follows_a_stage_that_is_slower_than_predicted():
     for now, said, left in simulated(1.0, 0.5):
         if 300 + 60 < now < 880:
             assert left / 1.5 < said < left * 1.5, now
+
+
+@pytest.mark.parametrize("guessed", ["infer", "encode"])
+def test_time_left_ends_where_a_stage_cannot_be_predicted(guessed: Stage):
+    """Unless both stages were measured, the speed of the first says nothing of the second."""
+    stages = {
+        "infer": StageOverview(100, 300, 100.0, 300.0, 2, True, guessed != "infer"),
+        "encode": StageOverview(0, 300, 0.0, 9.0, 2, False, guessed != "encode"),
+    }
+    forecast, before = Forecast(), StageOverview(1, 300, 1.0, 300.0, 2, True)
+    forecast.update(0, Overview({"infer": before}))
+    forecast.update(99, Overview(stages))
+    assert forecast.seconds_left(99, Overview(stages)) == (pytest.approx(200), "infer")
+    assert "about 3 min left of infer;" in describe(Overview(stages), forecast, 99)
+    stages["encode"] = StageOverview(1, 300, 1.0, 9.0, 2, True, False)
+    forecast.update(100, Overview(stages))
+    found = forecast.seconds_left(100, Overview(stages))
+    assert found is not None
+    assert found[1] is None
+
+
+def test_a_run_that_continues_an_earlier_one_counts_its_products(tmp_path: Path):
+    """The plan is an old one; the job that runs again has 30 frames to do."""
+    planned(tmp_path)
+    for stage in ("infer", "encode"):
+        (tmp_path / "work" / stage).mkdir()
+        for shard in ("1-of-2", "2-of-2"):
+            (tmp_path / f"work/{stage}/{shard}.json").touch()
+    later = time.time() + 60
+    names = ["predictions/a.parquet", "predictions/b.parquet", "predictions/c.parquet"]
+    names += ["videos/a.mkv", "videos/b.mkv", "summary.tsv"]
+    reader = OverviewReader(tmp_path, later, "results.next", names)
+    assert reader.read() is None
+    note(tmp_path, "infer", "1-of-2", 10, 30)
+    os.utime(tmp_path / "work/progress/infer/1-of-2.json", (later + 1, later + 1))
+    found = reader.read()
+    assert found is not None
+    assert (found.finished, found.finished_before, found.where) == (2, 2, "results.next")
+    infer = found.stages["infer"]
+    assert (infer.done, infer.total) == (10, 30)
+    assert (infer.seconds_done, infer.seconds_total) == (1.0, 3.0)
+    assert found.stages["encode"].total == 0
+    assert describe_start(found) == (
+        "4 videos: 2 finished before, 2 to do; 1 more are unreadable. Finished videos appear in "
+        "results.next/"
+    )
 
 
 class Terminal(io.StringIO):

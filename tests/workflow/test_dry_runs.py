@@ -75,7 +75,7 @@ def test_a_failed_shard_is_due_after_any_number_of_looks(project: Project) -> No
     assert "Updated input files: work/stale/infer/" in look(project, **SETTINGS)
     (project.folder / "mended").touch()
     ran = project.run(**SETTINGS)
-    assert ran.count("Running the model over shard") == 1
+    assert ran.count("Infer shard") == 1
     assert project.summary()["wide"]["status"] == "ok"
     assert NOTHING in look(project, SHORT, **SETTINGS)
 
@@ -103,7 +103,7 @@ def test_changes_are_due_after_any_number_of_looks(project: Project) -> None:
     more = {**SETTINGS, "decoder_timeout": 500}
     said = look(project, SHORT, **more)
     assert "Indexing the frames" in said
-    assert "Running the model" in said
+    assert "Infer shard" in said
     project.run(**more)
     assert set(project.summary()) == {"good"}
     assert NOTHING in look(project, SHORT, **more)
@@ -115,7 +115,7 @@ def test_lost_results_are_due_after_any_number_of_looks(project: Project) -> Non
     (project.folder / "results").rename(project.folder / "old")
     said = look(project, SHORT, **SETTINGS)
     assert "Concatenating segments" in said
-    assert "Running the model" not in said
+    assert "Infer shard" not in said
     project.run(**SETTINGS)
     assert project.summary()["good"]["status"] == "ok"
     assert NOTHING in project.run(**SETTINGS)

@@ -110,7 +110,7 @@ def test_the_shard_with_the_most_to_do_goes_first(project: Project) -> None:
     loads = json.loads((project.folder / "work/shards/resources.json").read_text())["infer"]
     seconds = [load["seconds"] for load in loads]
     assert seconds == sorted(seconds, reverse=True)
-    ran = re.findall(r"Running the model over shard (\d)-of-3", text)
+    ran = re.findall(r"Infer shard (\d)-of-3", text)
     assert ran == ["1", "2", "3"]
 
 

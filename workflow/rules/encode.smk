@@ -41,7 +41,7 @@ rule encode:
         model=MODEL,
         version=PVIO_VERSION,
     message:
-        "Encoding the overlay video of shard {wildcards.scatteritem}"
+        "Encode shard {wildcards.scatteritem}: overlay video is made where it is missing"
     shell:
         "PVIO_JOB=1 pvio encode --config {input.settings}"
         " --plan {input.parts}/encode/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"

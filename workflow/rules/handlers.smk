@@ -1,8 +1,18 @@
+def published_products():
+    """The folder with the products of the last plan, and the names of these."""
+    newer = next_folder(RESULTS_FOLDER)
+    folder = newer if (newer / PRODUCTS_FILE).exists() else Path(RESULTS_FOLDER)
+    found = read_products(folder)
+    return folder.name, [name for name in found if "failure" not in found[name]]
+
+
 onstart:
     STARTED[0] = file_system_time(LOGS_FOLDER)
     correct_future_times(STARTED[0], SETTINGS_FOLDER, STALE_FOLDER)
     terminate_jobs_on_sigterm()
-    PROGRESS.append(show_progress(STARTED[0], logger.handlers))
+    PROGRESS.append(
+        show_progress(STARTED[0], logger.handlers, *published_products())
+    )
 
 
 onsuccess:

@@ -21,7 +21,7 @@ rule infer:
         model=MODEL,
         version=PVIO_VERSION,
     message:
-        "Running the model over shard {wildcards.scatteritem}"
+        "Infer shard {wildcards.scatteritem}: the model runs where results are missing"
     shell:
         "PVIO_JOB=1 pvio infer --config {input.settings}"
         " --plan {input.parts}/infer/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"

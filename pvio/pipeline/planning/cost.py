@@ -163,6 +163,10 @@ class CostModel:
         units = n_frames * factors.frame + (factors.prepare if first else 0.0)
         return units * work.by_table(video)
 
+    def is_measured(self, work: StageWorkload) -> bool:
+        """Whether this work was measured before, on any video."""
+        return any((key.stage, key.work) == (work.stage, work.key) for key in self._known)
+
     def update(self, found: Iterable[CostSample]) -> None:
         """Refine the costs by measured segments; each frame has equal weight."""
         by_kind: dict[CostKey, list[CostSample]] = {}

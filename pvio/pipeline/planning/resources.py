@@ -54,11 +54,13 @@ class JobResources:
         seconds: predicted, on one core or device; finished segments count as 0.
         memory_mib: MiB.
         frames: of the segments that are to be computed.
+        is_measured: whether this work was measured before; the seconds are a rough guess otherwise.
     """
 
     seconds: float
     memory_mib: int = field(metadata={"before": "memory"})
     frames: int = 0
+    is_measured: bool = False
 
     def runtime_minutes(self, attempt: int = 1) -> int:
         """Time limit to request; later attempts get more, but at most a day more."""
@@ -97,6 +99,7 @@ def job_resources(
     frames: Sequence[int],
     plan: Plan,
     settings: Settings,
+    is_measured: bool = False,
 ) -> list[JobResources]:
     """The resources of a stage's jobs.
 
@@ -106,6 +109,7 @@ def job_resources(
         frames: to compute of each segment.
         plan: with the videos of each.
         settings: `model` and `output` matter.
+        is_measured: see `JobResources`.
     """
     needs = []
     for video in plan.videos:
@@ -119,7 +123,7 @@ def job_resources(
         videos = {plan.segments[number].video for number in numbers}
         memory = max((needs[video] for video in videos), default=_BASE_MIB[stage])
         to_do = sum(frames[number] for number in numbers)
-        found.append(JobResources(round(each, 3), memory, to_do))
+        found.append(JobResources(round(each, 3), memory, to_do, is_measured))
     return found
 
 
@@ -277,8 +281,8 @@ def _disproportions(resources: Resources) -> Iterator[str]:
         total, longest = sum(each.seconds for each in loads), max(each.seconds for each in loads)
         n = max(1, round(total / _AIM_SECONDS))
         better = f"shards: {n} gives jobs of about an hour" if n > 1 else "consider shards: 1"
-        if total < _SMALL_SECONDS:
-            continue
+        if total < _SMALL_SECONDS or not all(each.is_measured for each in loads):
+            continue  # a guess is no ground for advice
         if longest < SHORTEST_SECONDS and len(loads) > 1:
             yield (
                 f"the {len(loads)} {stage} jobs are predicted to take at most {longest:.0f} s "

@@ -30,9 +30,10 @@ def describe(found: Overview, forecast: Forecast, now: float) -> str:
     if (stage := found.current) is None:
         return text
     each = found.stages[stage]
-    left = forecast.seconds_left(now, found)
     # What matters most comes first: a terminal may show no more than 80 characters.
-    text += f", about {duration(left)} left" if left is not None else ""
+    if (known := forecast.seconds_left(now, found)) is not None:
+        left, last = known
+        text += f", about {duration(left)} left" + (f" of {last}" if last else "")
     text += f"; {stage} {each.done:,} of {each.total:,} frames"
     rate = forecast.rate(stage)
     return f"{text}, {rate:,.0f} frames/s" if rate > 0 else text
@@ -45,7 +46,9 @@ def describe_start(found: Overview) -> str:
     text = f"{found.videos:,} videos: {found.finished_before:,} finished before, {left:,} to do"
     if found.unreadable:
         text += f"; {found.unreadable:,} more are unreadable"
-    return f"{text} ({frames:,} frames). Finished videos appear in {found.where}/"
+    if not found.has_old_plan:
+        text += f" ({frames:,} frames)"
+    return f"{text}. Finished videos appear in {found.where}/"
 
 
 def describe_stop(found: Overview) -> str:
@@ -68,14 +71,17 @@ def describe_end(rows: Iterable[Mapping[str, str]], report: str = "results/repor
     return f"{sum(counts.values()):,} videos: {states}. See {report}"
 
 
-def show_progress(since: float, handlers: Sequence[logging.Handler]) -> ProgressLine:
+def show_progress(
+    since: float, handlers: Sequence[logging.Handler], where: str, products: Iterable[str]
+) -> ProgressLine:
     """Show the progress of the run in the working folder on standard error.
 
     Args:
         since: when the run started, by the clock of the file system.
         handlers: of the logger that writes to the same terminal.
+        where, products: see `OverviewReader`.
     """
-    line = ProgressLine(OverviewReader(".", since), handlers=handlers)
+    line = ProgressLine(OverviewReader(".", since, where, products), handlers=handlers)
     line.start()
     return line
 

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pvio.layout import PROGRESS_FOLDER, RESOURCES_FILE, SHARDS_FOLDER, STAGES, Stage
+from pvio.layout import (
+    PROGRESS_FOLDER,
+    RESOURCES_FILE,
+    RESULTS_FOLDER,
+    SHARDS_FOLDER,
+    STAGES,
+    Stage,
+    receipt_file,
+)
 from pvio.pipeline.planning.resources import read_collection_size, read_resources
 from pvio.pipeline.progress.files import JobProgress, read_progress
 
@@ -25,6 +35,7 @@ class StageOverview:
         seconds_done, seconds_total: predicted seconds of the work that is done, and of all of it.
         jobs: number of jobs.
         has_begun: whether a job of this run has noted anything.
+        is_measured: whether the predictions come from measurements of this work.
     """
 
     done: int = 0
@@ -33,6 +44,7 @@ class StageOverview:
     seconds_total: float = 0.0
     jobs: int = 0
     has_begun: bool = False
+    is_measured: bool = True
 
 
 @dataclass
@@ -47,6 +59,7 @@ class Overview:
         finished_before: of these, those that were finished before this run.
         failed: videos with a segment that failed.
         where: folder in which finished videos appear.
+        has_old_plan: whether the plan is one of an earlier run, which this run continues.
     """
 
     stages: dict[Stage, StageOverview] = field(default_factory=dict)
@@ -56,6 +69,7 @@ class Overview:
     finished_before: int = 0
     failed: int = 0
     where: str = "results"
+    has_old_plan: bool = False
 
     @property
     def current(self) -> Stage | None:
@@ -67,13 +81,25 @@ class Overview:
 class OverviewReader:
     """Reads the notes of all jobs; only files that changed are read again.
 
+    A run that continues an earlier one may keep its plan. Then the plan does not know what the
+    earlier run has finished; the products that are there when this run starts do.
+
     Args:
         folder: working folder of the run.
         since: seconds since 1970 by the clock of its file system; older notes are of earlier runs.
+        where: name of the folder with the products of the last plan.
+        products: their names, when this run starts.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], since: float):
-        self._folder, self._since = Path(folder), since
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        since: float,
+        where: str = RESULTS_FOLDER,
+        products: Iterable[str] = (),
+    ):
+        self._folder, self._since, self._where = Path(folder), since, where
+        self._n_products = Counter(name.partition("/")[0] for name in products)
         self._notes: dict[Path, tuple[int, JobProgress]] = {}
 
     def read(self) -> Overview | None:
@@ -84,29 +110,42 @@ class OverviewReader:
             size = read_collection_size(str(shards))
         except OSError:
             return None
+        is_new = (shards / RESOURCES_FILE).stat().st_mtime >= self._since
+        if not is_new:
+            kind = "videos" if "encode" in resources else "predictions"
+            finished = min(self._n_products[kind], size.videos)
+            size = replace(size, finished=finished, where=self._where)
         found = Overview(
             videos=size.videos,
             unreadable=size.unreadable,
             finished=size.finished,
             finished_before=size.finished,
             where=size.where,
+            has_old_plan=not is_new,
         )
         for stage in STAGES:
             if stage in resources:
                 found.stages[stage] = each = StageOverview(jobs=len(resources[stage]))
                 for k, job in enumerate(resources[stage], 1):
-                    note = self._note(stage, f"{k}-of-{each.jobs}")
-                    share = note.done / note.total if note and note.total else float(bool(note))
-                    each.has_begun |= note is not None
-                    each.total += job.frames if note is None else note.total
-                    each.seconds_total += job.seconds
-                    each.seconds_done += share * job.seconds
+                    shard = f"{k}-of-{each.jobs}"
+                    note = self._note(stage, shard)
+                    each.is_measured &= job.is_measured
+                    if note is None and not is_new and self._has_receipt(stage, shard):
+                        continue  # nothing to do, or what there is to do is not known yet
+                    frames = job.frames if note is None else note.total
+                    seconds = job.seconds * (frames / job.frames if job.frames else 1.0)
+                    each.total += frames
+                    each.seconds_total += seconds
                     if note is not None:
+                        each.has_begun = True
+                        each.seconds_done += seconds * (note.done / frames if frames else 1.0)
                         each.done += note.done
                         found.failed += note.failed
                         found.finished += note.published if stage == [*resources][-1] else 0
-        is_new = (shards / RESOURCES_FILE).stat().st_mtime >= self._since
         return found if is_new or found.current is not None else None
+
+    def _has_receipt(self, stage: Stage, shard: str) -> bool:
+        return (self._folder / receipt_file(stage, shard)).exists()
 
     def _note(self, stage: Stage, shard: str) -> JobProgress | None:
         path = self._folder / PROGRESS_FOLDER / stage / f"{shard}.json"
@@ -128,7 +167,7 @@ class Forecast:
     """The time that is left, from the speed so far.
 
     Speed is predicted seconds of work per second. A stage that has not begun is expected to be as
-    fast as the stage before, since its predictions come from the same measurements.
+    fast as the stage before, if its predictions come from measurements.
     """
 
     def __init__(self) -> None:
@@ -152,10 +191,18 @@ class Forecast:
             return 0.0
         return max(0, recent[-1][1] - recent[0][1]) / (recent[-1][0] - recent[0][0])
 
-    def seconds_left(self, now: float, found: Overview) -> float | None:
-        """Seconds until the last stage ends; None if not known yet."""
-        left, speed = 0.0, 0.0
+    def seconds_left(self, now: float, found: Overview) -> tuple[float, Stage | None] | None:
+        """Seconds until the last stage ends; None if not known yet.
+
+        Returns:
+            The seconds, and the stage at whose end they end if a later one cannot be predicted.
+        """
+        left, speed, last, are_measured = 0.0, 0.0, None, True
         for stage, each in found.stages.items():
+            are_measured &= each.is_measured
+            if last is not None and not are_measured and stage not in self._began:
+                return left, last
+            last = stage
             began, done_before = self._began.get(stage, (now, 0.0))
             seconds, work = now - began, each.seconds_done - done_before
             if seconds >= _LEAST_SECONDS and work > 0:
@@ -164,4 +211,4 @@ class Forecast:
             if remaining > 0 and not speed:
                 return None
             left += remaining / speed if remaining > 0 else 0.0
-        return left
+        return left, None

@@ -72,13 +72,18 @@ def make_plan(
     n_finished = readable - len(unfinished)
     plan = Plan(planner.videos, segments, infer_shards, [], identity, n_finished)
     frames = _frames_to_do("infer", cut, states)
-    resources: Resources = {"infer": job_resources("infer", infer_loads, frames, plan, settings)}
+    known = planner.is_measured
+    resources: Resources = {
+        "infer": job_resources("infer", infer_loads, frames, plan, settings, known("infer"))
+    }
     if "encode" in planner.keys.stages:
         seconds = [segment.encode_seconds for segment in segments]
         encode_shards, encode_loads = _spread("encode", seconds, states, n_shards)
         plan = replace(plan, encode_shards=encode_shards)
         frames = _frames_to_do("encode", cut, states)
-        resources["encode"] = job_resources("encode", encode_loads, frames, plan, settings)
+        resources["encode"] = job_resources(
+            "encode", encode_loads, frames, plan, settings, known("encode")
+        )
     return plan, resources
 
 
@@ -113,6 +118,10 @@ class _Planner:
             return 0.0
         video, workload = self.videos[segment.video], self._workloads[stage]
         return round(self._costs.seconds(workload, video, segment.n_frames, first), 6)
+
+    def is_measured(self, stage: Stage) -> bool:
+        """Whether the work of a stage was measured before."""
+        return self._costs.is_measured(self._workloads[stage])
 
     def cut(self) -> list[Segment]:
         """The segments of all readable videos."""
