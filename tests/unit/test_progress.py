@@ -158,6 +158,8 @@ def test_time_left_ends_where_a_stage_cannot_be_predicted(guessed: Stage):
     forecast.update(99, Overview(stages))
     assert forecast.seconds_left(99, Overview(stages)) == (pytest.approx(200), "infer")
     assert "about 3 min left of infer;" in describe(Overview(stages), forecast, 99)
+    stages["encode"].has_begun = True
+    assert forecast.seconds_left(99, Overview(stages)) is None  # its speed is not known yet
     stages["encode"] = StageOverview(1, 300, 1.0, 9.0, 2, True, False)
     forecast.update(100, Overview(stages))
     found = forecast.seconds_left(100, Overview(stages))
@@ -244,10 +246,11 @@ def test_a_run_that_stops_says_what_is_there(tmp_path: Path):
     deadline = time.monotonic() + 20
     while not log.getvalue() and time.monotonic() < deadline:
         time.sleep(0.05)
+    note(tmp_path, "encode", "1-of-2", 200, 200, 3)  # since the line was last renewed
     line.stop(is_complete=False)
     first, last, end = log.getvalue().split("\n")
     assert "3 to do" in first
-    assert last.startswith("pvio: 3 of 4 videos are finished, in results/.")
+    assert last.startswith("pvio: 4 of 4 videos are finished, in results/.")
     assert end == ""
     assert "\r" not in log.getvalue()
 

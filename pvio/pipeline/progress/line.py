@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -131,6 +132,8 @@ class ProgressLine:
         with self._lock:
             self._clear()
         if not is_complete and self._last is not None:
+            with contextlib.suppress(Exception):  # jobs may have published since
+                self._last = self._reader.read() or self._last
             self._print(describe_stop(self._last))
 
     def _run(self) -> None:

@@ -201,7 +201,7 @@ class Forecast:
         for stage, each in found.stages.items():
             are_measured &= each.is_measured
             if last is not None and not are_measured and stage not in self._began:
-                return left, last
+                return (left, last) if left and not each.has_begun else None
             last = stage
             began, done_before = self._began.get(stage, (now, 0.0))
             seconds, work = now - began, each.seconds_done - done_before
