@@ -20,12 +20,12 @@ class FailureWatch:
     If the others fail alike too, the job ends.
 
     Args:
-        part: of the shard.
+        shard: the plan of the shard.
         has_results: whether segments of the shard were finished before.
     """
 
-    def __init__(self, part: ShardPlan, has_results: bool):
-        self._part = part
+    def __init__(self, shard: ShardPlan, has_results: bool):
+        self._shard = shard
         self._is_over = has_results
         self._reason = ""
         self._names: dict[int, str] = {}  # of the first failed segment of each video
@@ -44,16 +44,16 @@ class FailureWatch:
         if outcome.kind != "failed" or not alike:
             self._is_over = True
             return
-        video = self._part.segments[outcome.task].video
-        self._names.setdefault(video, segment_name(self._part, outcome.task))
+        video = self._shard.segments[outcome.task].video
+        self._names.setdefault(video, segment_name(self._shard, outcome.task))
         if self._scouts and all(
-            self._part.segments[number].video in self._names for number in self._scouts
+            self._shard.segments[number].video in self._names for number in self._scouts
         ):
             names = list(self._names.values())
             raise FailedSegments(
-                f"{self._part.stage} {self._part.shard} ends, since all of the first {len(names)} "
-                f"videos fail alike: {names[0]} and {len(names) - 1} more: {self._reason}\n"
-                "Fix the cause and run the same command again"
+                f"{self._shard.stage} {self._shard.shard} ends, since all of the first "
+                f"{len(names)} videos fail alike: {names[0]} and {len(names) - 1} more: "
+                f"{self._reason}\nFix the cause and run the same command again"
             )
 
     def scouts(self, todo: list[int]) -> list[int]:
@@ -62,7 +62,7 @@ class FailureWatch:
             return []
         others: dict[int, int] = {}
         for number in todo:
-            others.setdefault(self._part.segments[number].video, number)
+            others.setdefault(self._shard.segments[number].video, number)
         untried = [number for video, number in others.items() if video not in self._names]
         n = min(_ENOUGH_FAILURES, len(untried))
         self._scouts = [untried[(2 * i + 1) * len(untried) // (2 * n)] for i in range(n)]
@@ -74,7 +74,7 @@ def without_numbers(text: str) -> str:
     return re.sub(r"\d+", "#", text)
 
 
-def segment_name(part: ShardPlan, number: int) -> str:
+def segment_name(shard: ShardPlan, number: int) -> str:
     """The name of a segment's video, and the frames."""
-    segment = part.segments[number]
-    return f"{part.videos[segment.video].name} frames {segment.start} to {segment.stop - 1}"
+    segment = shard.segments[number]
+    return f"{shard.videos[segment.video].name} frames {segment.start} to {segment.stop - 1}"

@@ -155,8 +155,8 @@ def write_shard_plans(
         where: see `CollectionSize`.
     """
     for stage in resources:
-        for part in plan.shard_plans(stage):
-            write_json(folder / shard_plan_file(stage, part.shard), part)
+        for shard in plan.shard_plans(stage):
+            write_json(folder / shard_plan_file(stage, shard.shard), shard)
     write_json(folder / RESOURCES_FILE, resources)
     readable = sum(video.status == "ok" for video in plan.videos)
     size = CollectionSize(readable, len(plan.videos) - readable, plan.n_finished, where)

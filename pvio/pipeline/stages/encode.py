@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def encode(
-    part: ShardPlan,
+    shard: ShardPlan,
     settings: Settings,
     failures: Failures | None = None,
     results: str | None = None,
@@ -30,7 +30,7 @@ def encode(
     """Encode the overlay video of the segments of a shard that are not in the cache.
 
     Args:
-        part: of the plan, for the shard.
+        shard: the plan of the shard.
         settings: those of the plan and the predictions.
         failures: segments without predictions; the segments of their videos are not encoded.
         results: folder in which finished videos appear; None for no publishing.
@@ -45,36 +45,36 @@ def encode(
     cache = Cache(settings.cache)
     keys = ResultKeys(settings, model_fingerprint(settings.model))
     completion = Completion(keys, cache, settings.decoder_timeout)
-    compute = Encoding(part, settings, cache, keys)
+    compute = Encoding(shard, settings, cache, keys)
     failed_videos = {
-        part.segments[number].video: receipt.failure_reason
+        shard.segments[number].video: receipt.failure_reason
         for (stage, number), receipt in (failures or {}).items()
-        if stage == "infer" and number in part.segments
+        if stage == "infer" and number in shard.segments
     }
     failed = {
         number: failed_videos[video]
-        for number in part.segment_numbers
-        if (video := part.segments[number].video) in failed_videos
+        for number in shard.segment_numbers
+        if (video := shard.segments[number].video) in failed_videos
     }
-    with PublishingProcess(part, settings, keys.fingerprint, results) as publisher:
-        return run_shard(part, completion, settings, compute, failed, publisher, planned_at)
+    with PublishingProcess(shard, settings, keys.fingerprint, results) as publisher:
+        return run_shard(shard, completion, settings, compute, failed, publisher, planned_at)
 
 
 class Encoding:
     """Draws and encodes segments; loads the model for the first one.
 
     Args:
-        part, settings: see `encode`.
+        shard, settings: see `encode`.
         cache: contains the predictions, and receives the videos.
         keys: of the entries.
     """
 
-    def __init__(self, part: ShardPlan, settings: Settings, cache: Cache, keys: ResultKeys):
-        self._part, self._settings, self._cache = part, settings, cache
+    def __init__(self, shard: ShardPlan, settings: Settings, cache: Cache, keys: ResultKeys):
+        self._shard, self._settings, self._cache = shard, settings, cache
         self._keys = keys
         self._renderer: OverlayRenderer | None = None
         self._ending_at = {
-            (segment.video, segment.stop): segment for segment in part.segments.values()
+            (segment.video, segment.stop): segment for segment in shard.segments.values()
         }
 
     def __call__(self, task: Task) -> None:
@@ -101,7 +101,7 @@ class Encoding:
             task.check_source()
 
     def _rows(self, segment: PlannedSegment, digests: dict[str, str]) -> list[dict[str, Any]]:
-        video = self._part.videos[segment.video]
+        video = self._shard.videos[segment.video]
         return read_rows(self._cache, self._keys.predictions(video, segment), digests)
 
     def _past_rows(

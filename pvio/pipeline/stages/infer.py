@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def infer(
-    part: ShardPlan,
+    shard: ShardPlan,
     settings: Settings,
     threads: int = 1,
     failures: Failures | None = None,
@@ -34,7 +34,7 @@ def infer(
     `output.video: frames` the frames that the model returns are encoded at the same time.
 
     Args:
-        part: of the plan, for the shard.
+        shard: the plan of the shard.
         settings: those of the plan.
         threads: for the model's operators on the CPU.
         failures: segments that are not tried.
@@ -56,8 +56,8 @@ def infer(
         for (stage, number), receipt in (failures or {}).items()
         if stage == "infer"
     }
-    with PublishingProcess(part, settings, keys.fingerprint, results) as publisher:
-        return run_shard(part, completion, settings, compute, failed, publisher, planned_at)
+    with PublishingProcess(shard, settings, keys.fingerprint, results) as publisher:
+        return run_shard(shard, completion, settings, compute, failed, publisher, planned_at)
 
 
 class Inference:
