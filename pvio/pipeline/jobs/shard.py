@@ -109,10 +109,9 @@ def run_shard(
 ) -> Receipt:
     """Compute the segments of a shard that are not finished, in a child process.
 
-    A segment that fails is logged with its traceback and noted in the receipt, and the job
-    continues with the others. A segment that crashes the process twice counts as failed, and so
-    does one whose video can no longer be read. If every video fails alike, the job ends, see
-    `FailureWatch`.
+    A segment that fails is noted in the log and the receipt, and the job continues with the others.
+    So is one that crashes the process twice, or whose video can no longer be read. If every video
+    fails alike, the job ends, see `FailureWatch`.
 
     Args:
         part: the plan of the shard.
@@ -123,8 +122,7 @@ def run_shard(
             entry by key.
         failed: segments that are not tried, since their inputs have failed, with the reasons.
         publisher: publishes each video when its segments in this shard are finished.
-        planned_at: seconds since 1970; segments that were finished later count as computed by this
-            run: by an attempt of this job that ended early.
+        planned_at: seconds since 1970; segments finished later count as computed by this run.
 
     Raises:
         FailedSegments: when every video fails alike.
@@ -138,10 +136,8 @@ def run_shard(
     finished = dict(zip(numbers, known, strict=True))
     todo = [n for n in numbers if finished[n] is None and n not in failed]
     total = sum(part.segments[n].stop - part.segments[n].start for n in todo)
-    log.info(
-        "%s %s: %d segment(s), %d finished before, %d to do (%d frames)",
-        stage, shard, len(numbers), len(numbers) - len(todo), len(todo), total,
-    )  # fmt: skip
+    text = "%s %s: %d segment(s), %d finished before, %d to do (%d frames)"
+    log.info(text, stage, shard, len(numbers), len(numbers) - len(todo), len(todo), total)
     watch = FailureWatch(part, len(todo) < len(numbers) - len(failed))
     with (
         staging_folder(settings.staging_dir if todo else None) as folder,
