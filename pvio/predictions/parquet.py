@@ -50,7 +50,7 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
         FileNotFoundError: when there is no such file.
     """
     with open(path, "rb") as file:  # pyarrow takes no path that is no UTF-8
-        table = pq.read_table(file, partitioning=None)
+        table = _read_table(file)
     result = Predictions({name: column_to_numpy(table, name) for name in table.column_names})
     result.metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     return result
@@ -65,7 +65,7 @@ def serialize(table: pa.Table) -> memoryview:
 
 def deserialize(payload: bytes) -> pa.Table:
     """The table in the bytes of a Parquet file."""
-    return pq.read_table(pa.BufferReader(payload))
+    return _read_table(pa.BufferReader(payload))
 
 
 def merge(tables: list[pa.Table], metadata: dict[str, Any]) -> pa.Table:
@@ -81,6 +81,12 @@ def merge(tables: list[pa.Table], metadata: dict[str, Any]) -> pa.Table:
     whole = pa.concat_tables(tables, promote_options="default")
     text = json_text(metadata, sort_keys=True)
     return whole.combine_chunks().replace_schema_metadata({METADATA_KEY: text.encode()})
+
+
+def _read_table(file: Any) -> pa.Table:
+    """The table of an open file; `pyarrow.parquet.read_table` would import pandas."""
+    with pq.ParquetFile(file) as opened:
+        return opened.read()
 
 
 def _check_alike(tables: list[pa.Table]) -> None:

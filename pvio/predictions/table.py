@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pvio.errors import ModelError
 from pvio.media.index.frame_index import FrameIndex
-from pvio.predictions.columns import arrow_column
+from pvio.predictions.columns import arrow_array, arrow_column, arrow_strings
 
 
 class SegmentTable:
@@ -93,10 +93,10 @@ class SegmentTable:
             pa.field("status", pa.string(), nullable=False),
         ]
         arrays = [
-            pa.array(np.arange(self._start, self._stop)),
-            pa.array(pts),
-            pa.array(self._index.times[self._start : self._stop]),
-            pa.array(self._status, pa.string()),
+            arrow_array(np.arange(self._start, self._stop)),
+            arrow_array(pts),
+            arrow_array(self._index.times[self._start : self._stop]),
+            arrow_strings(self._status),
         ]
         missing = ~self._filled
         for name, values in self._columns.items():

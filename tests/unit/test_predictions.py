@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -232,3 +234,26 @@ def test_predictions_print_as_their_columns_and_types(index: FrameIndex, tmp_pat
         "Predictions(10 rows; frame: int64, pts: int64, time: float64, "
         f"status: {found['status'].dtype}, x: float32, at: float64[2])"
     )
+
+
+ROUND_TRIP = """
+import sys
+import numpy as np
+from pvio.media.index.cached import load_index
+from pvio.predictions.parquet import deserialize, merge, read_predictions, serialize
+from pvio.predictions.table import SegmentTable
+
+table = SegmentTable(load_index(sys.argv[1]), 0, 5)
+table.append([1, 2], {"x": np.ones(2), "y": np.ones((2, 2, 3), bool)})
+whole = merge([deserialize(bytes(serialize(table.table())))] * 2, {})
+open(sys.argv[2], "wb").write(serialize(whole))
+read_predictions(sys.argv[2])
+print(*sorted({"pandas", "pyarrow.dataset"} & sys.modules.keys()))
+"""
+
+
+def test_predictions_do_not_need_pandas(clip: Callable[[str], Path], tmp_path: Path):
+    """To import it would take most of the start of a small job, wherever it is installed."""
+    command = [sys.executable, "-c", ROUND_TRIP, clip("variable_rate.mp4"), tmp_path / "a.parquet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
