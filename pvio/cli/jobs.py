@@ -20,15 +20,15 @@ from pvio.cli.options import (
     out_option,
     plan_option,
     results_option,
+    settings_of_job,
     shard_option,
     threads_option,
 )
 from pvio.concurrency.threads import limit_libraries
-from pvio.config.load import load_settings
-from pvio.config.settings import Settings
 from pvio.pipeline.jobs.signals import exit_on_sigterm
 
 if TYPE_CHECKING:
+    from pvio.config.settings import Settings
     from pvio.pipeline.planning.manifest import Receipt
     from pvio.pipeline.stages.check import Policy
 
@@ -50,7 +50,7 @@ def probe(config: str, out: Path, results: str, threads: int) -> None:
     from pvio.cache.atomic import write_json
     from pvio.pipeline.stages.probe import probe as run
 
-    rows = run(load_settings(config), threads, results)
+    rows = run(settings_of_job(config), threads, results)
     unreadable = [row for row in rows if row.status != "ok"]
     for row in unreadable:
         logging.warning("unreadable: %s: %s", row.path, row.reason)
@@ -89,7 +89,7 @@ def plan(
     from pvio.pipeline.results.publication import publishing_name, remove_other_next
     from pvio.pipeline.stages.plan import make_plan
 
-    settings = load_settings(config)
+    settings = settings_of_job(config)
     manifest, resources = make_plan(read_probe(probe_path), settings, shards)
     remove_other_next(results, manifest.made_with)
     if parts is not None:
@@ -120,7 +120,7 @@ def infer(config: str, plan_path: str, shard: str, out: Path, results: str, thre
     from pvio.pipeline.planning.manifest import read_shard_plan
     from pvio.pipeline.stages.infer import infer as run
 
-    settings = load_settings(config)
+    settings = settings_of_job(config)
     exit_on_sigterm()
     reexec_with_ffmpeg_libraries(settings)
     part, planned_at = read_shard_plan(plan_path, "infer", shard), os.stat(plan_path).st_mtime
@@ -168,7 +168,7 @@ def encode(
     from pvio.pipeline.stages.infer import infer as run_infer
 
     exit_on_sigterm()
-    part, settings = read_shard_plan(plan_path, "encode", shard), load_settings(config)
+    part, settings = read_shard_plan(plan_path, "encode", shard), settings_of_job(config)
     reexec_with_ffmpeg_libraries(settings)  # lost predictions may have to be computed
     rows = replace(part, stage="infer", segment_numbers=list(part.segments))
     failures = failures_in(_receipts((inferred,) if inferred else ()))
@@ -205,7 +205,7 @@ def assemble(
 
     exit_on_sigterm()
     plan_bytes = Path(plan_path).read_bytes()
-    plan, settings, found = read_plan(plan_path), load_settings(config), _receipts(receipts)
+    plan, settings, found = read_plan(plan_path), settings_of_job(config), _receipts(receipts)
     reexec_with_ffmpeg_libraries(settings)  # lost predictions may have to be computed
 
     def plan_is_unchanged() -> bool:
