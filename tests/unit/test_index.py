@@ -158,16 +158,16 @@ def test_every_packet_is_a_frame(clip: Clip, any_clip: str, n_frames: int):
 
 
 def test_times_are_those_ffmpeg_shows(clip: Clip, any_clip: str, ffmpeg: Any):
-    if any_clip in WITHOUT_TIMES:
-        # FFmpeg makes some up; see the next test.
-        return
-    index = load_index(clip(any_clip))
-    assert [int(pts) * index.time_base for pts in index.pts] == ffmpeg.times(clip(any_clip))
+    index, shown = load_index(clip(any_clip)), ffmpeg.times(clip(any_clip))
+    if any_clip == "b_frames.avi":  # has decoding times alone: the first frame is shown later
+        assert shown[0] > 0
+        shown = [time - shown[0] for time in shown]
+    assert [int(pts) * index.time_base for pts in index.pts] == shown
 
 
 @pytest.mark.parametrize("name", WITHOUT_TIMES)
 def test_frames_without_times_are_evenly_spaced(clip: Clip, name: str):
-    assert np.allclose(np.diff(load_index(clip(name)).times), 1 / 25)
+    assert np.allclose(load_index(clip(name)).times, np.arange(40) / 25)
 
 
 @pytest.mark.parametrize("name", ["b_frames.mp4", "open_gop.mkv", "transport.ts", "odd_420.webm"])
