@@ -21,6 +21,7 @@ from pvio.config.model import ModelSettings
 from pvio.config.output import OutputSettings
 from pvio.config.settings import Settings
 from pvio.media.index.cached import deserialize_index, index_key
+from pvio.media.index.content import content_digest
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.planning.cost import stage_workloads
 from pvio.pipeline.planning.keys import ResultKeys
@@ -162,3 +163,45 @@ def test_stored_tables_are_read():
     assert [done.cost for done in receipt.segments] == [
         done["seconds"]["cost"] for done in written["segments"]
     ]
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Source:
+    """Three images, of which only names, bytes and times matter here."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in (1, 2, 10):
+        (folder / f"image {number}.png").write_bytes(f"pixels {number}".encode())
+        os.utime(folder / f"image {number}.png", ns=(10**18, 10**18 + number))
+    return Source(str(folder), "images", is_image_folder=True)
+
+
+def test_the_key_of_an_image_folder_is_made_of_names_sizes_and_times(
+    image_folder: Source, monkeypatch
+):
+    fixed = "pvio.media.index.cached._real_path"
+    monkeypatch.setattr(fixed, lambda path: "/data/images")
+
+    assert index_key(image_folder) == "520818b5889dbc6c4ef06cebce9803ae"
+
+
+def test_the_digest_of_an_image_folder_is_made_of_names_and_bytes(image_folder: Source):
+    assert content_digest(image_folder) == "702efc360ad89f88c6797a969fddb850"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "weights", "expected"),
+    [
+        (".pt2", False, "02c18dfa0a828b8ca5e94a5885e53f12"),
+        (".pt", False, "02c18dfa0a828b8ca5e94a5885e53f12"),
+        (".pt2", True, "e68e8980394072fe00fdf4b35417a73e"),
+    ],
+)
+def test_fingerprints_of_programs_stay(tmp_path: Path, suffix: str, weights: bool, expected: str):
+    """Files of torch.export and TorchScript: their bytes count, and not their names."""
+    program, state = tmp_path / f"program{suffix}", tmp_path / "state.pth"
+    program.write_bytes(b"program")
+    state.write_bytes(b"state")
+    settings = ModelSettings(entry=str(program), weights=str(state) if weights else None)
+
+    assert model_fingerprint(settings) == expected
