@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from projects import Project, make_clip
 
-LOOKS = ("--dry-run", "--lint", "--dag", "--summary", "--rulegraph", "--list-rules", "--unlock")
-# A new folder and one with a failed shard are looked at in all ways; other states in these, which
-# depend on the state.
-SHORT = ("--dry-run", "--summary")
+# A new folder is looked at in all ways; other states in those that depend on the state.
+ALL_WAYS = ("--dry-run", "--lint", "--dag", "--summary", "--rulegraph", "--list-rules", "--unlock")
+WAYS = ("--dry-run", "--summary")
 # Fails at frames 80 pixels wide until a file named `mended` is there.
 MODEL = """
 from pathlib import Path
@@ -43,16 +43,65 @@ def state(folder: Path) -> dict[str, tuple[int, bytes]]:
     return found
 
 
-@pytest.fixture
-def project(new_project: Callable[[], Project]) -> Project:
-    project = new_project()
-    make_clip(project.folder / "clips/good.mp4")
-    make_clip(project.folder / "clips/wide.mp4", size="80x48")
-    (project.folder / "own.py").write_text(MODEL)
-    return project
+pytestmark = pytest.mark.xdist_group("dry runs")  # they share two runs
 
 
-def look(project: Project, ways: Sequence[str] = LOOKS, **settings: object) -> str:
+class Runs:
+    """One folder, which is put into the state of a run that a test needs.
+
+    Args:
+        folder: for the project and the states.
+    """
+
+    def __init__(self, folder: Path):
+        self.project = Project(folder / "project")
+        self._states = folder
+        make_clip(folder / "originals/good.mp4")
+        make_clip(folder / "originals/wide.mp4", size="80x48")
+        # Links, since a copy of a video is another file.
+        (self.project.folder / "clips").mkdir(parents=True)
+        for path in (folder / "originals").iterdir():
+            (self.project.folder / "clips" / path.name).symlink_to(path)
+        (self.project.folder / "own.py").write_text(MODEL)
+        self._keep("new")
+        self._said: dict[str, str] = {}
+
+    def new(self) -> Project:
+        """Before any run."""
+        return self._put("new")
+
+    def failed(self) -> Project:
+        """After a run in which a shard failed."""
+        if "failed" not in self._said:
+            self._said["failed"] = self.new().run(**SETTINGS)
+            self._keep("failed")
+        return self._put("failed")
+
+    def finished(self) -> tuple[Project, str]:
+        """After another run, once the cause was mended; and what that run printed."""
+        if "finished" not in self._said:
+            project = self.failed()
+            assert "Updated input files: work/stale/infer/" in look(project, **SETTINGS)
+            (project.folder / "mended").touch()
+            self._said["finished"] = project.run(**SETTINGS)
+            self._keep("finished")
+        return self._put("finished"), self._said["finished"]
+
+    def _keep(self, state: str) -> None:
+        shutil.copytree(self.project.folder, self._states / state, symlinks=True)
+
+    def _put(self, state: str) -> Project:
+        shutil.rmtree(self.project.folder)
+        shutil.copytree(self._states / state, self.project.folder, symlinks=True)
+        return self.project
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("looked at"))
+
+
+def look(project: Project, ways: Sequence[str] = WAYS, **settings: object) -> str:
     """Look at the workflow in some ways; what a dry run said."""
     before = state(project.folder)
     said = {}
@@ -64,77 +113,68 @@ def look(project: Project, ways: Sequence[str] = LOOKS, **settings: object) -> s
     return said["--dry-run"]
 
 
-def test_a_new_folder_stays_as_it_is(project: Project) -> None:
-    assert "Indexing the frames" in look(project, **SETTINGS)
+def test_a_new_folder_stays_as_it_is(runs: Runs) -> None:
+    project = runs.new()
+    assert "Indexing the frames" in look(project, ALL_WAYS, **SETTINGS)
     assert not (project.folder / "work").exists()
 
 
-def test_a_failed_shard_is_due_after_any_number_of_looks(project: Project) -> None:
-    project.run(**SETTINGS)
-    assert project.summary()["wide"]["status"] == "failed"
-    assert "Updated input files: work/stale/infer/" in look(project, **SETTINGS)
-    (project.folder / "mended").touch()
-    ran = project.run(**SETTINGS)
+def test_a_failed_shard_is_due_after_any_number_of_looks(runs: Runs) -> None:
+    assert runs.failed().summary()["wide"]["status"] == "failed"
+    project, ran = runs.finished()
     assert ran.count("Infer shard") == 1
     assert project.summary()["wide"]["status"] == "ok"
-    assert NOTHING in look(project, SHORT, **SETTINGS)
+    assert NOTHING in look(project, **SETTINGS)
 
 
 @pytest.mark.parametrize(
     "loses",
     ["the record of past runs", pytest.param("triggers", marks=pytest.mark.thorough)],
 )
-def test_a_failed_shard_is_due_by_the_times_of_files_alone(project: Project, loses: str) -> None:
-    project.run(**SETTINGS)
+def test_a_failed_shard_is_due_by_the_times_of_files_alone(runs: Runs, loses: str) -> None:
+    project = runs.failed()
     options = ["--rerun-triggers", "mtime"] if loses == "triggers" else []
     if not options:
         (project.folder / ".snakemake").rename(project.folder / "old record")
     (project.folder / "mended").touch()
     project.run(*options, **SETTINGS)
     assert project.summary()["wide"]["status"] == "ok"
-    assert NOTHING in project.run(*options, **SETTINGS)
+    assert NOTHING in project.run("--dry-run", *options, **SETTINGS)
 
 
-def test_changes_are_due_after_any_number_of_looks(project: Project) -> None:
-    (project.folder / "mended").touch()
-    project.run(**SETTINGS)
-    assert NOTHING in look(project, SHORT, **SETTINGS)
+def test_changes_are_due_after_any_number_of_looks(runs: Runs) -> None:
+    project, _ = runs.finished()
     (project.folder / "clips/wide.mp4").unlink()
     more = {**SETTINGS, "decoder_timeout": 500}
-    said = look(project, SHORT, **more)
+    said = look(project, **more)
     assert "Indexing the frames" in said
     assert "Infer shard" in said
     project.run(**more)
     assert set(project.summary()) == {"good"}
-    assert NOTHING in look(project, SHORT, **more)
+    assert NOTHING in look(project, **more)
 
 
-def test_lost_results_are_due_after_any_number_of_looks(project: Project) -> None:
-    (project.folder / "mended").touch()
-    project.run(**SETTINGS)
+def test_lost_results_are_due_after_any_number_of_looks(runs: Runs) -> None:
+    project, _ = runs.finished()
     (project.folder / "results").rename(project.folder / "old")
-    said = look(project, SHORT, **SETTINGS)
+    said = look(project, **SETTINGS)
     assert "Concatenating segments" in said
     assert "Infer shard" not in said
     project.run(**SETTINGS)
     assert project.summary()["good"]["status"] == "ok"
-    assert NOTHING in project.run(**SETTINGS)
+    assert NOTHING in project.run("--dry-run", **SETTINGS)
     (project.folder / "results").rename(project.folder / "old again")
     project.run("--rerun-triggers", "mtime", **SETTINGS)
-    assert NOTHING in look(project, SHORT, **SETTINGS)
+    assert NOTHING in project.run("--dry-run", **SETTINGS)
 
 
-def test_another_number_of_cores_is_no_reason_to_run(project: Project) -> None:
+def test_another_number_of_cores_is_no_reason_to_run(runs: Runs) -> None:
     """With `shards: auto` the number of a finished run stays; another collection gets another."""
-    (project.folder / "mended").touch()
+    project, _ = runs.finished()  # with two shards, as on two cores
     auto = {**SETTINGS, "shards": "auto"}
-    project.run(cores=2, **auto)
     for cores in (1, 3):
-        done = project.snakemake("--dry-run", cores=cores, **auto)
-        assert NOTHING in done.stdout + done.stderr
+        assert NOTHING in project.run("--dry-run", cores=cores, **auto)
     (project.folder / "work/infer/1-of-2.json").unlink()  # as after a run that was stopped
-    done = project.snakemake("--dry-run", cores=3, **auto)
-    assert "over 3 shards" in done.stdout + done.stderr
+    assert "over 3 shards" in project.run("--dry-run", cores=3, **auto)
     (project.folder / "clips/wide.mp4").unlink()
-    done = project.snakemake("--dry-run", cores=1, **auto)
-    assert "over 1 shards" in done.stdout + done.stderr
+    assert "over 1 shards" in project.run("--dry-run", cores=1, **auto)
