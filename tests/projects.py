@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
+from snakemake_server import snakemake_server
 
 from pvio.pipeline.results.summary import read_summary
 
@@ -64,35 +65,19 @@ class Project:
     folder: Path
 
     def snakemake(
-        self, *options: str, cores: int = 2, **config: Any
-    ) -> subprocess.CompletedProcess:
-        """Run the workflow with top-level settings overridden on the command line."""
-        with self.started(*options, cores=cores, **config) as process:
-            try:
-                stdout, stderr = process.communicate(timeout=400)
-            except BaseException:
-                process.kill()
-                raise
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
-
-    def started(self, *options: str, cores: int | None = 2, **config: Any) -> subprocess.Popen[str]:
-        """The workflow, just started, in a process group of its own.
+        self, *options: str, cores: int | None = 2, **config: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the workflow with top-level settings overridden on the command line.
 
         Where settings are given and no number of shards, there is one: every job more has to load
         PyTorch for itself.
         """
-        if config:
-            config = {"shards": 1, **config}
-        command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile")]
-        command += ["--cores", str(cores)] if cores else []
-        command += options
-        if "--configfile" not in options:
-            command += ["--configfile", str(REPOSITORY / "config.yaml")]
-        if config:
-            command += [
-                "--config",
-                *(f"{key}={json.dumps(value)}" for key, value in config.items()),
-            ]
+        arguments = _arguments(options, cores, config)
+        return snakemake_server().run(arguments, self.folder, pvio_path(), timeout=400)
+
+    def started(self, *options: str, cores: int | None = 2, **config: Any) -> subprocess.Popen[str]:
+        """The workflow, just started, in a process group of its own; see `snakemake`."""
+        command = [sys.executable, "-m", "snakemake", *_arguments(options, cores, config)]
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -148,6 +133,19 @@ class Project:
     def summary(self) -> dict[str, dict[str, str]]:
         """Rows of summary.tsv by name."""
         return {row["name"]: row for row in read_summary(self.folder / "results/summary.tsv")}
+
+
+def _arguments(options: tuple[str, ...], cores: int | None, config: dict[str, Any]) -> list[str]:
+    """Arguments of Snakemake."""
+    arguments = ["-s", str(REPOSITORY / "Snakefile")]
+    arguments += ["--cores", str(cores)] if cores else []
+    arguments += options
+    if "--configfile" not in options:
+        arguments += ["--configfile", str(REPOSITORY / "config.yaml")]
+    if config:
+        config = {"shards": 1, **config}
+        arguments += ["--config", *(f"{key}={json.dumps(each)}" for key, each in config.items())]
+    return arguments
 
 
 def make_clip(path: Path, *, frames: int = 20, size: str = "64x48", options: str = "") -> Path:

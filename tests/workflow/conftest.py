@@ -23,8 +23,11 @@ def new_project(tmp_path: Path) -> Callable[[], Project]:
 
 @pytest.fixture(scope="session")
 def sample_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
-    """The main job on the sample clips, run once, and what Snakemake printed."""
+    """The main job on the sample clips, run once, as from a terminal, and what was printed."""
     folder = tmp_path_factory.mktemp("samples run")
     shutil.copytree(REPOSITORY / "samples", folder / "samples")
     project = Project(folder)
-    return project, project.run()
+    with project.started() as process:
+        output, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, output + errors + project.logs()
+    return project, output + errors

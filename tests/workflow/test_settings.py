@@ -14,7 +14,8 @@ from typing import Any
 
 import psutil
 import pytest
-from projects import REPOSITORY, Project, make_clip
+from projects import REPOSITORY, Project, make_clip, pvio_path
+from snakemake_server import snakemake_server
 
 from pvio.config.load import load_settings
 
@@ -54,16 +55,15 @@ def project(new_project: Callable[[], Project]) -> Project:
     return project
 
 
+def without_defaults(project: Project, *options: str) -> subprocess.CompletedProcess[str]:
+    """Snakemake, without the defaults of `config.yaml`."""
+    arguments = ["-s", str(REPOSITORY / "Snakefile"), "--cores", "1", *options]
+    return snakemake_server().run(arguments, project.folder, pvio_path(), timeout=200)
+
+
 def snakemake(project: Project, *options: str) -> str:
     """A run of the rule that writes settings, without the defaults of `config.yaml`; its errors."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile"), "-q"]
-    done = subprocess.run(
-        [*command, "--until", "settings", "--cores", "1", *options],
-        cwd=project.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = without_defaults(project, "-q", "--until", "settings", *options)
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr if done.returncode else ""
 
@@ -233,13 +233,7 @@ def test_status_takes_what_snakemake_was_given(project: Project) -> None:
         ).stdout
 
     lab = ["--configfile", "lab.yaml"]
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "-s", REPOSITORY / "Snakefile", "--cores=1", *lab],
-        cwd=project.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = without_defaults(project, *lab)
     assert done.returncode == 0, done.stderr
     assert "nothing to compute" in status("--config", "lab.yaml")
     assert "nothing to compute" in status(*lab, "--config", "segment_frames=300")
@@ -247,22 +241,11 @@ def test_status_takes_what_snakemake_was_given(project: Project) -> None:
 
 
 def test_the_old_name_of_a_setting_is_reported_once_and_works(project: Project) -> None:
-    command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile"), "--cores=1"]
     options = ["--until", "settings", "--config", "videos=clips", "stage=$TMPDIR"]
-
-    def run(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, *options, *more],
-            cwd=project.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    done = run()
+    done = without_defaults(project, *options)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("stage is now called staging_dir") == 1
     assert given_to_jobs(project)["staging_dir"] == "$TMPDIR"
-    both = run("staging_dir=/fast")
+    both = without_defaults(project, *options, "staging_dir=/fast")
     assert both.returncode != 0
     assert "stage: '$TMPDIR' and staging_dir: '/fast'" in both.stderr
