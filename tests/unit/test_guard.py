@@ -298,7 +298,9 @@ def test_in_each_step_of_assemble(
     check_each_step(step, check, least=15 if is_first else 3)
 
 
-def test_in_each_step_of_verify(run: Run):
+def test_in_each_step_of_verify(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pvio.pipeline.results.verify.Worker", CallsHere)
+
     def check(found: tuple[list[str], list[str]]) -> None:
         problems, warnings = found
         assert all(VICTIM in line for line in problems + warnings)
