@@ -1,4 +1,8 @@
-"""A run that is interrupted continues where it was, to the same bytes."""
+"""A run that is interrupted continues where it was, to the same bytes.
+
+In the usual run test_kills.py shows the same with a signal that nothing can handle, and
+test_faults.py how runs end at the others.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ SETTINGS = {
 }
 
 
-pytestmark = pytest.mark.xdist_group("interruption")  # in one folder
+pytestmark = [pytest.mark.thorough, pytest.mark.xdist_group("interruption")]  # in one folder
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +53,8 @@ def data(project: Project) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("how", "shards"),
     [
-        # Runs that are killed are those of test_kills.py, too.
-        pytest.param(signal.SIGKILL, 1, marks=pytest.mark.thorough),
-        pytest.param(signal.SIGKILL, 2, marks=pytest.mark.thorough),
+        (signal.SIGKILL, 1),
+        (signal.SIGKILL, 2),
         (signal.SIGTERM, 1),
         (signal.SIGINT, 2),
     ],
