@@ -41,8 +41,8 @@ def test_changes_cost_only_what_they_touch(project: Project) -> None:
     assert project.n_computed("infer") == 4
     before = data(project)
 
-    # Other shards, other cores: nothing is computed, the results stay the same bytes.
-    project.run(**settings(shards=3), cores=1)
+    # Other shards: nothing is computed, the results stay the same bytes.
+    project.stages(**settings(shards=3))
     assert project.n_computed("infer") == 0
     assert data(project) == before
 
@@ -56,13 +56,15 @@ def test_changes_cost_only_what_they_touch(project: Project) -> None:
     # A file that is touched but the same costs nothing; a removed video leaves the results.
     os.utime(project.folder / "clips/short.mp4", (1_700_000_000, 1_700_000_000))
     (project.folder / "clips/new.mp4").unlink()
-    project.run(**settings())
+    project.stages(**settings())
     assert project.n_computed("infer") == 0
     assert sorted(data(project)) == ["long.parquet", "short.parquet"]
 
     # Other arguments of the model: all of it.
     once = pvio.read_predictions(project.folder / "results/predictions/short.parquet")
-    project.run(**settings(model={**MODEL, "args": {"factor": 2.0}}))
+    other = settings(model={**MODEL, "args": {"factor": 2.0}})
+    assert "Running the model" in project.run("--dry-run", **other)
+    project.stages(**other)
     assert project.n_computed("infer") == 4
     doubled = pvio.read_predictions(project.folder / "results/predictions/short.parquet")
     assert (doubled["brightness"] == 2 * once["brightness"]).all()
@@ -72,7 +74,9 @@ def test_output_options_encode_again_without_the_model(project: Project) -> None
     output = {"video": "overlay", "preset": "ultrafast"}
     project.run(**settings(output={**output, "crf": 30}))
     small = (project.folder / "results/videos/long.mp4").stat().st_size
-    project.run(**settings(output={**output, "crf": 10}))
+    finer = settings(output={**output, "crf": 10})
+    assert "Encoding the overlay video" in project.run("--dry-run", **finer)
+    project.stages(**finer)
     assert project.n_computed("infer") == 0
     assert project.n_computed("encode") == 4
     assert (project.folder / "results/videos/long.mp4").stat().st_size > small
@@ -157,7 +161,11 @@ def test_another_video_of_the_same_size_and_time_is_noticed(project: Project) ->
     for content in (clip.read_bytes(), other):
         clip.write_bytes(content + bytes(size - len(content)))
         os.utime(clip, ns=(fields.st_atime_ns, fields.st_mtime_ns))
-        project.run(**settings())
+        if after:
+            assert "Indexing the frames" in project.run("--dry-run", **settings())
+            project.stages(**settings())
+        else:
+            project.run(**settings())
         before, after = after, data(project)
     assert before["long.parquet"] == after["long.parquet"]
     assert before["short.parquet"] != after["short.parquet"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from projects import REPOSITORY, Project, make_clip, pvio_path
+from snakemake_server import snakemake_server
 
 SUBMIT = """#!/bin/sh
 # Stands for a scheduler: runs the script in the background, elsewhere than its caller.
@@ -71,18 +72,18 @@ def test_the_generic_cluster_executor_runs_the_workflow(project: Project) -> Non
     submit = project.folder / "submit.sh"
     submit.write_text(SUBMIT)
     submit.chmod(0o755)
-    options = ["--executor", "cluster-generic", "--jobs", "3", "--latency-wait", "30"]
+    options = ["--executor", "cluster-generic", "--jobs", "2", "--latency-wait", "30"]
     options += ["--seconds-between-status-checks", "1"]
     options += ["--cluster-generic-submit-cmd", str(submit)]
-    # As if an earlier run had found another model slow: two minutes for each of three jobs.
+    # As if an earlier run had found another model slow: two minutes for each of two jobs.
     cost = {"frame": 1e4, "prepare": 0, "n_frames": 100, "codec": "h264", "height": 48, "width": 64}
     (project.folder / ".pvio").mkdir()
     costs = json.dumps([{"stage": "infer", "work": "another", **cost}])
     (project.folder / ".pvio/costs.json").write_text(costs)
     text = project.run(*options, cores=None, **SETTINGS)
     # With `shards: auto` as many jobs as may run at once, and a word on their size, once.
-    assert len(project.receipts("infer")) == 3
-    assert text.count("3 infer jobs are predicted to take at most") == 1
+    assert len(project.receipts("infer")) == 2
+    assert text.count("2 infer jobs are predicted to take at most") == 1
     assert project.n_computed("infer") == 6
     assert {row["status"] for row in project.summary().values()} == {"ok"}
     again = project.run(*options, cores=None, **SETTINGS)
@@ -95,10 +96,8 @@ def test_the_catalogs_way_has_the_same_target(project: Project, options: list[st
     (project.folder / "Snakefile").write_text(MODULE.format(repository=REPOSITORY))
     settings = {"pvio": SETTINGS} if not options else SETTINGS
     (project.folder / "lab.yaml").write_text(json.dumps(settings))
-    done = subprocess.run(
-        ["snakemake", "--cores", "2", "-n", *options, "--configfile", "lab.yaml"],
-        cwd=project.folder, env=pvio_path(), capture_output=True, text=True,
-    )  # fmt: skip
+    arguments = ["--cores", "2", "-n", *options, "--configfile", "lab.yaml"]
+    done = snakemake_server().run(arguments, project.folder, pvio_path(), timeout=100)
     text = done.stdout + done.stderr
     assert done.returncode == 0, text
     assert "Concatenating segments to predictions" in text

@@ -17,8 +17,8 @@ from pvio.pipeline.results.verify import verify
 
 MODEL = {"entry": "brightness.py:Brightness"}
 OVERLAY = {"video": "overlay", "preset": "ultrafast"}
-# File names and the names of their results.
-HOSTILE = {
+# File names and the names of their results, where they matter.
+HOSTILE: dict[str, str | None] = {
     "good.mp4": "good",
     "caf\udce9.mp4": "caf~xE9",
     "ex\udce9/in it.mp4": "ex~xE9/in it",
@@ -36,6 +36,15 @@ HOSTILE = {
     "-dash.mp4": "-dash",
     '"quoted.mp4': '"quoted',
     "back\\slash\t.mp4": "back\\slash~x09",
+}
+# What would do something in a shell, a page, a pattern or a format, alone and in a folder.
+ACTIVE = (
+    *("a; touch pwned", "$(touch pwned)", "`touch pwned`", "a'b\"c", "<script>alert(1)<", "-rf"),
+    *("a&b|c", "line\nbreak", "{wildcard}", "%s{0}", "ö ü", "a..b", "~", "*", "[a]"),
+)
+HOSTILE |= {
+    f"{'<b>&' if number % 2 else 'sub; touch pwned'}/{name}.mp4": None
+    for number, name in enumerate(ACTIVE)
 }
 
 
@@ -71,7 +80,12 @@ def test_videos_of_any_name_have_their_results(hostile: Project) -> None:
         assert len(predictions["frame"]) == 3
         assert predictions.metadata["source"] == row["path"]
         assert (hostile.folder / f"results/videos/{row['name']}.mp4").is_file()
-    assert "1 of 18 videos are not ok" in said
+    assert f"1 of {len(HOSTILE) + 1} videos are not ok" in said
+    assert not list(hostile.folder.rglob("pwned*"))
+    page = (hostile.folder / "results/report.html").read_text()
+    assert "&lt;script&gt;alert" in page
+    assert "<script>alert" not in page
+    assert "<b>&" not in page
     before = os.getcwd()
     os.chdir(hostile.folder)
     try:
@@ -103,7 +117,7 @@ def test_a_second_folder_adds_results_and_renames_none(new_project: Callable[[],
         make_clip(project.folder / f"{name}.mp4", frames=3 + i)
     fixed = {"model": MODEL, "output": {"video": "none"}}
     predictions = project.folder / "results/predictions"
-    project.run(videos=["exp1"], **fixed)
+    project.stages(videos=["exp1"], **fixed)
     first = {path: path.stat().st_ino for path in predictions.rglob("*.parquet")}
     assert sorted(path.name for path in first) == ["mouse_00.parquet", "mouse_01.parquet"]
     project.run(videos=["exp1", "exp2"], **fixed)
@@ -142,6 +156,6 @@ def test_what_is_passed_over_is_reported_once(new_project: Callable[[], Project]
     make_clip(project.folder / "data/a.mp4", frames=3)
     for name in ("a.seq", "b.seq", "notes.md"):
         (project.folder / "data" / name).touch()
-    text = project.run(videos=["data"], model=MODEL, output={"video": "none"})
+    text = project.run("--until", "probe", videos=["data"], model=MODEL)
     assert text.count("ignored 3 files: 2 .seq, 1 .md") == 1
     assert "ignored 3 files" in (project.folder / "logs/probe.log").read_text()

@@ -181,7 +181,7 @@ def test_a_video_that_is_removed_during_the_run_is_reported(
     assert project.summary()["a"]["status"] == "unreadable"
     assert project.summary()["a"]["reason"] == "no such file or directory"
     assert project.summary()["b"]["status"] == "ok"
-    project.run(**settings)
+    project.stages(**settings)
     assert set(project.summary()) == {"b"}
 
 
