@@ -1,4 +1,4 @@
-"""The main job over real clips with known properties, if their folder is next to the repository."""
+"""All stages over real clips with known properties, if their folder is next to the repository."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FACTS = dict(known_facts())
 @pytest.fixture(scope="module")
 def real_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("real"))
-    project.run(videos=[str(CLIPS)], output={"preset": "veryfast"})
+    project.stages(videos=[str(CLIPS)], output={"preset": "ultrafast"})
     return project
 
 
