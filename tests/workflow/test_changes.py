@@ -63,7 +63,7 @@ def test_changes_cost_only_what_they_touch(project: Project) -> None:
     # Other arguments of the model: all of it.
     once = pvio.read_predictions(project.folder / "results/predictions/short.parquet")
     other = settings(model={**MODEL, "args": {"factor": 2.0}})
-    assert "Running the model" in project.run("--dry-run", **other)
+    assert "Infer shard" in project.run("--dry-run", **other)
     project.stages(**other)
     assert project.n_computed("infer") == 4
     doubled = pvio.read_predictions(project.folder / "results/predictions/short.parquet")
