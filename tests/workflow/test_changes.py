@@ -75,7 +75,7 @@ def test_output_options_encode_again_without_the_model(project: Project) -> None
     project.run(**settings(output={**output, "crf": 30}))
     small = (project.folder / "results/videos/long.mp4").stat().st_size
     finer = settings(output={**output, "crf": 10})
-    assert "Encoding the overlay video" in project.run("--dry-run", **finer)
+    assert "Encode shard" in project.run("--dry-run", **finer)
     project.stages(**finer)
     assert project.n_computed("infer") == 0
     assert project.n_computed("encode") == 4

@@ -90,7 +90,7 @@ class Plan:
 
     def shards(self, stage: Stage) -> list[list[int]]:
         """For every shard of a stage, the numbers of its segments."""
-        return self.infer_shards if stage == "infer" else self.encode_shards
+        return {"infer": self.infer_shards, "encode": self.encode_shards}[stage]
 
     def shard_plans(self, stage: Stage) -> Iterator[ShardPlan]:
         """The parts of the plan that each job of a stage needs."""

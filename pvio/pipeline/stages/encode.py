@@ -102,7 +102,8 @@ class Encoding:
 
     def _rows(self, segment: PlannedSegment, digests: dict[str, str]) -> list[dict[str, Any]]:
         video = self._shard.videos[segment.video]
-        return read_rows(self._cache, self._keys.predictions(video, segment), digests)
+        (entry,) = self._keys.needed_by("encode", video, segment)
+        return read_rows(self._cache, entry, digests)
 
     def _past_rows(
         self, segment: PlannedSegment, n: int, digests: dict[str, str]
