@@ -22,7 +22,7 @@ import click
 import torch
 
 from pvio.cli import main
-from pvio.pipeline.results.publication import Publisher
+from pvio.pipeline.publishing.publisher import Publisher
 
 PLANNED = ("--parts", "work/shards", "--out", "work/plan.json")
 # Settings for `check`, and their defaults.

@@ -21,7 +21,7 @@ from pvio.pipeline.jobs import shard
 from pvio.pipeline.planning.manifest import Plan, Receipt
 from pvio.pipeline.results import products as products_module
 from pvio.pipeline.results.products import read_products
-from pvio.pipeline.results.publication import publishing_folder, remove_other_next
+from pvio.pipeline.publishing.publisher import publishing_folder, remove_other_next
 from pvio.pipeline.stages.assemble import assemble
 from pvio.pipeline.stages.encode import encode
 from pvio.pipeline.stages.infer import infer

@@ -35,7 +35,7 @@ from pvio.pipeline.planning.manifest import (
 from pvio.pipeline.report import render_report
 from pvio.pipeline.results.outcomes import outcomes
 from pvio.pipeline.results.products import Products
-from pvio.pipeline.results.publication import next_folder
+from pvio.pipeline.publishing.publisher import next_folder
 from pvio.pipeline.results.snapshot import Snapshot
 from pvio.pipeline.results.summary import SummaryRow, parse_summary, summary_table
 from pvio.pipeline.results.video_results import VideoResults
