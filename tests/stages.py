@@ -60,11 +60,19 @@ class PublishingHere(Publisher):
         super().__init__(part, settings, fingerprint, results or "")
         self._is_wanted = results is not None and bool(part.made_with)
 
-    def publish(self, number: int) -> bool:
-        return self._is_wanted and super().publish(number)
+        self._published: list[int] = []
 
-    def is_published(self, number: int) -> bool:
-        return not self._is_wanted or super().is_published(number)
+    def publish(self, number: int) -> bool:
+        is_published = self._is_wanted and super().publish(number)
+        self._published += [number] if is_published else []
+        return is_published
+
+    def published(self) -> list[int]:
+        found, self._published = self._published, []
+        return found
+
+    def wait(self) -> None:
+        pass
 
     def __enter__(self) -> PublishingHere:
         return self

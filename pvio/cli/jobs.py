@@ -86,7 +86,7 @@ def plan(
     from pvio.pipeline.planning.manifest import read_probe
     from pvio.pipeline.planning.registry import register
     from pvio.pipeline.planning.resources import write_shard_plans
-    from pvio.pipeline.publishing.publisher import publishing_name, remove_other_next
+    from pvio.pipeline.publishing.folders import publishing_name, remove_other_next
     from pvio.pipeline.stages.plan import make_plan
 
     settings = settings_of_job(config)

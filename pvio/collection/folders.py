@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from pvio.errors import CollectionError
-from pvio.layout import PRODUCTS_FILE
+from pvio.layout import PRODUCTS_FILE, RUN_FILE
 
 # Errors that mean that there is no such file; others leave it open.
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
@@ -120,7 +120,7 @@ def walk(folder: str) -> Iterator[tuple[str, list[str]]]:
                 continue
             visited.add(real)
             entries = list_folder(here)
-            if any(entry.name == PRODUCTS_FILE for entry in entries):
+            if any(entry.name in (PRODUCTS_FILE, RUN_FILE) for entry in entries):
                 continue
             files = []
             for entry in entries:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -68,19 +69,33 @@ def deserialize(payload: bytes) -> pa.Table:
     return _read_table(pa.BufferReader(payload))
 
 
-def merge(tables: list[pa.Table], metadata: dict[str, Any]) -> pa.Table:
-    """Segments in the order of their frames as one table.
+def write_merged(
+    file: BinaryIO, segments: Callable[[], Iterable[pa.Table]], metadata: dict[str, Any]
+) -> None:
+    """Write the segments of a video as one table; each is a row group.
 
-    Columns are null for a segment without any output, of which no frame could be decoded.
+    Columns are null for a segment without any output, of which no frame could be decoded. At
+    most two segments are in memory, so the length of a video does not matter.
+
+    Args:
+        file: receives the table.
+        segments: gives the tables in the order of their frames; called twice.
+        metadata: of the table, as JSON values.
 
     Raises:
         ModelError: when an output has another shape or type in one segment than in another, or is
             absent in one; names both.
     """
-    _check_alike(tables)
-    whole = pa.concat_tables(tables, promote_options="default")
+    first = _first_with_outputs(segments())
     text = json_text(metadata, sort_keys=True)
-    return whole.combine_chunks().replace_schema_metadata({METADATA_KEY: text.encode()})
+    schema = first.schema.with_metadata({METADATA_KEY: text.encode()})
+    names, outputs = _frames_of(first), _described_outputs(first)
+    del first
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for table in segments():
+            if table.num_columns > N_BASE_COLUMNS:
+                _check_alike(table, outputs, names)
+            writer.write_table(_with_schema(table, schema), row_group_size=len(table))
 
 
 def _read_table(file: Any) -> pa.Table:
@@ -89,26 +104,45 @@ def _read_table(file: Any) -> pa.Table:
         return opened.read()
 
 
-def _check_alike(tables: list[pa.Table]) -> None:
-    """Check that all segments with outputs have the same ones; see `merge`."""
-    first: pa.Table | None = None
+def _first_with_outputs(tables: Iterable[pa.Table]) -> pa.Table:
+    """The first table with outputs; the last one if none has any."""
     for table in tables:
-        if table.num_columns == N_BASE_COLUMNS:
-            continue
-        if first is None:
-            first = table
-        here, there = _described_outputs(table), _described_outputs(first)
-        differing = [
-            f"'{name}' is {there.get(name, 'absent')} for {_frames_of(first)} and "
-            f"{here.get(name, 'absent')} for {_frames_of(table)}"
-            for name in dict.fromkeys((*there, *here))
-            if here.get(name) != there.get(name)
-        ]
-        if differing:
-            raise ModelError(
-                f"the model's output {', '.join(differing)}; it must be the same for all frames of "
-                "a video"
-            )
+        if table.num_columns > N_BASE_COLUMNS:
+            break
+    return table
+
+
+def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table with the columns of a schema, null where it lacks one."""
+    columns = [
+        table.column(field.name)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _check_alike(table: pa.Table, outputs: dict[str, str], others: str) -> None:
+    """Check that a segment has the outputs of another; see `write_merged`.
+
+    Args:
+        table: of the segment.
+        outputs: of the other, see `_described_outputs`.
+        others: the frames of the other, for the error.
+    """
+    here = _described_outputs(table)
+    differing = [
+        f"'{name}' is {outputs.get(name, 'absent')} for {others} and "
+        f"{here.get(name, 'absent')} for {_frames_of(table)}"
+        for name in dict.fromkeys((*outputs, *here))
+        if here.get(name) != outputs.get(name)
+    ]
+    if differing:
+        raise ModelError(
+            f"the model's output {', '.join(differing)}; it must be the same for all frames of "
+            "a video"
+        )
 
 
 def _described_outputs(table: pa.Table) -> dict[str, str]:

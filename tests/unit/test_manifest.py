@@ -32,7 +32,7 @@ from pvio.pipeline.planning.resources import (
     read_job_resources,
     write_shard_plans,
 )
-from pvio.pipeline.results.products import read_products
+from pvio.pipeline.results.product_table import read_products
 
 PLAN = Plan([ProbedVideo("a", "/a.mp4")], [PlannedSegment(0, 0, 9, 1.0, 2.0)], [[0]], [[0]])
 RECEIPT = Receipt("infer", "1-of-1", 1.0, [SegmentReceipt(0, {"predictions": "x"}, True)])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,13 @@ import pytest
 from pvio.errors import ModelError
 from pvio.media.index.cached import load_index
 from pvio.media.index.frame_index import FrameIndex
-from pvio.predictions.parquet import Predictions, deserialize, merge, read_predictions, serialize
+from pvio.predictions.parquet import (
+    Predictions,
+    deserialize,
+    read_predictions,
+    serialize,
+    write_merged,
+)
 from pvio.predictions.table import SegmentTable
 
 METADATA = {"source": "Mäuse.mp4", "time_base": "1/1000", "settings": {"crf": 18}}
@@ -45,9 +53,14 @@ def segment(
 
 
 def read(tables: list[pa.Table], folder: Path) -> Predictions:
-    path = folder / "video.parquet"
-    pq.write_table(merge(tables, METADATA), path)
-    return read_predictions(path)
+    return read_predictions(written(tables, folder / "video.parquet"))
+
+
+def written(tables: list[pa.Table], path: Path) -> Path:
+    """The segments of a video in a file."""
+    with path.open("wb") as file:
+        write_merged(file, lambda: tables, METADATA)
+    return path
 
 
 def test_every_row_has_frame_time_and_status(index: FrameIndex, tmp_path: Path):
@@ -147,8 +160,8 @@ def test_metadata_are_read_as_they_were_written(index: FrameIndex, tmp_path: Pat
 
 def test_plain_arrow_reads_values_shape_and_metadata(index: FrameIndex, tmp_path: Path):
     values = np.arange(30, dtype=np.float32).reshape(5, 2, 3)
-    pq.write_table(merge([segment(index, 0, 5, {"box": values})], METADATA), tmp_path / "a.parquet")
-    table = pq.read_table(tmp_path / "a.parquet")
+    path = written([segment(index, 0, 5, {"box": values})], tmp_path / "a.parquet")
+    table = pq.read_table(path)
     assert table.column("box").to_pylist() == values.reshape(5, 6).tolist()
     assert table.schema.field("box").metadata[b"shape"] == b"[2, 3]"
     assert b"M\xc3\xa4use.mp4" in table.schema.metadata[b"pvio"]
@@ -202,16 +215,37 @@ def test_rows_are_counted_by_status(index: FrameIndex):
     ],
 )
 def test_outputs_that_differ_between_segments_are_an_error_that_names_both(
-    index: FrameIndex, one: Any, other: Any, said: tuple[str, ...]
+    index: FrameIndex, tmp_path: Path, one: Any, other: Any, said: tuple[str, ...]
 ):
     bare = segment(index, 0, 5, {}, range(5))
     tables = [bare, segment(index, 5, 10, one), segment(index, 10, 15, other)]
     with pytest.raises(ModelError) as caught:
-        merge(tables, METADATA)
+        written(tables, tmp_path / "a.parquet")
     assert "frames 5 to 9" in str(caught.value)
     assert "frames 10 to 14" in str(caught.value)
     for words in said:
         assert re.search(words, str(caught.value)), str(caught.value)
+
+
+def test_segments_are_row_groups_of_which_few_are_in_memory_at_once(
+    index: FrameIndex, tmp_path: Path
+):
+    alive: list[weakref.ref[pa.Table]] = []
+
+    def tables() -> Iterator[pa.Table]:
+        for start in range(0, 20, 5):
+            table = segment(index, start, start + 5, {"x": np.arange(5.0)} if start else {})
+            alive.append(weakref.ref(table))
+            yield table
+            del table
+            gc.collect()
+            assert sum(each() is not None for each in alive) <= 1
+
+    with (tmp_path / "a.parquet").open("wb") as file:
+        write_merged(file, tables, METADATA)
+    found = pq.ParquetFile(tmp_path / "a.parquet")
+    assert found.num_row_groups == 4
+    assert found.read().column("x").to_pylist() == [None] * 5 + [*range(5)] * 3
 
 
 def test_the_order_of_outputs_may_differ_between_segments(index: FrameIndex, tmp_path: Path):

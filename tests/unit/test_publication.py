@@ -19,9 +19,9 @@ from pvio.config.settings import Settings, parse_settings
 from pvio.layout import NEXT_SUFFIX
 from pvio.pipeline.jobs import shard
 from pvio.pipeline.planning.manifest import Plan, Receipt
-from pvio.pipeline.results import products as products_module
-from pvio.pipeline.results.products import read_products
-from pvio.pipeline.publishing.publisher import publishing_folder, remove_other_next
+from pvio.pipeline.publishing import published_products
+from pvio.pipeline.publishing.folders import publishing_folder, remove_other_next
+from pvio.pipeline.results.product_table import read_products
 from pvio.pipeline.stages.assemble import assemble
 from pvio.pipeline.stages.encode import encode
 from pvio.pipeline.stages.infer import infer
@@ -224,7 +224,7 @@ def test_an_end_between_the_note_and_the_file_costs_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(products_module.os, "replace", killed)
+        patch.setattr(published_products.os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             infer(part, settings, results="results")
     assert tables("results") == set()
@@ -243,6 +243,7 @@ def test_a_journal_that_was_cut_off_is_read_as_far_as_it_goes(folder: Path):
         f"predictions/{name}.parquet" for name in NAMES
     ]
     journal.write_text("\n".join(lines)[:-20])
+    Path("results/predictions/c.parquet").unlink()  # renamed only after its note
     assert set(read_products(Path("results"))) == {f"predictions/{name}.parquet" for name in "ab"}
     finish(plan, settings)
     assert tables("results") == set(NAMES)

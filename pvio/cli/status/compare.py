@@ -31,7 +31,7 @@ from pvio.pipeline.planning.completion import Completion, SegmentState
 from pvio.pipeline.planning.cost import CostModel, stage_workloads
 from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import ProbedVideo, read_plan
-from pvio.pipeline.results.products import read_products
+from pvio.pipeline.results.product_table import read_products
 
 # How far back the rate of a run is measured.
 _RECENT_SECONDS = 600.0

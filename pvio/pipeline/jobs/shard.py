@@ -78,16 +78,16 @@ _ENOUGH_OF_A_VIDEO = 3
 class VideoPublisher(Protocol):
     """Puts the products of finished videos where users see them."""
 
-    def publish(self, number: int) -> bool:
-        """Publish a video, by its number, unless segments of other shards are missing.
-
-        Returns:
-            Whether it is published.
-        """
+    def publish(self, number: int) -> None:
+        """Begin to publish a video, by its number, unless segments of other shards are missing."""
         ...
 
-    def is_published(self, number: int) -> bool:
-        """Whether a video was published before."""
+    def published(self) -> list[int]:
+        """The videos that were published since the last call; does not wait."""
+        ...
+
+    def wait(self) -> None:
+        """Wait until all videos are published, or have failed."""
         ...
 
 
@@ -150,6 +150,7 @@ def run_shard(
             for outcome in done:
                 outcomes[outcome.task] = outcome
                 videos.add(outcome)
+        videos.wait()
     _check_sources_reachable(part, outcomes)
     kinds = completion.keys.output.kinds_of(stage)
     receipts = [
@@ -179,22 +180,39 @@ class _Videos:
     ):
         self._part, self._publisher, self._progress = part, publisher, progress
         self._unfinished = Counter(part.segments[number].video for number in unfinished)
+        self._finished_before = set(part.videos) - set(self._unfinished)
         self._failed: set[int] = set()
-        for video in part.videos:
-            if publisher and not self._unfinished[video] and not publisher.is_published(video):
-                progress.n_published += publisher.publish(video)
+        for video in self._finished_before:
+            self._publish(video)
 
     def add(self, outcome: Outcome) -> None:
         """Take note of a segment that is done or has failed."""
-        video, progress = self._part.segments[outcome.task].video, self._progress
+        video = self._part.segments[outcome.task].video
         if outcome.kind in ("done", "found"):
             self._unfinished[video] -= 1
-            if self._publisher is not None and not self._unfinished[video]:
-                progress.n_published += self._publisher.publish(video)
+            if not self._unfinished[video]:
+                self._publish(video)
         elif outcome.kind == "failed":
             self._failed.add(video)
-            progress.n_failed = len(self._failed)
-        progress.note()
+            self._progress.n_failed = len(self._failed)
+        self._note()
+
+    def wait(self) -> None:
+        """Wait until all finished videos are published."""
+        if self._publisher is not None:
+            self._publisher.wait()
+        self._note()
+
+    def _publish(self, video: int) -> None:
+        if self._publisher is not None:
+            self._publisher.publish(video)
+
+    def _note(self) -> None:
+        if self._publisher is not None:
+            published = set(self._publisher.published())
+            # The plan has counted the others.
+            self._progress.n_published += len(published - self._finished_before)
+        self._progress.note()
 
 
 def _work_through(

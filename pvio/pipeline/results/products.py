@@ -1,83 +1,30 @@
-"""The products in a results folder: their table, and whether to keep or rewrite each."""
+"""The products of a results folder that is replaced as a whole: each is kept or written."""
 
 from __future__ import annotations
 
 import contextlib
 import filecmp
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from pvio.cache.atomic import link_or_copy, temporary_name, write_json
-from pvio.cache.digest import file_digest, hash_key
-from pvio.errors import PvioError, on_disk_of
-from pvio.layout import JOURNAL_FOLDER, PRODUCTS_FILE
+from pvio.cache.atomic import link_or_copy
+from pvio.cache.digest import file_digest
+from pvio.errors import on_disk_of
+from pvio.layout import JOURNAL_FOLDER, PRODUCTS_FILE, RUN_FILE
+from pvio.pipeline.results.product_table import (
+    ProductTable,
+    file_stamp,
+    is_current,
+    journal_files,
+    note_of,
+    product_key,
+    read_products,
+    write_products,
+)
 from pvio.pipeline.results.snapshot import Snapshot
-
-# Stored for each product, by its name below the results: `key` of its inputs, `digest`, `size` and
-# `mtime_ns` of its file, `remarks` (its warnings); or `failure`, the reason why it is missing.
-ProductTable = dict[str, dict[str, Any]]
 
 # Writes a product to a path; returns warnings for the user, or None.
 Write = Callable[[Path], list[str] | None]
-
-
-def read_products(results: Path) -> ProductTable:
-    """The product table of a folder; empty without one."""
-    try:
-        return require_products(results)
-    except PvioError:
-        return {}
-
-
-def require_products(results: Path) -> ProductTable:
-    """The product table of the last run, and what jobs published since.
-
-    Raises:
-        PvioError: when no run has published anything there.
-    """
-    try:
-        table = json.loads((results / PRODUCTS_FILE).read_text(encoding="utf-8"))
-        if not isinstance(table, dict):
-            raise ValueError(f"{PRODUCTS_FILE} is no table of products")
-    except (OSError, ValueError) as error:
-        raise PvioError(f"{results} has no results of a finished run: {error}") from error
-    table = {name: noted for name, noted in table.items() if isinstance(noted, dict)}
-    for name, noted in _journaled(results):
-        if name not in table or file_stamp(results / name).items() <= noted.items():
-            table[name] = noted
-    return table
-
-
-def product_key(inputs: list[str]) -> str:
-    """The key of a product.
-
-    Args:
-        inputs: all that it depends on.
-    """
-    return hash_key(inputs=inputs)
-
-
-def is_current(folder: Path, name: str, noted: Mapping[str, Any], key: str) -> bool:
-    """Whether a product has this key, and its file is the one that was written then."""
-    stamp = file_stamp(folder / name)
-    return bool(stamp) and noted.get("key") == key and stamp.items() <= noted.items()
-
-
-def file_stamp(path: Path) -> dict[str, int]:
-    """Size and modification time of a file; empty without one."""
-    try:
-        found = path.stat()
-    except OSError:
-        return {}
-    return {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
-
-
-def note_of(path: Path, key: str, warnings: list[str]) -> dict[str, Any]:
-    """What is stored for a product that was just written."""
-    return {"key": key, "digest": file_digest(path), "remarks": warnings, **file_stamp(path)}
 
 
 class Products:
@@ -144,10 +91,12 @@ class Products:
                 write(path)
                 _keep_if_equal(self._snapshot.folder / name, path)
                 self._made[name] = {"digest": file_digest(path), **file_stamp(path)}
-            write_json(self._snapshot.path(PRODUCTS_FILE), self._made)
+            write_products(self._snapshot.path(PRODUCTS_FILE), self._made)
         folder, before = self._known[0]
-        published = {f"{JOURNAL_FOLDER}/{path.name}" for path in _journal_files(folder)}
-        owned = {*before, *read_products(folder), *published, *more, PRODUCTS_FILE}
+        published = {f"{JOURNAL_FOLDER}/{path.name}" for path in journal_files(folder)}
+        owned = {*before, *read_products(folder), *published, PRODUCTS_FILE, RUN_FILE}
+        if (folder / PRODUCTS_FILE).exists():  # earlier versions did not list these
+            owned.update(more)
         self._snapshot.publish(owned)
 
 
@@ -156,66 +105,3 @@ def _keep_if_equal(old: Path, new: Path) -> None:
     if old.is_file() and not old.is_symlink() and filecmp.cmp(old, new, shallow=False):
         new.unlink()
         link_or_copy(old, new)
-
-
-class PublishedProducts:
-    """Products that appear one by one in a folder, where several jobs may publish at once.
-
-    A product is written under a temporary name, noted in the journal of this job, and renamed.
-    `require_products` reads the journals of all jobs.
-
-    Args:
-        folder: of the products.
-        writer: name of this job, such as "infer-3-of-8".
-        other: folder of which products with the same key are linked; None for none.
-    """
-
-    def __init__(self, folder: Path, writer: str, other: Path | None = None):
-        self.folder, self._other = folder, other
-        self.table = read_products(folder)
-        self._linked = read_products(other) if other is not None else {}
-        self._journal = folder / JOURNAL_FOLDER / temporary_name(writer).replace(".tmp", ".jsonl")
-
-    def make(self, name: str, inputs: list[str], write: Write) -> list[str]:
-        """See `Products.make`; the product is there when this returns."""
-        key = product_key(inputs)
-        noted = self.table.get(name, {})
-        if is_current(self.folder, name, noted, key):
-            return list(noted["remarks"])
-        final = self.folder / name
-        temporary = self._journal.parent / f"{temporary_name()}{final.suffix}"
-        try:
-            with on_disk_of(self.folder):
-                temporary.parent.mkdir(parents=True, exist_ok=True)
-                final.parent.mkdir(parents=True, exist_ok=True)
-                noted = self._linked.get(name, {})
-                if self._other is not None and is_current(self._other, name, noted, key):
-                    link_or_copy(self._other / name, temporary)
-                else:
-                    noted = note_of(temporary, key, write(temporary) or [])
-                # First the note: a file without one would be taken for one of the user's.
-                with self._journal.open("a", encoding="utf-8") as journal:
-                    journal.write(json.dumps({"name": name, **noted}) + "\n")
-                os.replace(temporary, final)
-        finally:
-            temporary.unlink(missing_ok=True)
-        self.table[name] = noted
-        return list(noted["remarks"])
-
-
-def _journal_files(results: Path) -> list[Path]:
-    with contextlib.suppress(OSError):
-        return sorted(path for path in (results / JOURNAL_FOLDER).iterdir() if path.is_file())
-    return []
-
-
-def _journaled(results: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names and notes of published products; a line that was cut off is left out."""
-    for path in _journal_files(results):
-        if path.suffix != ".jsonl":
-            continue
-        with contextlib.suppress(OSError):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                with contextlib.suppress(ValueError, KeyError, AttributeError, TypeError):
-                    noted = json.loads(line)
-                    yield noted.pop("name"), noted

@@ -23,7 +23,7 @@ from pvio.media.timing.muxed_times import muxed_timestamps, presentation_times
 from pvio.models.contract import BASE_COLUMNS
 from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.planning.manifest import ProbedVideo, read_plan
-from pvio.pipeline.results.products import ProductTable, require_products
+from pvio.pipeline.results.product_table import ProductTable, require_products
 from pvio.pipeline.results.summary import read_summary
 from pvio.predictions.parquet import Predictions, read_predictions
 

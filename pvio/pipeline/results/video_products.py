@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 import pvio
 from pvio.cache.entries import Cache
@@ -20,7 +20,7 @@ from pvio.pipeline.planning.keys import CacheEntry, ResultKeys
 from pvio.pipeline.planning.manifest import PlannedSegment, ProbedVideo
 from pvio.pipeline.planning.probed_video import check_unchanged, index_of
 from pvio.pipeline.results.outcomes import VideoOutcome
-from pvio.predictions.parquet import deserialize, merge
+from pvio.predictions.parquet import deserialize, write_merged
 
 
 class Maker(Protocol):
@@ -93,7 +93,10 @@ class VideoProducts:
     ) -> None:
         index = index_of(video, self._cache)
         entries = [self.keys.predictions(video, segment) for segment in segments]
-        tables = [deserialize(read_entry(self._cache, entry)[0]) for entry in entries]
+
+        def tables() -> Iterator[pa.Table]:
+            return (deserialize(read_entry(self._cache, entry)[0]) for entry in entries)
+
         metadata = {
             "source": video.path,
             "time_base": str(index.time_base),
@@ -105,7 +108,7 @@ class VideoProducts:
             "pvio_version": pvio.__version__,
         }
         with path.open("wb") as file:  # pyarrow accepts only UTF-8 paths
-            pq.write_table(merge(tables, metadata), file, compression="zstd")
+            write_merged(file, tables, metadata)
 
     def _write_video(
         self, video: ProbedVideo, segments: list[PlannedSegment], path: Path

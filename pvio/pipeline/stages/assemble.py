@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,10 +31,10 @@ from pvio.pipeline.planning.manifest import (
     Receipt,
     failures_in,
 )
+from pvio.pipeline.publishing.folders import next_folder, remove_products, run_of
 from pvio.pipeline.report import render_report
 from pvio.pipeline.results.outcomes import outcomes
 from pvio.pipeline.results.products import Products
-from pvio.pipeline.publishing.publisher import next_folder
 from pvio.pipeline.results.snapshot import Snapshot
 from pvio.pipeline.results.summary import SummaryRow, parse_summary, summary_table
 from pvio.pipeline.results.video_results import VideoResults
@@ -97,7 +96,7 @@ def _assemble(
     if failures is None:
         failures = failures_in(receipts)
     keys = ResultKeys(settings, model_fingerprint(settings.model))
-    newer = next_folder(snapshot.folder)
+    run, newer = made_with(settings, keys.fingerprint), next_folder(snapshot.folder)
     products = Products(snapshot, newer)
     of_videos = outcomes(plan, receipts, failures)
     numbers = range(len(plan.videos))
@@ -123,7 +122,7 @@ def _assemble(
     products.publish(
         {
             RESULTS_PLAN_FILE: lambda path: write_json(path, plan),
-            RUN_FILE: lambda path: write_json(path, made_with(settings, keys.fingerprint)),
+            RUN_FILE: lambda path: write_json(path, run),
             NAMES_FILE: lambda path: write_json(path, _names(plan, snapshot.folder)),
             SUMMARY_FILE: lambda path: write_text(path, summary),
             REPORT_FILE: lambda path: write_text(
@@ -131,7 +130,8 @@ def _assemble(
             ),
         }
     )
-    shutil.rmtree(newer, ignore_errors=True)
+    if run_of(newer) == run:
+        remove_products(newer)
     return rows
 
 

@@ -14,7 +14,7 @@ from pvio.pipeline.jobs.shard import Task, run_shard
 from pvio.pipeline.planning.completion import Completion, read_entry
 from pvio.pipeline.planning.keys import CacheEntry, ResultKeys
 from pvio.pipeline.planning.manifest import Failures, PlannedSegment, Receipt, ShardPlan
-from pvio.pipeline.publishing.publisher import PublishingProcess
+from pvio.pipeline.publishing.process import PublishingProcess
 
 if TYPE_CHECKING:
     from pvio.inference.overlay import OverlayRenderer

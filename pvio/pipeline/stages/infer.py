@@ -14,7 +14,7 @@ from pvio.pipeline.jobs.shard import Task, run_shard
 from pvio.pipeline.planning.completion import Completion
 from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import Failures, Receipt, ShardPlan
-from pvio.pipeline.publishing.publisher import PublishingProcess
+from pvio.pipeline.publishing.process import PublishingProcess
 
 if TYPE_CHECKING:
     from pvio.inference.engine import Engine
