@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 RunIdentity = dict[str, Any]
 
+# Endings of files of jobs in the folder of journals.
+_NOTES = (".jsonl", ".lock")
+
 
 def next_folder(results: str | os.PathLike[str]) -> Path:
     """The folder in which products of other settings appear; it is next to the results."""
@@ -98,22 +101,23 @@ def remove_products(folder: Path) -> None:
     """
     for name, noted in read_products(folder).items():
         stamp = file_stamp(folder / name)
-        if stamp and stamp.items() <= noted.items():
-            _remove_file(folder, name)
+        _remove_file(folder, name, is_own=bool(stamp) and stamp.items() <= noted.items())
     remove_stale_temporaries(folder / JOURNAL_FOLDER)
     remove_stale_temporaries(folder)
-    own = [path for path in journal_files(folder) if path.suffix in (".jsonl", ".lock")]
-    for name in (*(path.relative_to(folder).as_posix() for path in own), PRODUCTS_FILE):
-        _remove_file(folder, name)
+    for path in journal_files(folder):
+        _remove_file(folder, f"{JOURNAL_FOLDER}/{path.name}", is_own=path.suffix in _NOTES)
+    _remove_file(folder, f"{JOURNAL_FOLDER}/any", is_own=False)
+    _remove_file(folder, PRODUCTS_FILE)
     _remove_file(folder, RUN_FILE)  # last: until then the folder is known to be pvio's
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
-def _remove_file(folder: Path, name: str) -> None:
-    """Remove a file, and the folders above it that are empty afterwards."""
+def _remove_file(folder: Path, name: str, *, is_own: bool = True) -> None:
+    """Remove a file if it is pvio's, and in any case the folders above it that are empty."""
     with contextlib.suppress(OSError):
-        (folder / name).unlink(missing_ok=True)
+        if is_own:
+            (folder / name).unlink(missing_ok=True)
         for above in Path(name).parents[:-1]:
             (folder / above).rmdir()
 
