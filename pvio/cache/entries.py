@@ -17,7 +17,7 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from pvio.cache.atomic import atomic_path
 from pvio.cache.digest import DIGEST_SIZE, digest_of
@@ -113,6 +113,24 @@ class Cache:
             raise CacheError(f"{self.path(kind, key)} is damaged: its digest does not match")
         return payload, info
 
+    @contextlib.contextmanager
+    def open_for_read(self, kind: Kind, key: str) -> Iterator[BinaryIO]:
+        """A file with the payload alone, for one that may exceed the memory.
+
+        Raises:
+            CacheError: when the entry is absent, or payload and digest disagree.
+        """
+        with self._opened(kind, key) as file:
+            info, size = self._footer(file, kind, key)
+            payload = cast(BinaryIO, io.BufferedReader(_Payload(file.fileno(), size), _BLOCK))
+            digest = digest_of(b"")
+            while block := payload.read(_BLOCK):
+                digest.update(block)
+            if digest.hexdigest() != info["digest"]:
+                raise CacheError(f"{self.path(kind, key)} is damaged: its digest does not match")
+            payload.seek(0)
+            yield payload
+
     def remove(self, kind: Kind, key: str) -> None:
         """Remove an entry, e.g. a damaged one, so that it is computed again."""
         self.path(kind, key).unlink(missing_ok=True)
@@ -192,6 +210,35 @@ class Cache:
             return json.loads(text), end - length
         except (OSError, ValueError) as error:
             raise CacheError(f"{self.path(kind, key)} is damaged: {error}") from error
+
+
+class _Payload(io.RawIOBase):
+    """The first bytes of an open file.
+
+    Args:
+        descriptor: of the file; it stays open.
+        size: number of bytes.
+    """
+
+    def __init__(self, descriptor: int, size: int):
+        self._descriptor, self._size, self._position = descriptor, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        n = max(0, min(len(buffer), self._size - self._position))
+        n = os.preadv(self._descriptor, [memoryview(buffer)[:n]], self._position) if n else 0
+        self._position += n
+        return n
 
 
 def _footer(info: dict[str, Any], digest: Any) -> bytes:

@@ -36,11 +36,9 @@ if TYPE_CHECKING:
 @click.command()
 @config_option
 @out_option
-@click.option(
-    "--results", default="results", show_default=True, help="Folder of the products, for names."
-)
+@results_option
 @threads_option
-def probe(config: str, out: Path, results: str, threads: int) -> None:
+def probe(config: str, out: Path, results: str | None, threads: int) -> None:
     """Find the videos of the collection and index their frames.
 
     Indexes are cached by path, size and modification time: videos seen before are not opened.
@@ -50,7 +48,8 @@ def probe(config: str, out: Path, results: str, threads: int) -> None:
     from pvio.cache.atomic import write_json
     from pvio.pipeline.stages.probe import probe as run
 
-    rows = run(settings_of_job(config), threads, results)
+    settings = settings_of_job(config)
+    rows = run(settings, threads, results or settings.results)
     unreadable = [row for row in rows if row.status != "ok"]
     for row in unreadable:
         logging.warning("unreadable: %s: %s", row.path, row.reason)
@@ -77,7 +76,7 @@ def plan(
     shards: int,
     parts: Path | None,
     identity: str,
-    results: str,
+    results: str | None,
     out: Path,
 ) -> None:
     """Cut videos into segments and spread them over shards, longest processing time first."""
@@ -86,12 +85,15 @@ def plan(
     from pvio.pipeline.planning.manifest import read_probe
     from pvio.pipeline.planning.registry import register
     from pvio.pipeline.planning.resources import write_shard_plans
+    from pvio.pipeline.publishing.current import remove_outdated
     from pvio.pipeline.publishing.folders import publishing_name, remove_other_next
     from pvio.pipeline.stages.plan import make_plan
 
     settings = settings_of_job(config)
+    results = results or settings.results
     manifest, resources = make_plan(read_probe(probe_path), settings, shards)
     remove_other_next(results, manifest.made_with)
+    remove_outdated(results, manifest.made_with, manifest.videos)
     if parts is not None:
         where = publishing_name(results, manifest.made_with)
         write_shard_plans(parts, manifest, resources, identity, where)
@@ -108,7 +110,9 @@ def plan(
 @out_option
 @results_option
 @threads_option
-def infer(config: str, plan_path: str, shard: str, out: Path, results: str, threads: int) -> None:
+def infer(
+    config: str, plan_path: str, shard: str, out: Path, results: str | None, threads: int
+) -> None:
     """Run the model over the segments of one shard.
 
     Finished segments are kept in the cache and never computed twice. A segment that fails is
@@ -124,7 +128,8 @@ def infer(config: str, plan_path: str, shard: str, out: Path, results: str, thre
     exit_on_sigterm()
     reexec_with_ffmpeg_libraries(settings)
     part, planned_at = read_shard_plan(plan_path, "infer", shard), os.stat(plan_path).st_mtime
-    write_json(out, run(part, settings, threads, results=results, planned_at=planned_at))
+    folder = results or settings.results
+    write_json(out, run(part, settings, threads, results=folder, planned_at=planned_at))
 
 
 @click.command()
@@ -157,7 +162,7 @@ def inferred(out: Path, receipts: tuple[str, ...]) -> None:
 @results_option
 @out_option
 def encode(
-    config: str, plan_path: str, shard: str, inferred: str | None, results: str, out: Path
+    config: str, plan_path: str, shard: str, inferred: str | None, results: str | None, out: Path
 ) -> None:
     """Encode the segments of one shard again, with the model's drawing on them."""
     limit_libraries(1)
@@ -176,7 +181,9 @@ def encode(
         lambda stage: [rows],
         settings,
         {"infer": lambda each, failed: run_infer(each, settings, failures=failed)},
-        lambda failed: run(part, settings, failed, results, os.stat(plan_path).st_mtime),
+        lambda failed: run(
+            part, settings, failed, results or settings.results, os.stat(plan_path).st_mtime
+        ),
         failures,
     )
     write_json(out, receipt)
@@ -189,7 +196,7 @@ def encode(
 @threads_option
 @click.argument("receipts", nargs=-1, type=click.Path(exists=True))
 def assemble(
-    config: str, plan_path: str, results: str, threads: int, receipts: tuple[str, ...]
+    config: str, plan_path: str, results: str | None, threads: int, receipts: tuple[str, ...]
 ) -> None:
     """Concatenate finished segments to predictions, videos, a summary and a report.
 
@@ -206,6 +213,7 @@ def assemble(
     exit_on_sigterm()
     plan_bytes = Path(plan_path).read_bytes()
     plan, settings, found = read_plan(plan_path), settings_of_job(config), _receipts(receipts)
+    folder = results or settings.results
     reexec_with_ffmpeg_libraries(settings)  # lost predictions may have to be computed
 
     def plan_is_unchanged() -> bool:
@@ -220,14 +228,14 @@ def assemble(
             "infer": lambda each, failed: run_infer(each, settings, failures=failed),
             "encode": lambda each, failed: run_encode(each, settings, failed),
         },
-        lambda failed: run(plan, settings, found, results, threads, plan_is_unchanged, failed),
+        lambda failed: run(plan, settings, found, folder, threads, plan_is_unchanged, failed),
         failures_in(found),
     )
     note_stale(found, are_assembled=all(row.status != "failed" for row in rows))
     for row in rows:
         if row.status != "ok":
             logging.warning("%s: %s: %s", row.status, row.path, row.reason)
-    logging.info("%d videos assembled in %s", len(rows), results)
+    logging.info("%d videos assembled in %s", len(rows), folder)
 
 
 @click.command()

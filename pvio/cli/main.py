@@ -14,6 +14,7 @@ import click
 import pvio
 from pvio.cli.jobs import JOB_COMMANDS
 from pvio.cli.options import (
+    configured_results,
     more_config_argument,
     results_option,
     run_config_option,
@@ -146,13 +147,14 @@ def init(folder: Path, force: bool) -> None:
 
 @main.command()
 @results_option
-def verify(results: str) -> None:
+def verify(results: str | None) -> None:
     """Check finished results again: counts, timestamps, statuses, digests.
 
     Lists rows that are not ok. The exit code is 1 if a result has an error.
     """
     from pvio.pipeline.results.verify import verify as run
 
+    results = results or configured_results()
     errors, warnings = run(Path(results))
     for line in warnings:
         click.echo(printable(f"not ok  {line}"))
@@ -173,7 +175,11 @@ def verify(results: str) -> None:
 @click.option("--json", "as_text", is_flag=True, help="As JSON, for programs.")
 @more_config_argument
 def status(
-    config: tuple[str, ...], results: str, cores: int | None, as_text: bool, more: tuple[str, ...]
+    config: tuple[str, ...],
+    results: str | None,
+    cores: int | None,
+    as_text: bool,
+    more: tuple[str, ...],
 ) -> None:
     """Show finished and remaining work, the reasons for it, and the time it will take.
 
@@ -185,7 +191,8 @@ def status(
     from pvio.cli.status.compare import status as find
     from pvio.cli.status.text import describe
 
-    found = find(settings_of_run(config, more), Path.cwd(), results)
+    settings = settings_of_run(config, more)
+    found = find(settings, Path.cwd(), results or settings.results)
     if as_text:
         click.echo(json.dumps(as_json(found), indent=1))
     else:

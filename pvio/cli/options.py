@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pvio.errors import PvioError
+from pvio.layout import RESULTS_FOLDER
 
 if TYPE_CHECKING:
     from pvio.config.settings import Settings
@@ -50,11 +51,19 @@ out_option = click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="File to write."
 )
 results_option = click.option(
-    "--results", default="results", show_default=True, help="Folder of the products."
+    "--results", help="Folder of the products.  [default: the setting `results`]"
 )
 threads_option = click.option(
     "--threads", default=1, show_default=True, type=click.IntRange(1), help="Cores to use."
 )
+
+
+def configured_results() -> str:
+    """The setting `results` of this folder; its default where there are no valid settings."""
+    try:
+        return settings_of_run((), ()).results
+    except PvioError:
+        return RESULTS_FOLDER
 
 
 def settings_of_run(config: tuple[str, ...], more: tuple[str, ...]) -> Settings:

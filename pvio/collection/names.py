@@ -15,7 +15,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +91,17 @@ def renamed_results(results: str | os.PathLike[str] = "results") -> dict[str, st
         return {str(old): str(new) for old, new in renamed.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
+
+
+def names_without_video(results: str | os.PathLike[str], paths: Iterable[str]) -> list[str]:
+    """Names in a results folder whose videos are no longer in the collection.
+
+    Args:
+        results: the folder.
+        paths: of the videos of the collection.
+    """
+    present = set(paths)
+    return [row["name"] for row in named_videos(results) if row["path"] not in present]
 
 
 def folded(name: str) -> str:

@@ -15,6 +15,7 @@ from pvio.config.renamed import with_current_names
 from pvio.config.section import Positive, Section
 from pvio.config.text import join_text
 from pvio.errors import ConfigError
+from pvio.layout import RESULTS_FOLDER
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,11 @@ class Settings(Section):
         default=".pvio",
         description="folder of frame indexes and finished segments; runs may share it",
         examples=["/scratch/pvio"],
+    )
+    results: str = Field(
+        default=RESULTS_FOLDER,
+        description="folder in which finished videos appear; the folder above must be writable",
+        examples=["/data/exp1_crf18"],
     )
     staging_dir: str | None = Field(
         default=None,
@@ -119,6 +125,14 @@ class Settings(Section):
         if value != "auto" and (type(value) is not int or value < 1):
             raise ValueError("expected auto or a whole number from 1 on")
         return check(value)
+
+    @field_validator("results")
+    @classmethod
+    def _own_folder(cls, value: str) -> str:
+        path = os.path.abspath(os.path.expanduser(value)) if value.strip() else "/"
+        if os.path.join(os.getcwd(), "").startswith(os.path.join(path, "")):
+            raise ValueError("expected a folder for results alone, not one with this folder in it")
+        return os.path.expanduser(value)
 
     @field_validator("cache")
     @classmethod

@@ -122,6 +122,20 @@ def test_memory_grows_with_frames_and_batches():
     assert encode[0].memory_mib == encode[1].memory_mib  # both have frames of the large video
 
 
+def test_publishing_has_its_memory_and_its_time():
+    settings, planned = parse_settings({}), plan()
+    frames = [segment.stop - segment.start for segment in planned.segments]
+    long = replace(
+        planned, videos=[replace(video, n_frames=10_000_000) for video in planned.videos]
+    )
+    short, longer = (
+        job_resources("infer", (3, 3), frames, each, settings) for each in (planned, long)
+    )
+    assert longer[0].memory_mib - short[0].memory_mib > 10_000_000 * 300 / 2**20 - 10
+    assert longer[0].runtime_minutes() - short[0].runtime_minutes() >= 60
+    assert longer[0].seconds == short[0].seconds
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [

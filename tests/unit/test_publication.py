@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,18 @@ from typing import Any
 import pytest
 import torch
 
+from pvio import read_predictions
+from pvio.cli.status.compare import status
+from pvio.cli.status.text import describe
 from pvio.config.settings import Settings, parse_settings
+from pvio.errors import NoSpaceLeft, NotWritable
 from pvio.layout import NEXT_SUFFIX
 from pvio.pipeline.jobs import shard
 from pvio.pipeline.planning.manifest import Plan, Receipt
 from pvio.pipeline.publishing import published_products
+from pvio.pipeline.publishing.current import remove_outdated
 from pvio.pipeline.publishing.folders import publishing_folder, remove_other_next
+from pvio.pipeline.publishing.process import PublishingProcess
 from pvio.pipeline.results.product_table import read_products
 from pvio.pipeline.stages.assemble import assemble
 from pvio.pipeline.stages.encode import encode
@@ -69,10 +77,11 @@ def folder(
 
 def planned(n_shards: int = 2, **changed: Any) -> tuple[Plan, Settings]:
     """The plan of the videos in the working folder, and the settings."""
-    args = changed.pop("args", {})
+    args, exclude = changed.pop("args", {}), changed.pop("exclude", [])
     settings = parse_settings(
         {
             "videos": ["clips"],
+            "exclude": exclude,
             "segment_frames": 12,
             "model": {"entry": "publishing_model.py:Bright", "args": args, "device": "cpu"},
             "output": {"crf": 40, "preset": "ultrafast", **changed},
@@ -296,6 +305,156 @@ def test_a_full_disk_under_the_results_stops_no_job(folder: Path, caplog: Any):
         subprocess.run(["umount", "--lazy", "results"], check=True)
     finish(plan, settings)
     assert tables("results") == set(NAMES)
+
+
+@pytest.fixture
+def small_disk(folder: Path) -> Iterator[Callable[[str], None]]:
+    """`disk/` with 20 KiB; to be called with options of `mount`."""
+    Path("disk").mkdir()
+
+    def mount(options: str) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", "disk"]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("only root may mount a small file system")
+
+    mount("size=20k")
+    yield mount
+    subprocess.run(["umount", "--lazy", "disk"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("broken", "mended", "error", "text"),
+    [
+        ("remount,size=20k", "remount,size=10m", NoSpaceLeft, "no space is left"),
+        ("remount,ro", "remount,rw,size=10m", NotWritable, "cannot be written"),
+    ],
+)
+def test_a_disk_that_refuses_results_costs_only_what_is_missing(
+    folder: Path,
+    small_disk: Callable[[str], None],
+    caplog: Any,
+    broken: str,
+    mended: str,
+    error: type[Exception],
+    text: str,
+):
+    plan, settings = planned(1)
+    small_disk(broken)
+    parts = [next(plan.shard_plans(stage)) for stage in ("infer", "encode")]
+    receipts = [
+        infer(parts[0], settings, results="disk/results"),
+        encode(parts[1], settings, results="disk/results"),
+    ]
+    assert not any(done.failure_reason for each in receipts for done in each.segments)
+    assert "not published yet" in caplog.text
+    published = files("disk/results")
+    with pytest.raises(error, match=rf"(?s){text}.*0 of 3 videos have results.*Missing: a, b, c"):
+        assemble(plan, settings, receipts, "disk/results")
+    assert files("disk/results") == published  # whole, and still there
+    small_disk(mended)
+    assemble(plan, settings, receipts, "disk/results")
+    assert len(files("disk/results")) == 6
+    assert published.items() <= files("disk/results").items()
+    assert not [path for path in Path("disk").iterdir() if path.name != "results"]
+
+
+def test_results_that_are_a_file_cost_no_work(folder: Path, caplog: Any):
+    plan, settings = planned(1)
+    Path("results").write_text("mine")
+    with pytest.raises(NotWritable, match=r"is a file.*0 of 3 videos"):
+        finish(plan, settings)
+    assert "not published yet: 'results' is a file" in caplog.text
+    assert Path("results").read_text() == "mine"
+    Path("results").rename("mine.txt")
+    finish(plan, settings)
+    assert len(files("results")) == 6
+
+
+def test_the_product_of_a_file_that_was_replaced_is_removed_by_the_next_plan(
+    folder: Path, caplog: Any
+):
+    plan, settings = planned(1)
+    finish(plan, settings)
+    before = files("results")
+    with Path("clips/b.mp4").open("ab") as file:
+        file.write((16).to_bytes(4, "big") + b"free" + b"replaced")
+    assert status(settings, folder).published == 2
+    plan, settings = planned(1)
+    assert remove_outdated("results", plan.made_with, plan.videos) == [
+        "predictions/b.parquet", "videos/b.mp4"
+    ]  # fmt: skip
+    assert "2 results of files that were replaced since are removed" in caplog.text
+    assert files("results").keys() == before.keys() - {"b.parquet", "b.mp4"}
+    (part,) = plan.shard_plans("infer")
+    infer(part, settings, results="results")
+    assert read_predictions("results/predictions/b.parquet").metadata["source"].endswith("b.mp4")
+    assert files("results")["b.parquet"] != before["b.parquet"] or plan.videos[1].digest
+    assert remove_outdated("results", plan.made_with, plan.videos) == []
+    finish(plan, settings)
+    assert files("results").keys() == before.keys()
+
+
+def test_results_of_videos_that_are_left_out_go_with_a_warning(folder: Path, caplog: Any):
+    plan, settings = planned(1)
+    finish(plan, settings)
+    Path("clips/b.mp4").rename("clips/moved.mp4")
+    plan, settings = planned(1, exclude=["a.mp4"])
+    finish(plan, settings)
+    assert tables("results") == {"c", "moved"}
+    assert "the results of 1 video(s) are removed, since they are no longer in" in caplog.text
+    assert caplog.text.rpartition("`exclude`): ")[2].splitlines()[0] == "a"
+    assert "the results b are called moved now" in caplog.text
+
+
+def test_status_tells_where_the_results_of_finished_videos_are(folder: Path):
+    def said(settings: Settings) -> str:
+        return describe(status(settings, folder), 2)
+
+    plan, settings = planned(1)
+    parts = [next(plan.shard_plans(stage)) for stage in ("infer", "encode")]
+    receipts = [infer(parts[0], settings), encode(parts[1], settings)]
+    assert "no folder has the results of the 3 finished videos yet" in said(settings)
+    assert "nothing to compute; the next run joins them" in said(settings)
+    assemble(plan, settings, receipts, "results")
+    assert said(settings).endswith("nothing to compute")
+    assert "results/" not in said(settings)
+
+    plan, other = planned(1, crf=20)
+    parts = [next(plan.shard_plans(stage)) for stage in ("infer", "encode")]
+    infer(parts[0], other, results="results")
+    receipts = [infer(parts[0], other), encode(parts[1], other, results="results")]
+    text = said(other)
+    assert "results/ has results of other settings" in text
+    assert "results.next/ has 3 of 3 finished videos" in text
+    assert "results.next/ is not of these settings" in said(settings)
+    assemble(plan, other, receipts, "results")
+    assert said(other).endswith("nothing to compute")
+    assert "results/ has results of other settings" in said(settings)
+    Path("results/videos/b.mp4").unlink()
+    assert "results/ has 2 of 3 finished videos" in said(other)
+
+
+def test_the_job_goes_on_while_a_video_is_published(folder: Path, caplog: Any):
+    plan, settings = planned(1)
+    (part,) = plan.shard_plans("infer")
+    infer(part, settings)
+    Path("results").mkdir()
+    os.mkfifo("results/.run.json")  # who reads it waits for a writer
+    with PublishingProcess(part, settings, plan.made_with["model"], "results") as publisher:
+        began = time.monotonic()
+        for number in range(3):
+            publisher.publish(number)
+        assert publisher.published() == []
+        assert time.monotonic() - began < 10
+        time.sleep(0.5)
+        assert publisher.published() == []
+        assert publisher._child is not None
+        os.kill(publisher._child.pid, signal.SIGKILL)
+        Path("results/.run.json").unlink()
+        publisher.wait()  # a crash costs the video at which it happened
+        assert publisher.published() == [1, 2]
+    assert "a.mp4: not published yet: it was killed" in caplog.text
+    assert tables("results") == {"b", "c"}
 
 
 def test_a_folder_with_products_of_no_run_is_not_touched(folder: Path):

@@ -51,7 +51,7 @@ def publish(results: Path, run: dict[str, str], **videos: str) -> Path:
     names = [f"predictions/{video}.parquet" for video in videos]
     products = PublishedProducts(folder, "infer-1-of-1", names)
     for name, text in zip(names, videos.values(), strict=True):
-        products.make(name, [text], writes(text))
+        products.make(name, f"source of {text}", [text], writes(text))
     return folder
 
 
@@ -59,7 +59,7 @@ def assembled(results: Path, run: dict[str, str], **videos: str) -> None:
     """Replace the results by those of a run."""
     products = Products(Snapshot(results))
     for video, text in videos.items():
-        products.make(f"predictions/{video}.parquet", [text], writes(text))
+        products.make(f"predictions/{video}.parquet", f"source of {text}", [text], writes(text))
     products.publish({RUN_FILE: writes(json.dumps(run)), SUMMARY_FILE: writes("\n".join(videos))})
 
 
@@ -258,7 +258,7 @@ def test_an_end_at_any_step_of_joining_is_harmless(
         (results / "notes.txt").write_text("mine")
 
     def check() -> None:
-        Snapshot(results).discard()  # what the next run does first
+        Snapshot(results).close()  # what the next run does first
         found = content(results)
         assert found in (old | mine, new | mine)
         assert run_of(results) == (ONE if found == old | mine else TWO)
@@ -307,10 +307,10 @@ def test_one_job_publishes_a_video_that_several_finish_at_once(results: Path):
     with one.alone("a") as is_first:
         with two.alone("a") as is_second, two.alone("b") as is_another_video:
             assert (is_first, is_second, is_another_video) == (True, False, True)
-        one.make(names[0], ["1"], writes("1"))
+        one.make(names[0], "", ["1"], writes("1"))
     with two.alone("a") as is_alone:  # afterwards the product of the other job is known
         assert is_alone
-        two.make(names[0], ["1"], writes("written twice"))
+        two.make(names[0], "", ["1"], writes("written twice"))
     assert content(folder) == {names[0]: "1"}
     assert not list((folder / JOURNAL_FOLDER).glob("*.lock"))
 

@@ -115,7 +115,7 @@ def test_what_is_put_there_at_the_last_moment_is_taken_over(
 
 def test_a_state_that_is_discarded_leaves_nothing(results: Path):
     before = content(results)
-    changed(results).discard()
+    changed(results).close()
     assert content(results) == before
     assert sorted(os.listdir(results.parent)) == ["disk", "results"]
 

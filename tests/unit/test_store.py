@@ -47,6 +47,14 @@ def test_an_entry_reads_as_it_was_written(cache: Cache, entry: Path):
     assert FACTS.items() <= fields.items()
 
 
+def test_a_payload_is_read_as_a_file_that_ends_with_it(cache: Cache, entry: Path):
+    with cache.open_for_read("predictions", KEY) as file:
+        assert file.read() == PAYLOAD
+        assert file.seek(-3, 2) == len(PAYLOAD) - 3
+        assert file.read(1000) == PAYLOAD[-3:]
+        assert (file.seek(5), file.read(2), file.tell()) == (5, PAYLOAD[5:7], 7)
+
+
 def test_facts_are_read_without_the_payload(cache: Cache, entry: Path):
     assert FACTS.items() <= cache.metadata("predictions", KEY).items()
 
@@ -131,6 +139,8 @@ def test_a_flipped_bit_in_the_payload_is_found(cache: Cache, entry: Path, positi
     entry.write_bytes(damaged)
     with pytest.raises(CacheError):
         cache.read("predictions", KEY)
+    with pytest.raises(CacheError), cache.open_for_read("predictions", KEY):
+        pass
 
 
 def test_a_flipped_bit_anywhere_in_the_footer_is_found(cache: Cache, entry: Path):

@@ -42,11 +42,12 @@ checkpoint assemble:
         mem_mb=assemble_memory,
         runtime=assemble_minutes,
     params:
+        results=RESULTS,
         model=MODEL,
         version=PVIO_VERSION,
     message:
         "Concatenating segments to predictions, videos and a report"
     shell:
-        "PVIO_JOB=1 pvio assemble --config {input.settings} --plan {input.plan} --results results"
+        "PVIO_JOB=1 pvio assemble --config {input.settings} --plan {input.plan} --results {params.results:q}"
         " --threads {threads} {input.infer} {input.encode} > {log} 2>&1"
-        " && cp results/report.html {output.report}"
+        " && cp {params.results:q}/report.html {output.report}"

@@ -8,10 +8,11 @@ from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from pvio import __version__ as PVIO_VERSION
-from pvio.collection.names import read_names
+from pvio.collection.names import names_without_video, read_names
 from pvio.collection.search import find_sources
 from pvio.collection.fingerprint import fingerprint
 from pvio.collection.names import renamed_results
+from pvio.pipeline.publishing.current import some
 from pvio.config.load import with_types
 from pvio.config.renamed import with_current_names
 from pvio.config.settings import parse_settings
@@ -75,12 +76,20 @@ try:
     typed = with_types(config, given.config_args, files)
     current, renamed = with_current_names(typed)
     SETTINGS = parse_settings(current)
+    RESULTS = SETTINGS.results
     if workflow.is_main_process:
         for warning in renamed:
             logger.warning(warning)
         sources = find_sources(
-            SETTINGS.videos, read_names(), logger.info, SETTINGS.exclude
+            SETTINGS.videos, read_names(RESULTS), logger.info, SETTINGS.exclude
         )
+        gone = names_without_video(RESULTS, [source.path for source in sources])
+        if gone:
+            logger.warning(
+                f"{len(gone)} videos with results in {RESULTS} are not in the collection any more "
+                "(`videos`, `exclude`). The run removes their results at its end, or renames those of "
+                f"moved files: {printable(some(gone))}"
+            )
         COLLECTION, N_VIDEOS = fingerprint(sources), len(sources)
         MODEL = model_fingerprint(SETTINGS.model, quick=True)
         check_arguments(SETTINGS.model)
@@ -156,4 +165,4 @@ def assembled(wildcards):
 
 def lost_results(wildcards):
     """The note that finished results were lost, if they ever were."""
-    return lost_results_note()
+    return lost_results_note(RESULTS)

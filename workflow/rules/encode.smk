@@ -45,4 +45,4 @@ rule encode:
     shell:
         "PVIO_JOB=1 pvio encode --config {input.settings}"
         " --plan {input.parts}/encode/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"
-        " --inferred {input.inferred} --results results --out {output} > {log} 2>&1"
+        " --inferred {input.inferred} --results {RESULTS:q} --out {output} > {log} 2>&1"

@@ -18,7 +18,7 @@ onstart:
 onsuccess:
     for line in PROGRESS:
         line.stop()
-    summary = Path("results/summary.tsv")
+    summary = Path(RESULTS, "summary.tsv")
     rows = read_summary(summary) if summary.exists() else []
     bad = sum(row["status"] != "ok" for row in rows)
     if bad:
@@ -27,9 +27,10 @@ onsuccess:
             file=sys.stderr,
         )
     if rows:
-        print(f"pvio: {describe_end(rows)}", file=sys.stderr)
-    names = Path("results", NAMES_FILE)
-    renamed = renamed_results() if names.exists() else {}
+        page = f"{RESULTS}/report.html"
+        print(f"pvio: {describe_end(rows, page)}", file=sys.stderr)
+    names = Path(RESULTS, NAMES_FILE)
+    renamed = renamed_results(RESULTS) if names.exists() else {}
     if renamed and names.stat().st_mtime >= STARTED[0]:
         old, new = next(iter(renamed.items()))
         print(

@@ -25,4 +25,4 @@ rule infer:
     shell:
         "PVIO_JOB=1 pvio infer --config {input.settings}"
         " --plan {input.parts}/infer/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"
-        " --results results --threads {threads} --out {output} > {log} 2>&1"
+        " --results {RESULTS:q} --threads {threads} --out {output} > {log} 2>&1"

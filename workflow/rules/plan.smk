@@ -27,4 +27,4 @@ rule plan:
     shell:
         "PVIO_JOB=1 pvio plan --config {input.settings} --probe {input.probe} --shards {params.shards}"
         " --identity {params.identity}"
-        " --parts {output.parts} --results results --out {output.plan} > {log} 2>&1"
+        " --parts {output.parts} --results {RESULTS:q} --out {output.plan} > {log} 2>&1"

@@ -19,4 +19,4 @@ rule probe:
     message:
         "Indexing the frames of the collection"
     shell:
-        "PVIO_JOB=1 pvio probe --config {input.settings} --threads {threads} --out {output} > {log} 2>&1"
+        "PVIO_JOB=1 pvio probe --config {input.settings} --results {RESULTS:q} --threads {threads} --out {output} > {log} 2>&1"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from pvio.cache.entries import Cache
 from pvio.cache.lookup import map_in_threads
+from pvio.collection.names import read_names
 from pvio.collection.search import find_sources
 from pvio.config.settings import Settings
 from pvio.errors import CacheError
@@ -41,14 +43,19 @@ class State:
         return ((segment.video, segment) for segment in self.cut)
 
 
-def current_state(settings: Settings) -> State:
+def current_state(settings: Settings, results: Path | None = None) -> State:
     """Look a collection up in the cache; nothing is indexed.
+
+    Args:
+        settings: of the run.
+        results: folder of products, in which videos keep their names; that of the settings if None.
 
     Raises:
         PvioError: when the settings lead to no collection or no model.
     """
     cache = Cache(settings.cache)
-    sources = find_sources(settings.videos, report=lambda _: None, exclude=settings.exclude)
+    names = read_names(results or settings.results)
+    sources = find_sources(settings.videos, names, lambda _: None, settings.exclude)
     model = model_fingerprint(settings.model)
     rows = map_in_threads(partial(known_video, cache=cache, renew=False), sources)
     videos = [row for row in rows if row is not None]

@@ -29,8 +29,15 @@ from pvio.pipeline.guard import reason_for_video
 from pvio.pipeline.jobs.log import errors_of
 from pvio.pipeline.planning.completion import Completion, SegmentState
 from pvio.pipeline.planning.cost import CostModel, stage_workloads
-from pvio.pipeline.planning.keys import ResultKeys
+from pvio.pipeline.planning.keys import ResultKeys, made_with
 from pvio.pipeline.planning.manifest import ProbedVideo, read_plan
+from pvio.pipeline.publishing.current import current_videos
+from pvio.pipeline.publishing.folders import (
+    folder_of_run,
+    next_folder,
+    publishing_name,
+    run_of,
+)
 from pvio.pipeline.results.product_table import read_products
 
 # How far back the rate of a run is measured.
@@ -66,7 +73,12 @@ class Status:
     Attributes:
         stages: infer, and encode when there is an overlay.
         videos: of the collection.
-        finished: whose results are up to date in the cache.
+        finished: all of whose segments are in the cache.
+        published: of these, those whose results are there, in `where`.
+        results: name of the results folder.
+        where: name of the folder with products of the present settings; "" without one.
+        has_other_settings: whether the results are of other settings, or of an earlier version.
+        has_other_next: whether `results.next` is of other settings, or not pvio's.
         not_indexed: videos that are new or have changed, so that their frames are not known.
         lost: names of results that are not where the last run has put them.
         unreadable: path and reason of each; they are tried again in every run.
@@ -79,6 +91,11 @@ class Status:
     stages: list[StageStatus] = field(default_factory=list)
     videos: int = 0
     finished: int = 0
+    published: int = 0
+    results: str = ""
+    where: str = ""
+    has_other_settings: bool = False
+    has_other_next: bool = False
     not_indexed: int = 0
     lost: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -101,7 +118,7 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
     Raises:
         PvioError: when the settings lead to no collection or no model.
     """
-    state = current_state(settings)
+    state = current_state(settings, folder / results)
     found = Status(videos=len(state.videos) + len(state.new))
     states, errors = _states(state, settings)
     found.stages = _stages(state, settings, states, errors)
@@ -110,15 +127,19 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
         for segment, each in zip(state.cut, states, strict=True)
         if not all(each.is_finished(stage) for stage in settings.output.stages)
     }
+    finished = [
+        video
+        for number, video in enumerate(state.videos)
+        if video.status == "ok" and number not in missing and number not in errors
+    ]
+    _look_at_results(found, folder / results, settings, state.model, finished)
     last = _LastRun.read(folder / results)
     changed = last.changes(settings, state.model) if last else []
     products = read_products(folder / results)
     for number, video in enumerate(state.videos):
         if video.status != "ok":
             found.unreadable.append((video.path, video.reason))
-        elif number not in missing and number not in errors:
-            found.finished += 1
-        else:
+        elif number in missing or number in errors:
             try:
                 reasons = [errors[number]] if number in errors else _reasons(video, last, changed)
                 failed = products.get(predictions_file(video.name), {}).get("failure")
@@ -147,6 +168,19 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
     found.is_running = any((folder / SNAKEMAKE_LOCKS).glob("*.lock"))
     found.failures = _failures(folder)
     return found
+
+
+def _look_at_results(
+    found: Status, results: Path, settings: Settings, model: str, finished: list[ProbedVideo]
+) -> None:
+    """Which of the finished videos have results, and where."""
+    run, newer = made_with(settings, model), next_folder(results)
+    found.finished, found.results = len(finished), results.name
+    found.published = len(current_videos(results, run, finished, settings.output))
+    if (where := folder_of_run(results, run)) is not None:
+        found.where = where.name
+    found.has_other_settings = publishing_name(results, run) != results.name
+    found.has_other_next = newer.exists() and run_of(newer) != run
 
 
 class _LastRun:

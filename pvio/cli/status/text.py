@@ -29,6 +29,7 @@ def _lines(found: Status, cores: int) -> Iterator[str]:
     )
     for stage in found.stages:
         yield _stage_line(stage, cores, found.is_running)
+    yield from _results_lines(found)
     for reason, paths in found.reasons.items():
         yield f"to do since {reason}: {_some(paths)}" if reason != "new" else f"new: {_some(paths)}"
     for path, reason in found.unreadable[:_SHOWN]:
@@ -47,7 +48,20 @@ def _lines(found: Status, cores: int) -> Iterator[str]:
         yield f"failed, see {log}: {first}"
         yield from rest
     if not to_do and not found.failures and not found.lost:
-        yield "nothing to compute"
+        is_complete = found.published == found.finished and not found.has_other_settings
+        yield "nothing to compute" if is_complete else "nothing to compute; the next run joins them"
+
+
+def _results_lines(found: Status) -> Iterator[str]:
+    """Where the results of finished videos are, unless all are in the results."""
+    if found.has_other_settings:
+        yield f"{found.results}/ has results of other settings, until all new ones are there"
+    if found.where and (found.has_other_settings or found.published < found.finished):
+        yield f"{found.where}/ has {found.published} of {found.finished} finished videos"
+    elif found.published < found.finished:
+        yield f"no folder has the results of the {found.finished} finished videos yet"
+    if found.has_other_next:
+        yield f"{found.results}.next/ is not of these settings; the next run removes what is pvio's"
 
 
 def _stage_line(stage: StageStatus, cores: int, is_running: bool) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from pvio.cache.entries import Cache
 from pvio.cache.lookup import map_in_threads
@@ -176,9 +177,26 @@ def read_entry(cache: Cache, entry: CacheEntry) -> tuple[bytes, Metadata]:
     Raises:
         LostEntry: when it is lost or damaged; a damaged one is removed.
     """
+    with _lost_if_damaged(cache, entry):
+        return cache.read(*entry)
+
+
+@contextlib.contextmanager
+def open_entry(cache: Cache, entry: CacheEntry) -> Iterator[BinaryIO]:
+    """A file with the payload of an entry that an earlier stage committed.
+
+    Raises:
+        LostEntry: when it is lost or damaged; a damaged one is removed.
+    """
+    with _lost_if_damaged(cache, entry), cache.open_for_read(*entry) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _lost_if_damaged(cache: Cache, entry: CacheEntry) -> Iterator[None]:
     cache.wait_for(*entry)
     try:
-        return cache.read(*entry)
+        yield
     except CacheError as error:
         cache.remove(*entry)
         raise LostEntry(str(error), entry.kind) from error

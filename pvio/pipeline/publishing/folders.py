@@ -44,6 +44,12 @@ def run_of(folder: Path) -> RunIdentity | None:
     return found if isinstance(found, dict) else None
 
 
+def folder_of_run(results: str | os.PathLike[str], run: RunIdentity) -> Path | None:
+    """The folder that has products of a run: the results, or `results.next`; None without one."""
+    folder = Path(os.path.realpath(results))
+    return next((each for each in (folder, next_folder(folder)) if run_of(each) == run), None)
+
+
 def publishing_folder(results: str | os.PathLike[str], run: RunIdentity) -> Path | None:
     """The folder in which products of a run appear.
 

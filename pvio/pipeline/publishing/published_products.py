@@ -80,7 +80,7 @@ class PublishedProducts:
             finally:
                 path.unlink(missing_ok=True)
 
-    def make(self, name: str, inputs: list[str], write: Write) -> list[str]:
+    def make(self, name: str, source: str, inputs: list[str], write: Write) -> list[str]:
         """See `Products.make`; the product is there when this returns."""
         key = product_key(inputs)
         noted = self._table.get(name, {})
@@ -97,7 +97,7 @@ class PublishedProducts:
                     link_or_copy(self._other / name, temporary)
                     made = linked
                 else:
-                    made = note_of(temporary, key, write(temporary) or [])
+                    made = note_of(temporary, key, source, write(temporary) or [])
                     _flush(temporary)
                 if name not in self._table:
                     self._journals.add_to(self._table)  # of a job that has the product, too

@@ -5,24 +5,28 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
 
 from pvio.cache.entries import Cache
 from pvio.concurrency.child_process import Worker
 from pvio.config.settings import Settings
-from pvio.layout import Stage, predictions_file, video_file
-from pvio.pipeline.guard import reason_for_video
+from pvio.layout import Stage
+from pvio.pipeline.guard import describe, reason_for_video
 from pvio.pipeline.jobs.log import log_to_stderr
 from pvio.pipeline.planning.completion import Completion
 from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import ProbedVideo, ShardPlan
+from pvio.pipeline.publishing.current import product_names
 from pvio.pipeline.publishing.folders import publishing_folder
 from pvio.pipeline.publishing.published_products import PublishedProducts
 from pvio.pipeline.results.outcomes import VideoOutcome
 
 logger = logging.getLogger(__name__)
+
+# Videos that are not published for the same reason.
+_MOST_LOGGED = 5
 
 
 class Publisher:
@@ -56,6 +60,7 @@ class Publisher:
         self._stages: tuple[Stage, ...] = stages[: stages.index(part.stage) + 1]
         self._kinds = {kind for stage in self._stages for kind in keys.output.kinds_of(stage)}
         self._products: PublishedProducts | None = None
+        self._n_logged: Counter[str] = Counter()
         self._workers = Worker(partial(log_to_stderr, logging.getLogger().level))
 
     def publish(self, number: int) -> bool:
@@ -82,11 +87,19 @@ class Publisher:
                 logger.info("%s: published in %s", video.path, products.folder.name)
             return is_new
         except Exception as error:
-            reason = repr(error)
+            reason = describe(error)
             with contextlib.suppress(Exception):
                 reason = reason_for_video(error, video.path, "publishing", self._settings.cache)
-            logger.warning("%s: not published yet: %s", video.path, reason)
+            self._warn(video, reason)
         return False
+
+    def _warn(self, video: ProbedVideo, reason: str) -> None:
+        """Log why a video is not published; a reason of very many videos is logged a few times."""
+        self._n_logged[reason] += 1
+        if self._n_logged[reason] <= _MOST_LOGGED:
+            logger.warning("%s: not published yet: %s", video.path, reason)
+        if self._n_logged[reason] == _MOST_LOGGED:
+            logger.warning("further videos that are not published for this reason are not listed")
 
     def _destination(self) -> PublishedProducts | None:
         folder = publishing_folder(self._results, self._part.made_with)
@@ -115,10 +128,8 @@ class Publisher:
         return outcome
 
     def _names(self, video: ProbedVideo) -> set[str]:
-        names = {predictions_file(video.name)}
-        if "video" in self._kinds and video.height > 0 and video.width > 0:
-            names.add(video_file(video.name, self._settings.output.suffix))
-        return names
+        names = product_names(video, self._settings.output)
+        return set(names if "video" in self._kinds else names[:1])
 
     def _make(self, video: ProbedVideo, outcome: VideoOutcome, products: PublishedProducts) -> None:
         from pvio.pipeline.results.video_products import VideoProducts

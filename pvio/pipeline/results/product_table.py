@@ -18,8 +18,9 @@ from pvio.errors import PvioError
 from pvio.layout import JOURNAL_FOLDER, PRODUCTS_FILE
 from pvio.text import json_text
 
-# Stored for each product, by its name below the results: `key` of its inputs, `digest`, `size` and
-# `mtime_ns` of its file, `remarks` (its warnings); or `failure`, the reason why it is missing.
+# Stored for each product, by its name below the results: `key` of its inputs, `source`, the digest
+# of its video, `digest`, `size` and `mtime_ns` of its file, `remarks` (its warnings); or `failure`,
+# the reason why it is missing.
 ProductTable = dict[str, dict[str, Any]]
 
 _JOURNAL_SUFFIX = ".jsonl"
@@ -138,9 +139,17 @@ def file_stamp(path: Path) -> dict[str, int]:
     return {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
 
 
-def note_of(path: Path, key: str, warnings: list[str]) -> dict[str, Any]:
-    """What is stored for a product that was just written."""
-    return {"key": key, "digest": file_digest(path), "remarks": warnings, **file_stamp(path)}
+def note_of(path: Path, key: str, source: str, warnings: list[str]) -> dict[str, Any]:
+    """What is stored for a product that was just written.
+
+    Args:
+        path: of its file.
+        key: of its inputs.
+        source: digest of its video.
+        warnings: about it, for the user.
+    """
+    found = {"key": key, "source": source, "digest": file_digest(path), "remarks": warnings}
+    return {**found, **file_stamp(path)}
 
 
 def _read_table(path: Path, names: Collection[str] | None) -> ProductTable:

@@ -40,12 +40,13 @@ class Products:
         self._known = [(each, read_products(each)) for each in (snapshot.folder, *others)]
         self._made: ProductTable = {}
 
-    def make(self, name: str, inputs: list[str], write: Write) -> list[str]:
+    def make(self, name: str, source: str, inputs: list[str], write: Write) -> list[str]:
         """Write a product unless an existing one was made from the same inputs.
 
         Args:
             name: below the results.
-            inputs: all that it depends on.
+            source: digest of its video.
+            inputs: all that it depends on, the digest too.
             write: see `Write`.
 
         Returns:
@@ -56,12 +57,13 @@ class Products:
             noted = table.get(name, {})
             if is_current(folder, name, noted, key):
                 link_or_copy(folder / name, self._snapshot.path(name))
+                noted = noted | {"source": source}  # earlier versions did not store it
                 break
         else:
             path = self._snapshot.path(name)
             try:
                 with on_disk_of(self._snapshot.folder):
-                    noted = note_of(path, key, write(path) or [])
+                    noted = note_of(path, key, source, write(path) or [])
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise

@@ -86,8 +86,8 @@ class Snapshot:
         _take_over(old, self.folder, {*owned, *kept})  # files that were added in the meantime
         shutil.rmtree(old, ignore_errors=True)
 
-    def discard(self) -> None:
-        """Remove the next state; published products stay."""
+    def close(self) -> None:
+        """Remove the next state, unless it was published."""
         shutil.rmtree(self.next, ignore_errors=True)
 
 

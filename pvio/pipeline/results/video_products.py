@@ -15,7 +15,7 @@ from pvio.concurrency.child_process import Worker, WorkerPool
 from pvio.config.settings import Settings
 from pvio.layout import predictions_file, video_file
 from pvio.media.encode.concat import EncodedSegment, concat_in_child
-from pvio.pipeline.planning.completion import read_entry
+from pvio.pipeline.planning.completion import open_entry, read_entry
 from pvio.pipeline.planning.keys import CacheEntry, ResultKeys
 from pvio.pipeline.planning.manifest import PlannedSegment, ProbedVideo
 from pvio.pipeline.planning.probed_video import check_unchanged, index_of
@@ -27,7 +27,7 @@ class Maker(Protocol):
     """Keeps or writes products: `Products` or `PublishedProducts`."""
 
     def make(
-        self, name: str, inputs: list[str], write: Callable[[Path], list[str] | None]
+        self, name: str, source: str, inputs: list[str], write: Callable[[Path], list[str] | None]
     ) -> list[str]:
         """See `Products.make`."""
         ...
@@ -62,6 +62,7 @@ class VideoProducts:
         """
         self._products.make(
             predictions_file(video.name),
+            video.digest,
             [
                 *(video.path, video.digest, *outcome.digests_of("predictions")),
                 *(self.keys.fingerprint, pvio.__version__),
@@ -84,6 +85,7 @@ class VideoProducts:
         """
         return self._products.make(
             video_file(video.name, self._settings.output.suffix),
+            video.digest,
             [video.path, video.digest, *outcome.digests_of("video")],
             lambda path: self._write_video(video, segments, path),
         )
@@ -128,4 +130,5 @@ def _encoded_segments(
 ) -> Iterator[EncodedSegment]:
     """The encoded segments of a video, one after the other."""
     for start, stop, entry in spans:
-        yield start, stop, read_entry(cache, entry)[0]
+        with open_entry(cache, entry) as file:
+            yield start, stop, file

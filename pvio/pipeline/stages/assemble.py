@@ -18,7 +18,7 @@ from pvio.collection.image_names import image_files, is_sequence
 from pvio.collection.names import named_videos
 from pvio.concurrency.child_process import WorkerPool
 from pvio.config.settings import Settings
-from pvio.errors import FailedSegments, PvioError, no_space
+from pvio.errors import FailedSegments, NoSpaceLeft, NotWritable, PvioError, no_space
 from pvio.layout import NAMES_FILE, REPORT_FILE, RESULTS_PLAN_FILE, RUN_FILE, STAGES, SUMMARY_FILE
 from pvio.models.entry import model_fingerprint
 from pvio.pipeline.jobs.log import log_to_stderr
@@ -31,6 +31,7 @@ from pvio.pipeline.planning.manifest import (
     Receipt,
     failures_in,
 )
+from pvio.pipeline.publishing.current import describe_missing, some
 from pvio.pipeline.publishing.folders import next_folder, remove_products, run_of
 from pvio.pipeline.report import render_report
 from pvio.pipeline.results.outcomes import outcomes
@@ -74,14 +75,21 @@ def assemble(
         LostEntry: when the cache lacks a segment.
         FailedSegments: when videos failed, and no other video has results.
         PvioError: when `results` cannot be replaced, or must not.
+        NoSpaceLeft, NotWritable: when the disk is full or read-only; names the missing videos.
     """
     receipts = list(receipts)
     remove_stale_temporaries(Cache(settings.cache).temporaries)
-    snapshot = Snapshot(results)
+    arguments = (threads, plan_is_unchanged, failures)
     try:
-        return _assemble(plan, settings, receipts, snapshot, threads, plan_is_unchanged, failures)
-    finally:
-        snapshot.discard()
+        with contextlib.closing(Snapshot(results)) as snapshot:
+            return _assemble(plan, settings, receipts, snapshot, *arguments)
+    except (OSError, NoSpaceLeft, NotWritable) as error:
+        missing = describe_missing(results, plan.made_with, plan.videos, settings.output)
+        if text := no_space(error):
+            raise NoSpaceLeft(f"{text}. {missing}") from error
+        if isinstance(error, NotWritable):
+            raise NotWritable(f"{error}. {missing}") from error
+        raise
 
 
 def _assemble(
@@ -167,6 +175,7 @@ def _names(plan: Plan, results: Path) -> dict[str, Any]:
     """
     rows = named_videos(results)
     paths, after = {row["path"] for row in rows}, {video.name for video in plan.videos}
+    present = {video.path for video in plan.videos}
     before: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         if row["digest"] and row["name"] not in after:
@@ -179,6 +188,15 @@ def _names(plan: Plan, results: Path) -> dict[str, Any]:
             if row["name"] not in renamed and _is_gone(row["path"]):
                 renamed[row["name"]] = video.name
                 break
+    gone = [
+        row["name"] for row in rows if row["name"] not in renamed and row["path"] not in present
+    ]
+    if gone:
+        logger.warning(
+            "the results of %d video(s) are removed, since they are no longer in the collection "
+            "(`videos`, `exclude`): %s",
+            *(len(gone), some(gone)),
+        )
     for old, new in list(renamed.items())[:_SHOWN]:
         logger.warning("the results %s are called %s now: the file was moved", old, new)
     if len(renamed) > _SHOWN:
