@@ -77,6 +77,8 @@ try:
     current, renamed = with_current_names(typed)
     SETTINGS = parse_settings(current)
     RESULTS = SETTINGS.results
+    # In a name with wildcards, braces are doubled.
+    RESULTS_PATTERN = RESULTS.replace("{", "{{").replace("}", "}}")
     if workflow.is_main_process:
         for warning in renamed:
             logger.warning(warning)

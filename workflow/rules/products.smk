@@ -6,7 +6,7 @@ rule product:
     input:
         ancient(assembled),
     output:
-        update("results/{product}"),
+        update(f"{RESULTS_PATTERN}/{{product}}"),
     log:
         "logs/products/{product}.log",
     wildcard_constraints:
@@ -18,5 +18,5 @@ rule product:
     message:
         "Looking for {output}"
     shell:
-        "test -e {output:q} || (echo {output:q}' does not exist: see results/summary.tsv; a video that"
+        "test -e {output:q} || (echo {output:q}' does not exist: see '{RESULTS:q}'/summary.tsv; a video that"
         " failed or cannot be read has no such file' > {log:q}; exit 1)"

@@ -10,7 +10,7 @@ from pathlib import Path
 from pvio.cache.atomic import write_json
 from pvio.layout import ASSEMBLED_FILE, RESULTS_PLAN_FILE, STALE_FOLDER, Stage
 from pvio.pipeline.planning.manifest import Receipt
-from pvio.pipeline.results.products import read_products
+from pvio.pipeline.results.product_table import read_products
 
 
 def note_stale(
