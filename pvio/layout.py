@@ -34,6 +34,8 @@ OLD_RESOURCES_FILE = "loads.json"
 
 # How far each job is.
 PROGRESS_FOLDER = "work/progress"
+# Of the files there with what happens to each video.
+STATES_SUFFIX = ".videos.jsonl"
 # Below `work/shards`: how many videos there are.
 COLLECTION_SIZE_FILE = "videos.json"
 # For what the plan was made: a digest.

@@ -139,8 +139,9 @@ wildcard_constraints:
 # Start time of the run, by the clock of its file system. It is set by `onstart`, since reading the
 # workflow must not write files.
 STARTED = [time.time()]
-# The line that shows the progress, once the run has started.
+# The line that shows the progress, and what keeps the summary current, once the run has started.
 PROGRESS = []
+SUMMARIES = []
 
 
 def settings_text(wildcards):

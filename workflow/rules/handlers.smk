@@ -13,11 +13,17 @@ onstart:
     PROGRESS.append(
         show_progress(STARTED[0], logger.handlers, *published_products())
     )
+    from pvio.pipeline.publishing.live_summary import LiveSummary
+
+    SUMMARIES.append(LiveSummary(RESULTS, STARTED[0]))
+    SUMMARIES[-1].start()
 
 
 onsuccess:
     for line in PROGRESS:
         line.stop()
+    for live in SUMMARIES:
+        live.stop()
     summary = Path(RESULTS, "summary.tsv")
     rows = read_summary(summary) if summary.exists() else []
     bad = sum(row["status"] != "ok" for row in rows)
@@ -45,6 +51,8 @@ onsuccess:
 onerror:
     for line in PROGRESS:
         line.stop(is_complete=False)
+    for live in SUMMARIES:
+        live.stop()
     # Snakemake names the failed job and its log; this adds the errors.
     for path, error in errors_of(LOGS_FOLDER, STARTED[0]):
         print(f"\n{path}: {printable_lines(error)}", file=sys.stderr)

@@ -149,14 +149,7 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
                 reasons = [reason_for_video(error, video.path, "comparing", settings.cache)]
             for reason in reasons:
                 found.reasons.setdefault(reason, []).append(video.path)
-    for path in state.new:
-        if last is not None and path in last.unreadable:
-            found.unreadable.append((path, last.unreadable[path]))
-            continue
-        found.not_indexed += 1
-        known = last is not None and path in last.digests
-        reason = "its file changed" if known else "new"
-        found.reasons.setdefault(reason, []).append(path)
+    _look_at_new(found, state, last)
     if last is not None:
         present = {video.path for video in state.videos} | set(state.new)
         found.removed = [path for path in last.digests if path not in present]
@@ -168,6 +161,18 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
     found.is_running = any((folder / SNAKEMAKE_LOCKS).glob("*.lock"))
     found.failures = _failures(folder)
     return found
+
+
+def _look_at_new(found: Status, state: State, last: _LastRun | None) -> None:
+    """Why videos are not indexed yet."""
+    for path in state.new:
+        if last is not None and path in last.unreadable:
+            found.unreadable.append((path, last.unreadable[path]))
+            continue
+        found.not_indexed += 1
+        known = last is not None and path in last.digests
+        reason = "its file changed" if known else "new"
+        found.reasons.setdefault(reason, []).append(path)
 
 
 def _look_at_results(

@@ -37,7 +37,7 @@ from pvio.pipeline.planning.completion import Completion, Metadata
 from pvio.pipeline.planning.keys import CacheEntry
 from pvio.pipeline.planning.manifest import PlannedSegment, Receipt, SegmentReceipt, ShardPlan
 from pvio.pipeline.planning.probed_video import check_unchanged, index_of
-from pvio.pipeline.progress.files import progress_file
+from pvio.pipeline.progress.files import VideoStates, progress_file, video_states
 
 log = logging.getLogger(__name__)
 
@@ -143,8 +143,9 @@ def run_shard(
         staging_folder(settings.staging_dir if todo else None) as folder,
         ProgressReport(f"{stage} {shard}", total, file=progress_file(stage, shard)) as progress,
     ):
-        task = SegmentTask(part, completion, Stager(folder), compute)
-        videos = _Videos(part, (*todo, *failed), publisher, progress)
+        states = video_states(stage, shard)
+        task = SegmentTask(part, completion, Stager(folder), compute, states)
+        videos = _Videos(part, (*todo, *failed), publisher, progress, states)
         outcomes: dict[int, Outcome] = {}
         with contextlib.closing(_work_through(task, todo, part, watch, progress)) as done:
             for outcome in done:
@@ -169,6 +170,7 @@ class _Videos:
         unfinished: numbers of the segments that are not finished.
         publisher: see `run_shard`.
         progress: counts the videos.
+        states: shows other processes what happens to each video.
     """
 
     def __init__(
@@ -177,8 +179,10 @@ class _Videos:
         unfinished: Iterable[int],
         publisher: VideoPublisher | None,
         progress: ProgressReport,
+        states: VideoStates,
     ):
         self._part, self._publisher, self._progress = part, publisher, progress
+        self._states = states
         self._unfinished = Counter(part.segments[number].video for number in unfinished)
         self._finished_before = set(part.videos) - set(self._unfinished)
         self._failed: set[int] = set()
@@ -192,7 +196,9 @@ class _Videos:
             self._unfinished[video] -= 1
             if not self._unfinished[video]:
                 self._publish(video)
-        elif outcome.kind == "failed":
+        elif outcome.kind in ("failed", "unreadable"):
+            self._states.note(video, outcome.kind, outcome.value)
+        if outcome.kind == "failed":
             self._failed.add(video)
             self._progress.n_failed = len(self._failed)
         self._note()
@@ -300,16 +306,8 @@ def _receipt(
         return SegmentReceipt(number, {}, False, failure_reason=outcome.value, failed=is_failed)
     found, finished_at = finished or ([], 0.0)
     found = outcome.value if outcome is not None else found
-    last = found[-1]
-    return SegmentReceipt(
-        number,
-        {kind: each["digest"] for kind, each in zip(kinds, found, strict=True)},
-        outcome.kind == "done" if outcome is not None else finished_at >= planned_at,
-        last.get("status", {}),
-        last["seconds"],
-        skipped_reason=last["skipped_reason"] if "skipped_reason" in last else last["given_up"],
-        not_finite=last.get("not_finite", {}),
-    )
+    is_computed = outcome.kind == "done" if outcome is not None else finished_at >= planned_at
+    return SegmentReceipt.of_entries(number, kinds, found, computed=is_computed)
 
 
 class SegmentTask:
@@ -318,13 +316,22 @@ class SegmentTask:
     Args:
         part, completion, compute: see `run_shard`.
         staging: makes copies of the videos.
+        states: shows other processes at which video it is.
 
     Attributes:
         temporaries: folder of its temporary files.
     """
 
-    def __init__(self, part: ShardPlan, completion: Completion, staging: Stager, compute: Compute):
+    def __init__(
+        self,
+        part: ShardPlan,
+        completion: Completion,
+        staging: Stager,
+        compute: Compute,
+        states: VideoStates | None = None,
+    ):
         self._part, self._completion = part, completion
+        self._states = states or VideoStates(None)
         self._staging, self._compute = staging, compute
         self.temporaries = completion.cache.temporaries
         # By video, since its last finished segment.
@@ -335,6 +342,7 @@ class SegmentTask:
     def __call__(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
         """See `Work`."""
         video = self._part.segments[task].video
+        self._states.note(video, "running")
         if self._failed[video] >= _ENOUGH_OF_A_VIDEO:
             return Outcome(task, "failed", self._last[video])
         outcome = self._tried(task, isolated, progress)

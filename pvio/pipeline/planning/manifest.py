@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -159,6 +159,30 @@ class SegmentReceipt:
     skipped_reason: str = field(default="", metadata={"before": "given_up"})
     not_finite: dict[str, int] = field(default_factory=dict)
     failed: bool = False
+
+    @classmethod
+    def of_entries(
+        cls, segment: int, kinds: Sequence[str], found: Sequence[dict[str, Any]], *, computed: bool
+    ) -> SegmentReceipt:
+        """The outcome of a segment that is finished.
+
+        Args:
+            segment: its number.
+            kinds: of the entries of a stage.
+            found: their metadata.
+            computed: whether this job has computed them.
+        """
+        last = found[-1]
+        skipped = last["skipped_reason"] if "skipped_reason" in last else last["given_up"]
+        return cls(
+            segment,
+            {kind: each["digest"] for kind, each in zip(kinds, found, strict=True)},
+            computed,
+            last.get("status", {}),
+            last["seconds"],
+            skipped_reason=skipped,
+            not_finite=last.get("not_finite", {}),
+        )
 
     @property
     def cost(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -9,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pvio.cache.atomic import atomic_path
-from pvio.layout import PROGRESS_FOLDER, Stage
+from pvio.layout import PROGRESS_FOLDER, STATES_SUFFIX, Stage
+from pvio.text import json_text
 
 _SECONDS_BETWEEN_NOTES = 1.0
 
@@ -72,3 +74,41 @@ def read_progress(path: Path) -> JobProgress | None:
         return JobProgress(**{name: int(found[name]) for name in JobProgress.__annotations__})
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+class VideoStates:
+    """A file of what happens to the videos of a job: a line for each change.
+
+    Args:
+        path: of the file, which is emptied; None for no file.
+    """
+
+    def __init__(self, path: Path | None):
+        self._path = path
+        self._known: dict[int, str] = {}
+        with contextlib.suppress(OSError):
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"")
+
+    def note(self, video: int, state: str, reason: str = "") -> None:
+        """Note a new state; an error is ignored, since nothing depends on the file.
+
+        Args:
+            video: its number in the plan.
+            state: "running", "failed" or "unreadable"; the last two stay.
+            reason: of a failure.
+        """
+        known = self._known.get(video, "")
+        if self._path is None or known == state or known in ("failed", "unreadable"):
+            return
+        self._known[video] = state
+        with contextlib.suppress(OSError), self._path.open("ab") as file:
+            file.write((json_text([video, state, reason]) + "\n").encode())
+
+
+def video_states(stage: Stage, shard: str) -> VideoStates:
+    """The states of the videos of a shard's job; no file for a job outside the workflow."""
+    in_workflow = "PVIO_JOB" in os.environ
+    path = Path(PROGRESS_FOLDER, stage, f"{shard}{STATES_SUFFIX}")
+    return VideoStates(path if in_workflow else None)

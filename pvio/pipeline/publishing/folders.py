@@ -107,7 +107,8 @@ def remove_products(folder: Path) -> None:
     """
     for name, noted in read_products(folder).items():
         stamp = file_stamp(folder / name)
-        _remove_file(folder, name, is_own=bool(stamp) and stamp.items() <= noted.items())
+        is_unchanged = bool(stamp) and stamp.items() <= noted.items()
+        _remove_file(folder, name, is_own=is_unchanged or "is_live" in noted)
     remove_stale_temporaries(folder / JOURNAL_FOLDER)
     remove_stale_temporaries(folder)
     for path in journal_files(folder):

@@ -14,6 +14,7 @@ from pvio.errors import on_disk_of
 from pvio.layout import JOURNAL_FOLDER
 from pvio.pipeline.results.product_table import (
     Journals,
+    append_line,
     append_note,
     is_current,
     note_of,
@@ -22,6 +23,7 @@ from pvio.pipeline.results.product_table import (
 )
 from pvio.pipeline.results.products import Write
 from pvio.pipeline.results.snapshot import set_aside
+from pvio.pipeline.results.summary import SummaryRow
 
 
 class PublishedProducts:
@@ -44,6 +46,7 @@ class PublishedProducts:
         self, folder: Path, writer: str, names: Collection[str], other: Path | None = None
     ):
         self.folder, self._other, self.n_made = folder, other, 0
+        self._n_noted = 0
         self._notes = folder / JOURNAL_FOLDER
         remove_stale_temporaries(self._notes)
         remove_stale_temporaries(folder)
@@ -111,6 +114,12 @@ class PublishedProducts:
             temporary.unlink(missing_ok=True)
         self._table[name] = made
         return list(made["remarks"])
+
+    def note_row(self, row: SummaryRow) -> None:
+        """Note the line of a complete video, for the summary that is kept current."""
+        if self.n_made > self._n_noted:
+            append_line(self._journal, {"row": vars(row)})
+        self._n_noted = self.n_made
 
 
 def _flush(path: Path) -> None:

@@ -17,11 +17,12 @@ from pvio.pipeline.guard import describe, reason_for_video
 from pvio.pipeline.jobs.log import log_to_stderr
 from pvio.pipeline.planning.completion import Completion
 from pvio.pipeline.planning.keys import ResultKeys
-from pvio.pipeline.planning.manifest import ProbedVideo, ShardPlan
+from pvio.pipeline.planning.manifest import ProbedVideo, SegmentReceipt, ShardPlan
 from pvio.pipeline.publishing.current import product_names
 from pvio.pipeline.publishing.folders import publishing_folder
 from pvio.pipeline.publishing.published_products import PublishedProducts
 from pvio.pipeline.results.outcomes import VideoOutcome
+from pvio.pipeline.results.summary import finished_row
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +124,8 @@ class Publisher:
                 if found is None:
                     return None
                 kinds = self._completion.keys.output.kinds_of(stage)
-                for kind, metadata in zip(kinds, found, strict=True):
-                    outcome.digests[kind, segment] = metadata["digest"]
+                done = SegmentReceipt.of_entries(segment, kinds, found, computed=False)
+                outcome.add(stage, done)
         return outcome
 
     def _names(self, video: ProbedVideo) -> set[str]:
@@ -137,5 +138,8 @@ class Publisher:
         segments = [self._part.segments[number] for number in outcome.segments]
         maker = VideoProducts(self._settings, self._completion.keys, products, self._workers)
         maker.make_predictions(video, segments, outcome)
+        warnings: list[str] = []
         if len(self._names(video)) > 1:
-            maker.make_video(video, segments, outcome)
+            warnings = maker.make_video(video, segments, outcome)
+        if self._stages == self._completion.keys.stages:  # it is complete
+            products.note_row(finished_row(video, outcome, warnings))

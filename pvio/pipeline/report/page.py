@@ -38,7 +38,7 @@ def render_report(
         videos=videos,
         counts={
             status: sum(video["status"] == status for video in videos)
-            for status in ("ok", "damaged", "failed", "unreadable")
+            for status in ("ok", "damaged", "failed", "unreadable", "running", "waiting")
         },
         frames=sum(int(video["frames"]) for video in videos),
         shards=shards,

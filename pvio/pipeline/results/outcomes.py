@@ -38,7 +38,8 @@ class VideoOutcome:
         """Digests of all segments' entries of a kind."""
         return [self.digests[kind, number] for number in self.segments]
 
-    def _add(self, stage: Stage, done: SegmentReceipt) -> None:
+    def add(self, stage: Stage, done: SegmentReceipt) -> None:
+        """Add the outcome of a stage of a segment."""
         for kind, digest in done.digests.items():
             self.digests[kind, done.segment] = digest  # type: ignore[index]
         self.status.update(done.status)
@@ -61,7 +62,7 @@ def outcomes(plan: Plan, receipts: Iterable[Receipt], failures: Failures) -> lis
         found[segment.video].segments.append(number)
     for receipt in receipts:
         for done in receipt.segments:
-            found[plan.segments[done.segment].video]._add(receipt.stage, done)
+            found[plan.segments[done.segment].video].add(receipt.stage, done)
     for (stage, number), failure in sorted(failures.items(), key=lambda each: each[0]):
         found[plan.segments[number].video].failures[stage].append(failure)
     return found

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pvio.cache.atomic import write_text
 from pvio.cache.digest import file_digest, hash_key
@@ -72,7 +72,7 @@ class Journals:
 
     def __init__(self, results: Path, names: Collection[str] | None = None):
         self._results, self._wanted = results, _encoded(names)
-        self._read: dict[Path, int] = {}
+        self._lines = NewLines()
 
     def add_to(self, table: ProductTable) -> None:
         """Add what was noted since the last call, where the file is still the one that was noted.
@@ -82,22 +82,34 @@ class Journals:
         for path in journal_files(self._results):
             if path.suffix != _JOURNAL_SUFFIX:
                 continue
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                file.seek(self._read.get(path, 0))
-                for name, noted in self._new_notes(path, file):
+            for line in self._lines.new(path):
+                if not _is_wanted(line, _JOURNAL_LINE, self._wanted):
+                    continue
+                with contextlib.suppress(ValueError, KeyError, AttributeError, TypeError):
+                    noted = json.loads(line)
+                    name = noted.pop("name")
                     stamp = file_stamp(self._results / name)
                     if name not in table or (stamp and stamp.items() <= noted.items()):
                         table[name] = noted
 
-    def _new_notes(self, path: Path, file: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            self._read[path] = self._read.get(path, 0) + len(line)
-            if _is_wanted(line, _JOURNAL_LINE, self._wanted):
-                with contextlib.suppress(ValueError, KeyError, AttributeError, TypeError):
-                    noted = json.loads(line)
-                    yield noted.pop("name"), noted
+
+class NewLines:
+    """Reads files that others append to; each line once."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, int] = {}
+
+    def new(self, path: Path) -> Iterator[bytes]:
+        """The lines since the last call; none of a file that cannot be read."""
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < self._read.get(path, 0):  # it was begun again
+                self._read[path] = 0
+            file.seek(self._read.get(path, 0))
+            for line in file:
+                if not line.endswith(b"\n"):  # it is being written
+                    return
+                self._read[path] = self._read.get(path, 0) + len(line)
+                yield line
 
 
 def journal_files(results: Path) -> list[Path]:
@@ -109,8 +121,13 @@ def journal_files(results: Path) -> list[Path]:
 
 def append_note(journal: Path, name: str, noted: Mapping[str, Any]) -> None:
     """Add the note of a product to a journal, on the disk when this returns."""
+    append_line(journal, {"name": name, **noted})
+
+
+def append_line(journal: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to a journal, see `append_note`."""
     with journal.open("ab") as file:
-        file.write((json_text({"name": name, **noted}) + "\n").encode())
+        file.write((json_text(line) + "\n").encode())
         file.flush()
         os.fsync(file.fileno())
 

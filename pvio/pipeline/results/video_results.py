@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from pvio.concurrency.child_process import WorkerPool
@@ -14,7 +13,7 @@ from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import Plan, PlannedSegment, ProbedVideo, SegmentReceipt
 from pvio.pipeline.results.outcomes import VideoOutcome
 from pvio.pipeline.results.products import Products
-from pvio.pipeline.results.summary import SummaryRow
+from pvio.pipeline.results.summary import SummaryRow, finished_row, first_row
 from pvio.pipeline.results.video_products import VideoProducts
 
 
@@ -46,11 +45,7 @@ class VideoResults:
     def make(self, number: int) -> SummaryRow:
         """Make the products of a video; any error becomes its reason."""
         video = self._plan.videos[number]
-        row = SummaryRow(
-            video.name, video.path, video.status, video.reason,
-            height=video.height, width=video.width, rate=round(video.rate, 6),
-            duration=round(video.duration, 6), codec=video.codec,
-        )  # fmt: skip
+        row = first_row(video)
         if video.status != "ok":
             return row
         try:
@@ -79,40 +74,7 @@ class VideoResults:
             return replace(row, status="unreadable", reason=reason)
         self._maker.make_predictions(video, segments, outcome)
         warnings, failure = self._make_video(video, outcome, segments)
-        bad = ", ".join(
-            f"{outcome.status[status]} {status}"
-            for status in ("suspect", "corrupt", "missing")
-            if outcome.status[status]
-        )
-        marked = [
-            f"frames of the new video are marked, since they were skipped in encoding: {reason}"
-            for reason in outcome.skipped["encode"]
-            if reason not in outcome.skipped["infer"]  # reported once
-        ]
-        reasons = [
-            video.damage,
-            video.warning,
-            f"of {video.n_frames} rows {bad}" if bad else "",
-            *outcome.skipped["infer"],
-            *marked,
-            *_not_finite(outcome.not_finite),
-            *warnings,
-            failure,
-        ]
-        is_damaged = bool(bad or outcome.skipped["encode"] or video.damage)
-        return replace(
-            row,
-            status="failed" if failure else "damaged" if is_damaged else "ok",
-            reason="; ".join(reason for reason in reasons if reason),
-            frames=video.n_frames,
-            ok=outcome.status["ok"],
-            suspect=outcome.status["suspect"],
-            corrupt=outcome.status["corrupt"],
-            missing=outcome.status["missing"],
-            segments=len(segments),
-            infer_seconds=round(outcome.seconds["infer"], 4),
-            encode_seconds=round(outcome.seconds["encode"], 4),
-        )
+        return finished_row(video, outcome, warnings, failure)
 
     def _make_video(
         self, video: ProbedVideo, outcome: VideoOutcome, segments: list[PlannedSegment]
@@ -150,14 +112,3 @@ class VideoResults:
         n_others = len({each.failure_reason for each in failed}) - 1
         others = f"; and for {n_others} other reason(s)" if n_others else ""
         return f"{where}: {first.failure_reason}{others}"
-
-
-def _not_finite(counts: Mapping[str, int]) -> list[str]:
-    """Sentences on rows whose outputs are NaN or infinite; outputs with as many rows are in one."""
-    names: dict[int, list[str]] = {}
-    for name, n_rows in counts.items():
-        names.setdefault(n_rows, []).append(name)
-    return [
-        f"{', '.join(group)} {'is' if len(group) == 1 else 'are'} NaN or infinite in {n_rows} rows"
-        for n_rows, group in names.items()
-    ]
