@@ -11,8 +11,9 @@ from typing import Literal
 Stage = Literal["infer", "encode"]
 STAGES: tuple[Stage, ...] = ("infer", "encode")
 # Kinds of entries of the cache, each with a folder of its own.
-Kind = Literal["index", "predictions", "video"]
-KINDS: tuple[Kind, ...] = ("index", "predictions", "video")
+# A released segment is part of a product, which the cache keeps in its place.
+Kind = Literal["index", "predictions", "video", "released", "product"]
+KINDS: tuple[Kind, ...] = ("index", "predictions", "video", "released", "product")
 
 # The working folder: tables between the stages, and logs.
 PROBE_FILE = "work/probe.json"

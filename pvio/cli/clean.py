@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pvio.cache.atomic import remove_stale_temporaries
 from pvio.cache.entries import Cache
+from pvio.cache.released import ReleasedSegments
 from pvio.cli.status.collection_state import current_state
 from pvio.config.settings import Settings
 from pvio.errors import CollectionError, ConfigError, ModelError
@@ -74,6 +75,9 @@ def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
         )
     else:
         used.update(ResultKeys(settings, state.model).all_entries(state.videos, state.segments))
+    released = ReleasedSegments(cache)
+    products = [released.product_of(key) for kind, key in used if kind == "released"]
+    used.update(("product", key) for key in products)
     found = Unused(
         runs=[
             f"{run.folder} on {run.host}"

@@ -313,7 +313,7 @@ def test_in_each_step_of_status(run: Run, tmp_path: Path, is_done: bool):
     def step() -> Any:
         settings = fresh(run, tmp_path)
         if not is_done:
-            shutil.rmtree(tmp_path / "cache/video")
+            shutil.rmtree(tmp_path / "cache/released")
         return status(settings, Path.cwd())
 
     def check(found: Any) -> None:

@@ -18,18 +18,21 @@ import pytest
 import torch
 
 from pvio import read_predictions
+from pvio.cache.entries import Cache
 from pvio.cli.status.compare import status
 from pvio.cli.status.text import describe
 from pvio.config.settings import Settings, parse_settings
 from pvio.errors import NoSpaceLeft, NotWritable
 from pvio.layout import NEXT_SUFFIX
 from pvio.pipeline.jobs import shard
+from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.manifest import Plan, Receipt
 from pvio.pipeline.publishing import published_products
 from pvio.pipeline.publishing.current import remove_outdated
 from pvio.pipeline.publishing.folders import publishing_folder, remove_other_next
 from pvio.pipeline.publishing.process import PublishingProcess
 from pvio.pipeline.results.product_table import read_products
+from pvio.pipeline.results.verify import verify
 from pvio.pipeline.stages.assemble import assemble
 from pvio.pipeline.stages.encode import encode
 from pvio.pipeline.stages.infer import infer
@@ -432,6 +435,89 @@ def test_status_tells_where_the_results_of_finished_videos_are(folder: Path):
     assert "results/ has results of other settings" in said(settings)
     Path("results/videos/b.mp4").unlink()
     assert "results/ has 2 of 3 finished videos" in said(other)
+
+
+def encoded(settings: Settings) -> dict[str, int]:
+    """Number of files of the cache by kind, for what is encoded."""
+    kinds = ("video", "released", "product")
+    return {kind: len(list(Path(settings.cache, kind).glob("*/*"))) for kind in kinds}
+
+
+def test_each_encoded_frame_is_once_on_the_disk(folder: Path):
+    plan, settings = planned(1)
+    finish(plan, settings)
+    videos = files("results")
+    assert encoded(settings) == {"video": 0, "released": 12, "product": 3}
+    for name in NAMES:
+        assert Path(f"results/videos/{name}.mp4").stat().st_nlink == 2
+    # Results that are deleted, a file that is moved, and a time that is changed cost no encoding.
+    os.utime("results/videos/c.mp4", (1, 1))
+    Path("results/videos/a.mp4").unlink()
+    Path("clips/b.mp4").rename("clips/moved.mp4")
+    plan, settings = planned(1)
+    assert plan.n_finished == 3
+    (part,) = plan.shard_plans("encode")
+    receipt = encode(part, settings, results="results")
+    assert not any(done.computed for done in receipt.segments)
+    finish(plan, settings)
+    found = files("results")
+    assert found["a.mp4"] == videos["a.mp4"]
+    assert found["moved.mp4"] == videos["b.mp4"]
+    assert found["c.mp4"] == videos["c.mp4"]
+    assert encoded(settings) == {"video": 0, "released": 12, "product": 3}
+    assert verify(Path("results")) == ([], [])
+
+
+def test_a_product_that_is_changed_in_place_is_encoded_again(folder: Path):
+    plan, settings = planned(1)
+    finish(plan, settings)
+    videos = files("results")
+    with Path("results/videos/b.mp4").open("r+b") as file:
+        file.write(b"edited")
+    plan, settings = planned(1)
+    assert plan.n_finished == 2
+    (part,) = plan.shard_plans("encode")
+    receipt = encode(part, settings, results="results")
+    assert sum(done.computed for done in receipt.segments) == 4
+    finish(plan, settings)
+    assert files("results") == videos
+
+
+def test_a_segment_that_must_be_encoded_again_leaves_the_video_whole(folder: Path):
+    plan, settings = planned(1)
+    finish(plan, settings)
+    videos = files("results")
+    # As if its rows had changed: with the same bytes its video is restored, with others all of it
+    # is encoded again.
+    keys = ResultKeys(settings, plan.made_with["model"])
+    cache = Cache(settings.cache)
+    entries = [keys.video(plan.videos[0], plan.segments[n]) for n in range(4)]
+    cache.remove("released", entries[1].key)
+    Path("results/videos/a.mp4").unlink()
+    (part,) = plan.shard_plans("encode")
+    receipt = encode(part, settings, results="results")
+    assert [done.segment for done in receipt.segments if done.computed] == [1]
+    assert files("results") == videos
+    _, metadata = cache.read("released", entries[1].key)
+    cache.remove("released", entries[1].key)
+    cache.write("video", entries[1].key, b"of another encoder", metadata)
+    Path("results/videos/a.mp4").unlink()
+    receipts = [infer(next(plan.shard_plans("infer")), settings)]
+    receipts += [encode(part, settings, results="results")]
+    assert not Path("results/videos/a.mp4").exists()
+    assert not any(cache.has("released", entry.key) for entry in entries)
+
+
+def test_segments_stay_where_the_results_are_on_another_disk(
+    folder: Path, small_disk: Callable[[str], None]
+):
+    small_disk("remount,size=10m")
+    plan, settings = planned(1)
+    (part,) = plan.shard_plans("infer")
+    infer(part, settings)
+    (part,) = plan.shard_plans("encode")
+    encode(part, settings, results="disk/results")
+    assert encoded(settings) == {"video": 12, "released": 0, "product": 0}
 
 
 def test_the_job_goes_on_while_a_video_is_published(folder: Path, caplog: Any):

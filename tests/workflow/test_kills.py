@@ -17,6 +17,8 @@ import av
 import pytest
 from projects import Project, make_clip
 
+from pvio.cache.entries import Cache
+
 MODEL = """
 import time
 
@@ -59,13 +61,19 @@ def products(project: Project) -> dict[str, object]:
     return found
 
 
-def committed(project: Project) -> dict[Path, tuple[int, int]]:
-    """The segments in the cache, and which file each of them is."""
-    found = {}
-    for kind in ("predictions", "video"):
+def committed(project: Project) -> dict[str, object]:
+    """The segments in the cache, and which file each of them is, or how long it took.
+
+    Encoded segments that were released for their video keep the time that it took.
+    """
+    found: dict[str, object] = {}
+    for path in project.folder.glob(".pvio/predictions/*/*"):
+        fields = path.stat()
+        found[path.name] = fields.st_ino, fields.st_mtime_ns
+    for kind in ("released", "video"):
         for path in project.folder.glob(f".pvio/{kind}/*/*"):
-            fields = path.stat()
-            found[path] = fields.st_ino, fields.st_mtime_ns
+            cache = Cache(project.folder / ".pvio")
+            found[path.name] = cache.metadata(kind, path.name)["seconds"]
     return found
 
 

@@ -16,6 +16,8 @@ import pytest
 import yaml
 from projects import Project, make_clip
 
+from pvio.layout import KINDS
+
 MODEL = {"entry": "brightness.py:Brightness"}
 OUTPUT = {"video": "overlay", "preset": "ultrafast"}
 
@@ -124,11 +126,7 @@ def test_status_names_what_failed_and_the_log(project: Project) -> None:
 
 
 def entries(folder: Path) -> set[str]:
-    return {
-        f"{kind}/{path.name}"
-        for kind in ("index", "predictions", "video")
-        for path in folder.glob(f"{kind}/*/*")
-    }
+    return {f"{kind}/{path.name}" for kind in KINDS for path in folder.glob(f"{kind}/*/*")}
 
 
 def age(folder: Path) -> None:
@@ -158,10 +156,11 @@ def test_clean_removes_what_nothing_refers_to(project: Project, tmp_path: Path) 
     text = pvio(project, "clean", "--unused", "--yes", **shared)
     kept = entries(cache)
     assert "unused: 4 predictions entries" in text
-    assert "unused: 4 video entries" in text
+    assert "unused: 4 released entries" in text
+    assert "unused: 2 product entries" in text
     assert str(other.folder) in text
     assert of_other <= kept
-    assert len(everything - kept) == 8
+    assert len(everything - kept) == 10
     assert list((cache / "tmp").iterdir()) == []
 
     # Nothing that is needed is removed: both runs have nothing to compute.

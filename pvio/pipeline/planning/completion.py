@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 
 from pvio.cache.entries import Cache
 from pvio.cache.lookup import map_in_threads
+from pvio.cache.released import ReleasedSegments
 from pvio.errors import CacheError, LostEntry
-from pvio.layout import Stage
+from pvio.layout import Kind, Stage
 from pvio.pipeline.guard import concerns_all, reason_for_video
 from pvio.pipeline.planning.keys import CacheEntry, FrameSpan, ResultKeys
 from pvio.pipeline.planning.manifest import ProbedVideo
@@ -58,6 +59,7 @@ class Completion:
 
     def __init__(self, keys: ResultKeys, cache: Cache, decoder_timeout: float):
         self.keys, self.cache, self.decoder_timeout = keys, cache, decoder_timeout
+        self._released = ReleasedSegments(cache)
         self._n_logged = 0
 
     def finished(self, stage: Stage, video: ProbedVideo, span: FrameSpan) -> list[Metadata] | None:
@@ -77,12 +79,8 @@ class Completion:
         A stage counts only if the stages before it are finished, too. An error for a video affects
         only its segments, see `reason_for_video`.
         """
-        has_any = any(
-            self.cache.has_any(kind)
-            for stage in self.keys.stages
-            for kind in self.keys.output.kinds_of(stage)
-        )
-        if not has_any:
+        kinds: tuple[Kind, ...] = ("predictions", "video", "released")
+        if not any(map(self.cache.has_any, kinds)):
             nothing = SegmentState(dict.fromkeys(self.keys.stages))
             return [nothing] * len(segments)
         parts = [segments[i : i + _AT_ONCE] for i in range(0, len(segments), _AT_ONCE)]
@@ -141,7 +139,10 @@ class Completion:
         self, entry: CacheEntry, digests: dict[str, str]
     ) -> tuple[Metadata, float] | None:
         """Metadata of an entry; None if there is no entry."""
-        if (found := self.cache.find(*entry)) is not None and entry.kind == "predictions":
+        found = self.cache.find(*entry)
+        if found is None and entry.kind == "video":
+            found = self._released.find(entry.key)
+        if found is not None and entry.kind == "predictions":
             digests[entry.key] = found[0]["digest"]
         return found
 

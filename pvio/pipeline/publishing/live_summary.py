@@ -141,10 +141,9 @@ class LiveSummary:
         if folder is None:
             return False
         current = current_videos(self._results, plan.made_with, plan.videos, settings.output)
-        names = {video.name for video in plan.videos}
         try:
             old = parse_summary((folder / SUMMARY_FILE).read_bytes().decode())
-            rows = [row_from_text(each) for each in old if each["name"] in names & current]
+            rows = [row_from_text(each) for each in old if each["name"] in current]
         except (OSError, ValueError, LookupError):
             rows = []
         self._rows = {row.name: row for row in rows if row.status in ("ok", "damaged")}

@@ -115,6 +115,10 @@ class PublishedProducts:
         self._table[name] = made
         return list(made["remarks"])
 
+    def made(self, name: str) -> tuple[Path, str]:
+        """Path and digest of a product that was made."""
+        return self.folder / name, self._table[name]["digest"]
+
     def note_row(self, row: SummaryRow) -> None:
         """Note the line of a complete video, for the summary that is kept current."""
         if self.n_made > self._n_noted:

@@ -70,6 +70,10 @@ class Products:
         self._made[name] = noted
         return list(noted["remarks"])
 
+    def made(self, name: str) -> tuple[Path, str]:
+        """Path and digest of a product that was made."""
+        return self._snapshot.path(name), self._made[name]["digest"]
+
     def note_failure(self, name: str, reason: str) -> None:
         """Note why a product is missing; it is removed if it was made."""
         self.withdraw(name)

@@ -11,8 +11,10 @@ import pyarrow as pa
 
 import pvio
 from pvio.cache.entries import Cache
+from pvio.cache.released import ReleasedSegments, released_product_key
 from pvio.concurrency.child_process import Worker, WorkerPool
 from pvio.config.settings import Settings
+from pvio.errors import LostEntry
 from pvio.layout import predictions_file, video_file
 from pvio.media.encode.concat import EncodedSegment, concat_in_child
 from pvio.pipeline.planning.completion import open_entry, read_entry
@@ -32,6 +34,10 @@ class Maker(Protocol):
         """See `Products.make`."""
         ...
 
+    def made(self, name: str) -> tuple[Path, str]:
+        """Path and digest of a product that was made."""
+        ...
+
 
 class VideoProducts:
     """Makes the products of videos from their finished segments; several threads may call it.
@@ -49,6 +55,7 @@ class VideoProducts:
         self.keys = keys
         self._settings, self._products, self._workers = settings, products, workers
         self._cache = Cache(settings.cache)
+        self._released = ReleasedSegments(self._cache)
 
     def make_predictions(
         self, video: ProbedVideo, segments: list[PlannedSegment], outcome: VideoOutcome
@@ -83,12 +90,21 @@ class VideoProducts:
         Returns:
             Warnings for the user.
         """
-        return self._products.make(
-            video_file(video.name, self._settings.output.suffix),
-            video.digest,
-            [video.path, video.digest, *outcome.digests_of("video")],
-            lambda path: self._write_video(video, segments, path),
-        )
+        digests = outcome.digests_of("video")
+        entries = [self.keys.video(video, segment).key for segment in segments]
+        product = released_product_key(video.digest, self._settings.output.suffix, digests)
+
+        def write(path: Path) -> list[str]:
+            warnings = self._released.restore(product, entries, path)
+            if warnings is not None:
+                return warnings
+            return self._write_video(video, segments, path)
+
+        name = video_file(video.name, self._settings.output.suffix)
+        inputs = [video.path, video.digest, *digests]
+        warnings = self._products.make(name, video.digest, inputs, write)
+        self._released.release(product, *self._products.made(name), entries, warnings)
+        return warnings
 
     def _write_predictions(
         self, video: ProbedVideo, segments: list[PlannedSegment], path: Path
@@ -116,6 +132,7 @@ class VideoProducts:
         self, video: ProbedVideo, segments: list[PlannedSegment], path: Path
     ) -> list[str]:
         index = index_of(video, self._cache)
+        self._check_not_released(video, segments)
         spans = [(each.start, each.stop, self.keys.video(video, each)) for each in segments]
         load = partial(_encoded_segments, self._cache, spans)
         check_unchanged(video, self._cache)  # its audio and metadata are copied
@@ -123,6 +140,16 @@ class VideoProducts:
         warnings = concat_in_child(self._workers, load, index, path, timeout)
         check_unchanged(video, self._cache)
         return warnings
+
+    def _check_not_released(self, video: ProbedVideo, segments: list[PlannedSegment]) -> None:
+        """Check that all segments are there, now that their product cannot be used.
+
+        Raises:
+            LostEntry: when segments were released; all of them count as missing from now on.
+        """
+        if self._released.forget(self.keys.video(video, each).key for each in segments):
+            reason = f"{video.path}: its encoded segments were replaced by a video that was changed"
+            raise LostEntry(reason, "video")
 
 
 def _encoded_segments(
