@@ -15,7 +15,7 @@ from pvio.cache.entries import Cache
 from pvio.cache.released import ReleasedSegments
 from pvio.cli.status.collection_state import current_state
 from pvio.config.settings import Settings
-from pvio.errors import CollectionError, ConfigError, ModelError
+from pvio.errors import CollectionError, ConfigError, ModelError, PvioError
 from pvio.layout import KINDS, Kind
 from pvio.pipeline.planning.keys import ResultKeys
 from pvio.pipeline.planning.registry import registered_runs
@@ -43,12 +43,15 @@ class Unused:
     runs: list[str] = field(default_factory=list)
 
 
-def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
+def find_unused(
+    settings: Settings, warn: Callable[[str], None], grace: float = SECONDS_OF_GRACE
+) -> Unused:
     """Entries that neither the settings nor the last plan of any working folder refers to.
 
     Args:
         settings: of the working folder.
         warn: called with what could not be looked at.
+        grace: entries that were written in so many seconds are kept.
 
     Raises:
         PvioError: when the entries that another run needs cannot be determined.
@@ -95,12 +98,27 @@ def find_unused(settings: Settings, warn: Callable[[str], None]) -> Unused:
                         continue
                     with contextlib.suppress(OSError):
                         stat = entry.stat()
-                        if now - stat.st_mtime > SECONDS_OF_GRACE:
+                        if now - stat.st_mtime > grace:
                             found.paths[kind].append(entry.path)
                             found.sizes[kind] += stat.st_size
                         else:
                             found.young += 1
     return found
+
+
+def describe_unused(settings: Settings) -> str:
+    """What earlier settings left in the cache, and how to free it; "" for nothing."""
+    try:
+        found = find_unused(settings, lambda _: None, grace=-1.0)
+    except (PvioError, OSError):
+        return ""
+    n_entries, n_bytes = sum(map(len, found.paths.values())), sum(found.sizes.values())
+    if not n_entries:
+        return ""
+    return (
+        f"earlier settings left {n_entries:,} entries ({n_bytes / 1e6:,.1f} MB) in "
+        f"{settings.cache}; `pvio clean --unused` removes them"
+    )
 
 
 def remove(unused: Unused, settings: Settings) -> None:

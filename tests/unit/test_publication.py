@@ -468,6 +468,28 @@ def test_each_encoded_frame_is_once_on_the_disk(folder: Path):
     assert verify(Path("results")) == ([], [])
 
 
+def test_an_end_amid_releasing_is_continued(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    plan, settings = planned(1)
+    remove, n = Cache.remove, 0
+
+    def killed(cache: Cache, kind: Any, key: str) -> None:
+        nonlocal n
+        n += kind == "video"
+        if n == 3:
+            raise KeyboardInterrupt
+        remove(cache, kind, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cache, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finish(plan, settings)
+    assert encoded(settings) == {"video": 10, "released": 3, "product": 1}
+    (part,) = plan.shard_plans("encode")
+    assert not any(done.computed for done in encode(part, settings).segments)
+    finish(plan, settings)
+    assert encoded(settings) == {"video": 0, "released": 12, "product": 3}
+
+
 def test_a_product_that_is_changed_in_place_is_encoded_again(folder: Path):
     plan, settings = planned(1)
     finish(plan, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from projects import Project, make_clip
 
 import pvio
 from pvio.cache.entries import Cache
+from pvio.cli.clean import describe_unused
+from pvio.config.settings import parse_settings
 from pvio.predictions.parquet import deserialize, serialize
 
 NO_VIDEO = {"video": "none"}
@@ -80,6 +83,11 @@ def test_output_options_encode_again_without_the_model(project: Project) -> None
     assert project.n_computed("infer") == 0
     assert project.n_computed("encode") == 4
     assert (project.folder / "results/videos/long.mp4").stat().st_size > small
+    with contextlib.chdir(project.folder):
+        text = describe_unused(parse_settings(finer))
+    # The notes of four segments, and two videos.
+    assert "earlier settings left 6 entries (" in text
+    assert "`pvio clean --unused` removes them" in text
 
 
 def test_rows_that_changed_are_drawn_again(project: Project) -> None:

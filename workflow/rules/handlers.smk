@@ -35,6 +35,12 @@ onsuccess:
     if rows:
         page = f"{RESULTS}/report.html"
         print(f"pvio: {describe_end(rows, page)}", file=sys.stderr)
+    if rows and summary.stat().st_mtime >= STARTED[0]:
+        from pvio.cli.clean import describe_unused
+
+        left = describe_unused(SETTINGS)
+        if left:
+            print(f"pvio: {left}", file=sys.stderr)
     names = Path(RESULTS, NAMES_FILE)
     renamed = renamed_results(RESULTS) if names.exists() else {}
     if renamed and names.stat().st_mtime >= STARTED[0]:
