@@ -71,15 +71,14 @@ class ReleasedSegments:
             Whether they were replaced; False if the product is on another file system, or on one
             without hard links.
         """
-        first = segments[0]  # it is replaced last
-        if self.product_of(first) == product and not self._cache.has("video", first):
+        if not (left := [each for each in segments if self._cache.has("video", each)]):
             return True
         kept = self._cache.path("product", product)
         stamp = _stamp(file)
         if _stamp(kept) != stamp and not self._link(file, kept):
             return False
         about = {"product": product, "stamp": stamp, "file_digest": digest, "remarks": warnings}
-        for segment in reversed(segments):
+        for segment in left:
             with contextlib.suppress(CacheError):
                 metadata = self._cache.metadata("video", segment)
                 metadata["segment_digest"] = metadata.pop("digest")
