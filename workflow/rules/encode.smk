@@ -38,6 +38,7 @@ rule encode:
         runtime=encode_minutes,
         gpu=ENCODE_GPUS,
     params:
+        results=RESULTS,
         model=MODEL,
         version=PVIO_VERSION,
     message:
@@ -45,4 +46,4 @@ rule encode:
     shell:
         "PVIO_JOB=1 pvio encode --config {input.settings}"
         " --plan {input.parts}/encode/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"
-        " --inferred {input.inferred} --results {RESULTS:q} --out {output} > {log} 2>&1"
+        " --inferred {input.inferred} --results {params.results:q} --out {output} > {log} 2>&1"

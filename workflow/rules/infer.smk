@@ -18,6 +18,7 @@ rule infer:
         runtime=infer_minutes,
         gpu=INFER_GPUS,
     params:
+        results=RESULTS,
         model=MODEL,
         version=PVIO_VERSION,
     message:
@@ -25,4 +26,4 @@ rule infer:
     shell:
         "PVIO_JOB=1 pvio infer --config {input.settings}"
         " --plan {input.parts}/infer/{wildcards.scatteritem}.json --shard {wildcards.scatteritem}"
-        " --results {RESULTS:q} --threads {threads} --out {output} > {log} 2>&1"
+        " --results {params.results:q} --threads {threads} --out {output} > {log} 2>&1"

@@ -18,6 +18,7 @@ rule plan:
         mem_mb=plan_memory,
         runtime=plan_minutes,
     params:
+        results=RESULTS,
         shards=SHARDS,
         identity=IDENTITY,
         model=MODEL,
@@ -27,4 +28,4 @@ rule plan:
     shell:
         "PVIO_JOB=1 pvio plan --config {input.settings} --probe {input.probe} --shards {params.shards}"
         " --identity {params.identity}"
-        " --parts {output.parts} --results {RESULTS:q} --out {output.plan} > {log} 2>&1"
+        " --parts {output.parts} --results {params.results:q} --out {output.plan} > {log} 2>&1"

@@ -14,9 +14,10 @@ rule probe:
         mem_mb=probe_memory,
         runtime=probe_minutes,
     params:
+        results=RESULTS,
         collection=COLLECTION,
         version=PVIO_VERSION,
     message:
         "Indexing the frames of the collection"
     shell:
-        "PVIO_JOB=1 pvio probe --config {input.settings} --results {RESULTS:q} --threads {threads} --out {output} > {log} 2>&1"
+        "PVIO_JOB=1 pvio probe --config {input.settings} --results {params.results:q} --threads {threads} --out {output} > {log} 2>&1"

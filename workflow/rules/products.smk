@@ -15,8 +15,10 @@ rule product:
     conda:
         "../envs/pvio.yaml"
     threads: 1
+    params:
+        results=RESULTS,
     message:
         "Looking for {output}"
     shell:
-        "test -e {output:q} || (echo {output:q}' does not exist: see '{RESULTS:q}'/summary.tsv; a video that"
+        "test -e {output:q} || (echo {output:q}' does not exist: see '{params.results:q}'/summary.tsv; a video that"
         " failed or cannot be read has no such file' > {log:q}; exit 1)"
