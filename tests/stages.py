@@ -115,7 +115,8 @@ def run_stages(folder: Path, shards: int = 1, **config: Any) -> subprocess.Compl
         receipts += [f"work/encode/{name}.json" for name in names]
     steps += [("assemble", ["--plan", "work/plan.json", *receipts])]
     policies = [f"--on-{what}={config.get(f'on_{what}', default)}" for what, default in POLICIES]
-    steps += [("check", policies)]
+    summary = f"{config.get('results', 'results')}/summary.tsv"
+    steps += [("check", [summary, *policies])]
     text = ""
     with _undone(folder):
         Path("work").mkdir(exist_ok=True)

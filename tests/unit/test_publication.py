@@ -16,13 +16,16 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
+from stages import run_stages
 
 from pvio import read_predictions
 from pvio.cache.entries import Cache
+from pvio.cli.main import main
 from pvio.cli.status.compare import status
 from pvio.cli.status.text import describe
 from pvio.config.settings import Settings, parse_settings
-from pvio.errors import NoSpaceLeft, NotWritable
+from pvio.errors import ConfigError, NoSpaceLeft, NotWritable
 from pvio.layout import NEXT_SUFFIX
 from pvio.pipeline.jobs import shard
 from pvio.pipeline.planning.keys import ResultKeys
@@ -541,6 +544,35 @@ def test_segments_stay_where_the_results_are_on_another_disk(
     (part,) = plan.shard_plans("encode")
     encode(part, settings, results="disk/results")
     assert encoded(settings) == {"video": 12, "released": 0, "product": 0}
+
+
+def test_the_setting_results_names_the_folder(folder: Path):
+    entry = "publishing_model.py:Bright"
+    settings = {
+        "videos": ["clips"],
+        "segment_frames": 12,
+        "model": {"entry": entry, "device": "cpu"},
+        "output": {"video": "none"},
+    }
+    done = run_stages(folder, **settings, results="somewhere/else")
+    assert done.returncode == 0, done.stdout
+    assert tables("somewhere/else") == set(NAMES)
+    assert not Path("results").exists()
+    (folder / "config.yaml").write_text(json.dumps({**settings, "results": "somewhere/else"}))
+    found = CliRunner().invoke(main, ["verify"])
+    assert (found.exit_code, found.output) == (0, "somewhere/else has no errors\n")
+    assert "nothing to compute" in CliRunner().invoke(main, ["status"]).output
+
+
+@pytest.mark.parametrize("results", ["", " ", ".", "..", "/", "~"])
+def test_results_need_a_folder_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: str
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ConfigError, match="a folder for results alone"):
+        parse_settings({"results": results})
+    assert parse_settings({"results": "~/results"}).results == str(tmp_path / "results")
 
 
 def test_the_job_goes_on_while_a_video_is_published(folder: Path, caplog: Any):
