@@ -122,7 +122,7 @@ class ReleasedSegments:
         stamp = _stamp(path)
         if not stamp or stamp == expected:
             return bool(stamp)
-        # Its file in the results has the same time, which somebody may have changed.
+        # Its file in the results has the same time, which a user may have changed.
         known = (path, *stamp)
         if known not in self._digests:
             digest = file_digest(path) if stamp[0] == expected[0] else ""

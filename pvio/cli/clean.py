@@ -78,9 +78,7 @@ def find_unused(
         )
     else:
         used.update(ResultKeys(settings, state.model).all_entries(state.videos, state.segments))
-    released = ReleasedSegments(cache)
-    products = [released.product_of(key) for kind, key in used if kind == "released"]
-    used.update(("product", key) for key in products)
+    used |= _released(cache, used)
     found = Unused(
         runs=[
             f"{run.folder} on {run.host}"
@@ -128,6 +126,16 @@ def remove(unused: Unused, settings: Settings) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
     remove_stale_temporaries(Cache(settings.cache).temporaries)
+
+
+def _released(cache: Cache, used: set[tuple[Kind, str]]) -> set[tuple[Kind, str]]:
+    """The entries that replace segments that are used."""
+    released, found = ReleasedSegments(cache), set[tuple[Kind, str]]()
+    for key in [key for kind, key in used if kind == "video"]:
+        found.add(("released", key))
+        if product := released.product_of(key):
+            found.add(("product", product))
+    return found
 
 
 def _folders(root: Path) -> list[str]:

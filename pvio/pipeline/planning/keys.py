@@ -118,7 +118,4 @@ class ResultKeys:
                 yield CacheEntry("index", video.index_key)
         for number, span in segments:
             for stage in self.stages:
-                for entry in self.produced_by(stage, videos[number], span):
-                    yield entry
-                    if entry.kind == "video":
-                        yield CacheEntry("released", entry.key)
+                yield from self.produced_by(stage, videos[number], span)
