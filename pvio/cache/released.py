@@ -33,7 +33,7 @@ class ReleasedSegments:
         self._digests: dict[tuple[Any, ...], str] = {}
 
     def find(self, segment: str) -> tuple[dict[str, Any], float] | None:
-        """The metadata of a released segment, and when it was released.
+        """The metadata of a released segment, and when it was encoded.
 
         Args:
             segment: key of its entry.
@@ -48,7 +48,7 @@ class ReleasedSegments:
             return None
         if found is None or not self._is_there(found[0]):
             return None
-        return found[0] | {"digest": found[0]["segment_digest"]}, found[1]
+        return found[0] | {"digest": found[0]["segment_digest"]}, found[0]["finished_at"]
 
     def product_of(self, segment: str) -> str:
         """The key of the product of a released segment; "" for other segments."""
@@ -80,7 +80,10 @@ class ReleasedSegments:
         about = {"product": product, "stamp": stamp, "file_digest": digest, "remarks": warnings}
         for segment in left:
             with contextlib.suppress(CacheError):
-                metadata = self._cache.metadata("video", segment)
+                found = self._cache.find("video", segment)
+                if found is None:
+                    continue
+                metadata = found[0] | {"finished_at": found[1]}
                 metadata["segment_digest"] = metadata.pop("digest")
                 self._cache.write("released", segment, b"", {**metadata, **about})
                 self._cache.remove("video", segment)

@@ -1,7 +1,8 @@
 def published_products():
     """The folder with the products of the last plan, and the names of these."""
-    newer = next_folder(RESULTS_FOLDER)
-    folder = newer if (newer / PRODUCTS_FILE).exists() else Path(RESULTS_FOLDER)
+    newer, folder = next_folder(RESULTS), Path(RESULTS)
+    if run_of(newer) is not None:
+        folder = newer
     found = read_products(folder)
     return folder.name, [name for name in found if "failure" not in found[name]]
 

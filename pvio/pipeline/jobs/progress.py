@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable
 from types import TracebackType
+from typing import Protocol
 
 from rich.progress import (
     BarColumn,
@@ -17,7 +20,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from pvio.pipeline.progress.files import JobProgress, ProgressFile
+from pvio.pipeline.jobs.supervisor import Outcome
+from pvio.pipeline.planning.manifest import ShardPlan
+from pvio.pipeline.progress.files import JobProgress, ProgressFile, VideoStates
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -112,3 +117,83 @@ class ProgressReport:
             file=sys.stderr,
             flush=True,
         )
+
+
+class VideoPublisher(Protocol):
+    """Puts the products of finished videos where users see them."""
+
+    def publish(self, number: int) -> None:
+        """Begin to publish a video, by its number, unless segments of other shards are missing."""
+        ...
+
+    def published(self) -> list[int]:
+        """The videos that were published since the last call; does not wait."""
+        ...
+
+    def wait(self) -> None:
+        """Wait until all videos are published, or have failed."""
+        ...
+
+
+class VideoTracker:
+    """Publishes videos whose segments in a shard are finished, and counts those that fail.
+
+    Args:
+        part: the plan of the shard.
+        unfinished: numbers of the segments that are not finished.
+        publisher: see `run_shard`.
+        progress: counts the videos.
+        states: shows other processes what happens to each video.
+
+    Attributes:
+        outcomes: of the segments so far, by their number.
+    """
+
+    def __init__(
+        self,
+        part: ShardPlan,
+        unfinished: Iterable[int],
+        publisher: VideoPublisher | None,
+        progress: ProgressReport,
+        states: VideoStates,
+    ):
+        self._part, self._publisher, self._progress = part, publisher, progress
+        self._states = states
+        self.outcomes: dict[int, Outcome] = {}
+        self._unfinished = Counter(part.segments[number].video for number in unfinished)
+        self._finished_before = set(part.videos) - set(self._unfinished)
+        self._failed: set[int] = set()
+        for video in self._finished_before:
+            self._publish(video)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take note of a segment that is done or has failed."""
+        self.outcomes[outcome.task] = outcome
+        video = self._part.segments[outcome.task].video
+        if outcome.kind in ("done", "found"):
+            self._unfinished[video] -= 1
+            if not self._unfinished[video]:
+                self._publish(video)
+        elif outcome.kind in ("failed", "unreadable"):
+            self._states.note(video, outcome.kind, outcome.value)
+        if outcome.kind == "failed":
+            self._failed.add(video)
+            self._progress.n_failed = len(self._failed)
+        self._note()
+
+    def wait(self) -> None:
+        """Wait until all finished videos are published."""
+        if self._publisher is not None:
+            self._publisher.wait()
+        self._note()
+
+    def _publish(self, video: int) -> None:
+        if self._publisher is not None:
+            self._publisher.publish(video)
+
+    def _note(self) -> None:
+        if self._publisher is not None:
+            published = set(self._publisher.published())
+            # The plan has counted the others.
+            self._progress.n_published += len(published - self._finished_before)
+        self._progress.note()

@@ -7,10 +7,10 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal
 
 from pvio.cache.lookup import map_in_threads
 from pvio.collection.image_names import is_sequence
@@ -30,7 +30,7 @@ from pvio.layout import Kind
 from pvio.media.index.frame_index import FrameIndex
 from pvio.pipeline.guard import concerns_all, describe
 from pvio.pipeline.jobs.failure_watch import FailureWatch, segment_name, without_numbers
-from pvio.pipeline.jobs.progress import ProgressReport
+from pvio.pipeline.jobs.progress import ProgressReport, VideoPublisher, VideoTracker
 from pvio.pipeline.jobs.staging import Stager, staging_folder
 from pvio.pipeline.jobs.supervisor import Outcome, run_supervised
 from pvio.pipeline.planning.completion import Completion, Metadata
@@ -73,22 +73,6 @@ class Task:
 _LONGEST_FAILURE = 1000
 # After this many segments of a video have failed, and none succeeded, its others are not tried.
 _ENOUGH_OF_A_VIDEO = 3
-
-
-class VideoPublisher(Protocol):
-    """Puts the products of finished videos where users see them."""
-
-    def publish(self, number: int) -> None:
-        """Begin to publish a video, by its number, unless segments of other shards are missing."""
-        ...
-
-    def published(self) -> list[int]:
-        """The videos that were published since the last call; does not wait."""
-        ...
-
-    def wait(self) -> None:
-        """Wait until all videos are published, or have failed."""
-        ...
 
 
 # Metadata of the entries of a segment, and when they were written.
@@ -145,80 +129,20 @@ def run_shard(
     ):
         states = video_states(stage, shard)
         task = SegmentTask(part, completion, Stager(folder), compute, states)
-        videos = _Videos(part, (*todo, *failed), publisher, progress, states)
-        outcomes: dict[int, Outcome] = {}
+        videos = VideoTracker(part, (*todo, *failed), publisher, progress, states)
         with contextlib.closing(_work_through(task, todo, part, watch, progress)) as done:
             for outcome in done:
-                outcomes[outcome.task] = outcome
                 videos.add(outcome)
         videos.wait()
+    outcomes = videos.outcomes
     _check_sources_reachable(part, outcomes)
     kinds = completion.keys.output.kinds_of(stage)
     receipts = [
         _receipt(n, kinds, finished[n], planned_at, outcomes.get(n), failed.get(n)) for n in numbers
     ]
-    if n_failed := sum(bool(each.failure_reason) for each in receipts):
-        log.warning("%d of %d segments of %s %s failed", n_failed, len(numbers), stage, shard)
+    if n := sum(bool(each.failure_reason) for each in receipts):
+        log.warning("%d of %d segments of %s %s failed", n, len(numbers), stage, shard)
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
-
-
-class _Videos:
-    """Publishes videos whose segments in a shard are finished, and counts those that fail.
-
-    Args:
-        part: the plan of the shard.
-        unfinished: numbers of the segments that are not finished.
-        publisher: see `run_shard`.
-        progress: counts the videos.
-        states: shows other processes what happens to each video.
-    """
-
-    def __init__(
-        self,
-        part: ShardPlan,
-        unfinished: Iterable[int],
-        publisher: VideoPublisher | None,
-        progress: ProgressReport,
-        states: VideoStates,
-    ):
-        self._part, self._publisher, self._progress = part, publisher, progress
-        self._states = states
-        self._unfinished = Counter(part.segments[number].video for number in unfinished)
-        self._finished_before = set(part.videos) - set(self._unfinished)
-        self._failed: set[int] = set()
-        for video in self._finished_before:
-            self._publish(video)
-
-    def add(self, outcome: Outcome) -> None:
-        """Take note of a segment that is done or has failed."""
-        video = self._part.segments[outcome.task].video
-        if outcome.kind in ("done", "found"):
-            self._unfinished[video] -= 1
-            if not self._unfinished[video]:
-                self._publish(video)
-        elif outcome.kind in ("failed", "unreadable"):
-            self._states.note(video, outcome.kind, outcome.value)
-        if outcome.kind == "failed":
-            self._failed.add(video)
-            self._progress.n_failed = len(self._failed)
-        self._note()
-
-    def wait(self) -> None:
-        """Wait until all finished videos are published."""
-        if self._publisher is not None:
-            self._publisher.wait()
-        self._note()
-
-    def _publish(self, video: int) -> None:
-        if self._publisher is not None:
-            self._publisher.publish(video)
-
-    def _note(self) -> None:
-        if self._publisher is not None:
-            published = set(self._publisher.published())
-            # The plan has counted the others.
-            self._progress.n_published += len(published - self._finished_before)
-        self._progress.note()
 
 
 def _work_through(
