@@ -20,8 +20,6 @@ from pvio.errors import PvioError
 from pvio.layout import (
     LOGS_FOLDER,
     NAMES_FILE,
-    PRODUCTS_FILE,
-    RESULTS_FOLDER,
     SETTINGS_FOLDER,
     SHARDS_FOLDER,
     STALE_FOLDER,
@@ -33,8 +31,8 @@ from pvio.models.signature import check_arguments
 from pvio.pipeline.jobs.signals import terminate_jobs_on_sigterm
 from pvio.pipeline.planning.stage_inputs import plan_identity, stage_inputs
 from pvio.pipeline.progress.line import describe_end, show_progress
-from pvio.pipeline.results.products import read_products
-from pvio.pipeline.results.publication import next_folder
+from pvio.pipeline.results.product_table import read_products
+from pvio.pipeline.publishing.folders import next_folder, run_of
 from pvio.pipeline.results.stale import (
     correct_future_times,
     lost_results_note,
