@@ -134,9 +134,8 @@ def run_shard(
             for outcome in done:
                 videos.add(outcome)
         videos.wait()
-    outcomes = videos.outcomes
+    outcomes, kinds = videos.outcomes, completion.keys.output.kinds_of(stage)
     _check_sources_reachable(part, outcomes)
-    kinds = completion.keys.output.kinds_of(stage)
     receipts = [
         _receipt(n, kinds, finished[n], planned_at, outcomes.get(n), failed.get(n)) for n in numbers
     ]
