@@ -274,13 +274,13 @@ ROUND_TRIP = """
 import sys
 import numpy as np
 from pvio.media.index.cached import load_index
-from pvio.predictions.parquet import deserialize, merge, read_predictions, serialize
+from pvio.predictions.parquet import deserialize, read_predictions, serialize, write_merged
 from pvio.predictions.table import SegmentTable
 
 table = SegmentTable(load_index(sys.argv[1]), 0, 5)
 table.append([1, 2], {"x": np.ones(2), "y": np.ones((2, 2, 3), bool)})
-whole = merge([deserialize(bytes(serialize(table.table())))] * 2, {})
-open(sys.argv[2], "wb").write(serialize(whole))
+with open(sys.argv[2], "wb") as file:
+    write_merged(file, lambda: [deserialize(bytes(serialize(table.table())))] * 2, {})
 read_predictions(sys.argv[2])
 print(*sorted({"pandas", "pyarrow.dataset"} & sys.modules.keys()))
 """
