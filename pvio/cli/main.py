@@ -200,6 +200,22 @@ def status(
 
 
 @main.command()
+@results_option
+@click.option("--once", is_flag=True, help="Print the state once.")
+def watch(results: str | None, once: bool) -> None:
+    """Show the run that works in this folder, with the state of each video, until it ends.
+
+    It works for runs that another user started, and from another machine of a cluster. It writes
+    nothing. In a log or a pipe it prints the state once.
+    """
+    from rich.console import Console
+
+    from pvio.cli.watch import watch as show
+
+    show(results or configured_results(), Console(), once=once)
+
+
+@main.command()
 @run_config_option
 @click.option("--unused", is_flag=True, required=True, help="Entries that no run refers to.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from pvio.cache.atomic import temporary_name
-from pvio.config.load import load_stored
-from pvio.errors import PvioError
-from pvio.layout import (
-    JOURNAL_FOLDER,
-    PLAN_FILE,
-    PRODUCTS_FILE,
-    PROGRESS_FOLDER,
-    REPORT_FILE,
-    STATES_SUFFIX,
-    SUMMARY_FILE,
-)
-from pvio.pipeline.planning.manifest import Plan, read_plan
-from pvio.pipeline.publishing.current import current_videos
-from pvio.pipeline.publishing.folders import folder_of_run
-from pvio.pipeline.results.product_table import (
-    NewLines,
-    append_note,
-    journal_files,
-    read_products,
-)
+from pvio.layout import JOURNAL_FOLDER, PRODUCTS_FILE, REPORT_FILE, SUMMARY_FILE
+from pvio.pipeline.publishing.run_rows import RunRows
+from pvio.pipeline.results.product_table import append_note, read_products
 from pvio.pipeline.results.snapshot import set_aside
-from pvio.pipeline.results.summary import (
-    SummaryRow,
-    first_row,
-    parse_summary,
-    row_from_text,
-    summary_table,
-)
+from pvio.pipeline.results.summary import parse_summary, summary_table
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +21,6 @@ logger = logging.getLogger(__name__)
 _SUMMARY_SECONDS, _PAGE_SECONDS = 4.0, 20.0
 # At most one part in so many of the time.
 _SHARE = 20
-_FAILED = ("failed", "unreadable")
 
 
 class LiveSummary:
@@ -63,13 +36,8 @@ class LiveSummary:
     """
 
     def __init__(self, results: str | os.PathLike[str], since: float, folder: str = "."):
-        self._results, self._since = results, since
-        self._folder = Path(folder)
-        self._states = _States(self._folder / PROGRESS_FOLDER, since)
-        self._plan: Plan | None = None
+        self._run_rows = RunRows(results, since, folder)
         self._target: _Target | None = None
-        self._rows: dict[str, SummaryRow] = {}
-        self._lines = NewLines()
         self._texts: dict[str, str] = {}
         self._next_page = 0.0
         self._stopped = threading.Event()
@@ -111,66 +79,23 @@ class LiveSummary:
         Returns:
             Whether there may be more to write; False once the last stage has replaced the folder.
         """
-        self._states.read()
-        if not self._states.has_begun:
-            return True
-        if self._target is None and not self._begin():
-            return True
-        if self._target is None or self._plan is None or self._target.is_replaced:
+        if self._target is not None and self._target.is_replaced:
             return False
-        self._read_rows(self._target.path)
-        text = summary_table(self._row(n, is_running) for n in range(len(self._plan.videos)))
+        rows = self._run_rows.read(is_running=is_running)
+        if rows is None:
+            return True
+        if self._target is None:
+            self._target = _Target(self._run_rows.folder)
+        text = summary_table(rows)
         self._write(self._target, SUMMARY_FILE, text)
         now = time.monotonic()
         if now >= self._next_page or not is_running:
             from pvio.pipeline.report import render_report  # takes a while
 
-            page = render_report(parse_summary(text), self._plan, {})
+            page = render_report(parse_summary(text), self._run_rows.plan, {})
             self._write(self._target, REPORT_FILE, page)
             self._next_page = now + max(_PAGE_SECONDS, _SHARE * (time.monotonic() - now))
         return True
-
-    def _begin(self) -> bool:
-        """Find out where videos appear, and what is there from before."""
-        try:
-            self._plan = plan = read_plan(self._folder / PLAN_FILE)
-            settings, _ = load_stored(plan.made_with["settings"])
-        except (PvioError, LookupError):
-            return False
-        folder = folder_of_run(self._results, plan.made_with)
-        if folder is None:
-            return False
-        current = current_videos(self._results, plan.made_with, plan.videos, settings.output)
-        try:
-            old = parse_summary((folder / SUMMARY_FILE).read_bytes().decode())
-            rows = [row_from_text(each) for each in old if each["name"] in current]
-        except (OSError, ValueError, LookupError):
-            rows = []
-        self._rows = {row.name: row for row in rows if row.status in ("ok", "damaged")}
-        self._read_rows(folder)
-        self._rows = {name: row for name, row in self._rows.items() if name in current}
-        self._target = _Target(folder)
-        return True
-
-    def _read_rows(self, folder: Path) -> None:
-        """Read the lines of videos that were completed since."""
-        for path in journal_files(folder):
-            for line in self._lines.new(path) if path.suffix == ".jsonl" else ():
-                if line.startswith(b'{"row": '):
-                    row = SummaryRow(**json.loads(line)["row"])
-                    self._rows[row.name] = row
-
-    def _row(self, number: int, is_running: bool) -> SummaryRow:
-        assert self._plan is not None
-        video = self._plan.videos[number]
-        if video.status != "ok":
-            return first_row(video)
-        if (row := self._rows.get(video.name)) is not None:
-            return row
-        state, reason = self._states.of(number)
-        if state == "running" and not is_running:
-            state = "waiting"
-        return replace(first_row(video), status=state, reason=reason)
 
     def _write(self, target: _Target, name: str, text: str) -> None:
         if self._texts.get(name) != text:
@@ -213,53 +138,3 @@ class _Target:
         with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=here), "wb") as file:
             file.write(text.encode("utf-8", "backslashreplace"))
         os.replace(temporary, name, src_dir_fd=here, dst_dir_fd=here)
-
-
-class _States:
-    """What the jobs of a run note about their videos.
-
-    Args:
-        folder: with the files.
-        since: earlier files are of other runs.
-    """
-
-    def __init__(self, folder: Path, since: float):
-        self._folder, self._since = folder, since
-        self._lines = NewLines()
-        self._found: dict[Path, dict[int, tuple[str, str]]] = {}
-        self._all: Mapping[int, tuple[str, str]] = {}
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether a job of the run has begun to compute."""
-        return any(self._found.values())
-
-    def of(self, video: int) -> tuple[str, str]:
-        """State and reason of a video, by its number."""
-        return self._all.get(video, ("waiting", ""))
-
-    def read(self) -> None:
-        """Read what is new."""
-        for path in sorted(self._folder.glob(f"*/*{STATES_SUFFIX}")):
-            try:
-                status = path.stat()
-            except OSError:
-                continue
-            if status.st_mtime < self._since:
-                continue
-            if not status.st_size:  # the job begins again
-                self._found[path] = {}
-            found = self._found.setdefault(path, {})
-            for line in self._lines.new(path):
-                try:
-                    video, state, reason = json.loads(line)
-                except ValueError:
-                    continue
-                if found.get(video, ("", ""))[0] not in _FAILED:
-                    found[video] = state, reason
-        merged: dict[int, tuple[str, str]] = {}
-        for found in self._found.values():
-            for video, state in found.items():
-                if merged.get(video, ("", ""))[0] not in _FAILED:
-                    merged[video] = state
-        self._all = merged
