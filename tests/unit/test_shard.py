@@ -184,7 +184,7 @@ def test_few_videos_that_all_fail_are_all_noted(work: Any):
     assert all(receipt.failed for receipt in work(3, range(3), 4))
 
 
-def test_segments_of_an_attempt_that_ended_early_count_as_computed(
+def test_segments_of_an_attempt_that_ended_early_are_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """They were finished after the plan was made, at 50; their costs are learned, too."""
@@ -197,9 +197,10 @@ def test_segments_of_an_attempt_that_ended_early_count_as_computed(
     settings = parse_settings({"output": {"video": "none"}})
     completion = Completion(ResultKeys(settings, "a model"), Cache(tmp_path), 9)
     receipt = run_shard(part, completion, settings, lambda _: None, planned_at=50)
-    assert [each.computed for each in receipt.segments] == [False, True, True]
-    receipt = run_shard(part, completion, settings, lambda _: None)
+    assert [each.is_new for each in receipt.segments] == [False, True, True]
     assert [each.computed for each in receipt.segments] == [False] * 3
+    receipt = run_shard(part, completion, settings, lambda _: None)
+    assert [each.is_new for each in receipt.segments] == [False] * 3
 
 
 def no_such_name(task: Any) -> None:

@@ -22,7 +22,7 @@ import torch
 
 class Walk(torch.nn.Module):
     def forward(self, frames):
-        n = torch.arange(len(frames))  # all frames of a clip are in one batch
+        n = torch.arange(len(frames)).float()  # all frames of a clip are in one batch
         x = torch.stack([4.0 * n, torch.full_like(n, float("nan"))], 1)
         return {"x": x, "y": torch.where(x.isnan(), x, torch.full_like(x, 24.0))}
 """

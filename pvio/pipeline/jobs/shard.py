@@ -106,7 +106,7 @@ def run_shard(
             entry by key.
         failed: segments that are not tried, since their inputs have failed, with the reasons.
         publisher: publishes each video when its segments in this shard are finished.
-        planned_at: seconds since 1970; segments finished later count as computed by this run.
+        planned_at: seconds since 1970; segments finished later are new, see `SegmentReceipt`.
 
     Raises:
         FailedSegments: when every video fails alike.
@@ -229,8 +229,9 @@ def _receipt(
         return SegmentReceipt(number, {}, False, failure_reason=outcome.value, failed=is_failed)
     found, finished_at = finished or ([], 0.0)
     found = outcome.value if outcome is not None else found
-    is_computed = outcome.kind == "done" if outcome is not None else finished_at >= planned_at
-    return SegmentReceipt.of_entries(number, kinds, found, computed=is_computed)
+    computed = outcome is not None and outcome.kind == "done"
+    is_new = computed or (outcome is None and finished_at >= planned_at)
+    return SegmentReceipt.of_entries(number, kinds, found, computed=computed, is_new=is_new)
 
 
 class SegmentTask:

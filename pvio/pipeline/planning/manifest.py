@@ -140,6 +140,8 @@ class SegmentReceipt:
         segment: its number in `Plan.segments`.
         digests: of its entries in the cache, by kind.
         computed: False if the result existed already.
+        is_new: whether it was computed since the plan was made: also by an attempt of this job that
+            ended early.
         status: rows by status (infer only).
         seconds: measured when it was computed: total, and parts of it, in wall time; cost, and the
             part of it in the model's `prepare`, see `cost`.
@@ -159,10 +161,17 @@ class SegmentReceipt:
     skipped_reason: str = field(default="", metadata={"before": "given_up"})
     not_finite: dict[str, int] = field(default_factory=dict)
     failed: bool = False
+    is_new: bool = False
 
     @classmethod
     def of_entries(
-        cls, segment: int, kinds: Sequence[str], found: Sequence[dict[str, Any]], *, computed: bool
+        cls,
+        segment: int,
+        kinds: Sequence[str],
+        found: Sequence[dict[str, Any]],
+        *,
+        computed: bool,
+        is_new: bool = False,
     ) -> SegmentReceipt:
         """The outcome of a segment that is finished.
 
@@ -171,6 +180,7 @@ class SegmentReceipt:
             kinds: of the entries of a stage.
             found: their metadata.
             computed: whether this job has computed them.
+            is_new: whether they were computed since the plan was made.
         """
         last = found[-1]
         skipped = last["skipped_reason"] if "skipped_reason" in last else last["given_up"]
@@ -182,6 +192,7 @@ class SegmentReceipt:
             last["seconds"],
             skipped_reason=skipped,
             not_finite=last.get("not_finite", {}),
+            is_new=is_new,
         )
 
     @property

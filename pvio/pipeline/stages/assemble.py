@@ -241,7 +241,7 @@ def _learn_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[
         for receipt in receipts
         for done in receipt.segments
         # Without segments at which a decoder hung: most of their time was waiting.
-        if done.computed and not done.skipped_reason
+        if done.is_new and not done.skipped_reason
         for segment in [plan.segments[done.segment]]
     ]
     if found:
