@@ -12,6 +12,10 @@ import pytest
 from projects import REPOSITORY, Project, make_clip, pvio_path
 from snakemake_server import snakemake_server
 
+from pvio.config.settings import parse_settings
+from pvio.models.entry import model_fingerprint
+from pvio.pipeline.planning.cost import stage_workloads
+
 SUBMIT = """#!/bin/sh
 # Stands for a scheduler: runs the script in the background, elsewhere than its caller.
 setsid sh "$1" >"$1.out" 2>&1 &
@@ -67,7 +71,9 @@ def project(new_project: Callable[[], Project], tmp_path: Path) -> Project:
     return made
 
 
-def test_the_generic_cluster_executor_runs_the_workflow(project: Project) -> None:
+def test_the_generic_cluster_executor_runs_the_workflow(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
     submit = project.folder / "submit.sh"
     submit.write_text(SUBMIT)
@@ -75,10 +81,13 @@ def test_the_generic_cluster_executor_runs_the_workflow(project: Project) -> Non
     options = ["--executor", "cluster-generic", "--jobs", "2", "--latency-wait", "30"]
     options += ["--seconds-between-status-checks", "1"]
     options += ["--cluster-generic-submit-cmd", str(submit)]
-    # As if an earlier run had found another model slow: two minutes for each of two jobs.
+    # As if an earlier run had found the model slow: two minutes for each of two jobs.
+    monkeypatch.chdir(project.folder)
+    settings = parse_settings(SETTINGS)
+    work = stage_workloads(settings, model_fingerprint(settings.model))["infer"].key
     cost = {"frame": 1e4, "prepare": 0, "n_frames": 100, "codec": "h264", "height": 48, "width": 64}
     (project.folder / ".pvio").mkdir()
-    costs = json.dumps([{"stage": "infer", "work": "another", **cost}])
+    costs = json.dumps([{"stage": "infer", "work": work, **cost}])
     (project.folder / ".pvio/costs.json").write_text(costs)
     text = project.run(*options, cores=None, **SETTINGS)
     # With `shards: auto` as many jobs as may run at once, and a word on their size, once.

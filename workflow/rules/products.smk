@@ -16,9 +16,9 @@ rule product:
         "../envs/pvio.yaml"
     threads: 1
     params:
-        results=RESULTS,
+        summary=f"{RESULTS}/summary.tsv",
     message:
         "Looking for {output}"
     shell:
-        "test -e {output:q} || (echo {output:q}' does not exist: see '{params.results:q}'/summary.tsv; a video that"
-        " failed or cannot be read has no such file' > {log:q}; exit 1)"
+        "test -e {output:q} || (echo {output:q}' does not exist: see '{params.summary:q}'; a video that failed or"
+        " cannot be read has no such file' > {log:q}; exit 1)"
