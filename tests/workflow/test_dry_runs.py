@@ -13,6 +13,9 @@ from projects import Project, make_clip
 # A new folder is looked at in all ways; other states in those that depend on the state.
 ALL_WAYS = ("--dry-run", "--lint", "--dag", "--summary", "--rulegraph", "--list-rules", "--unlock")
 WAYS = ("--dry-run", "--summary")
+# Of `pvio run`; where jobs would go to a cluster, they get the videos in a file.
+CLUSTER = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "false", "--jobs", "2"]
+WAYS_OF_PVIO_RUN = ("--dry-run", "--summary", "--lint", "--rulegraph")
 # Fails at frames 80 pixels wide until a file named `mended` is there.
 MODEL = """
 from pathlib import Path
@@ -117,6 +120,18 @@ def test_a_new_folder_stays_as_it_is(runs: Runs) -> None:
     project = runs.new()
     assert "Indexing the frames" in look(project, ALL_WAYS, **SETTINGS)
     assert not (project.folder / "work").exists()
+
+
+@pytest.mark.parametrize("executor", [[], CLUSTER], ids=["local", "cluster"])
+def test_a_new_folder_stays_as_it_is_with_pvio_run(runs: Runs, executor: list[str]) -> None:
+    if executor:
+        pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    project = runs.new()
+    before = state(project.folder)
+    for option in WAYS_OF_PVIO_RUN if executor else WAYS:
+        done = project.pvio_run("clips", option, *executor)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert state(project.folder) == before, option
 
 
 def test_a_failed_shard_is_due_after_any_number_of_looks(runs: Runs) -> None:
