@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from projects import Project, make_clip
+from projects import REPOSITORY, Project, make_clip, pvio_path
+from snakemake_server import snakemake_server
 
 # A new folder is looked at in all ways; other states in those that depend on the state.
 ALL_WAYS = ("--dry-run", "--lint", "--dag", "--summary", "--rulegraph", "--list-rules", "--unlock")
@@ -132,6 +133,16 @@ def test_a_new_folder_stays_as_it_is_with_pvio_run(runs: Runs, executor: list[st
         done = project.pvio_run("clips", option, *executor)
         assert done.returncode == 0, done.stdout + done.stderr
         assert state(project.folder) == before, option
+
+
+@pytest.mark.parametrize("snakefile", ["Snakefile", "workflow/Snakefile"])
+def test_snakemake_takes_the_default_profile_by_itself(runs: Runs, snakefile: str) -> None:
+    path = REPOSITORY / snakefile
+    arguments = ["-s", str(path), "--dry-run", "--config", "videos=clips"]
+    done = snakemake_server().run(arguments, runs.new().folder, pvio_path(), timeout=100)
+    assert done.returncode == 0, done.stderr
+    profile = path.parent / "profiles/default"
+    assert f"Using workflow specific profile {profile} " in done.stderr
 
 
 def test_a_failed_shard_is_due_after_any_number_of_looks(runs: Runs) -> None:
