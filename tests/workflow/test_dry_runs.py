@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,6 +144,18 @@ def test_snakemake_takes_the_default_profile_by_itself(runs: Runs, snakefile: st
     assert done.returncode == 0, done.stderr
     profile = path.parent / "profiles/default"
     assert f"Using workflow specific profile {profile} " in done.stderr
+
+
+def test_the_trial_of_the_snakemake_catalog_has_all_rules(tmp_path: Path) -> None:
+    """The folder `.test`, with a line that tries it as the catalog does."""
+    names = shutil.ignore_patterns("results", "work", "logs", ".*")
+    shutil.copytree(REPOSITORY / ".test", tmp_path / "trial", ignore=names)
+    arguments = ["-s", str(REPOSITORY / "workflow/Snakefile"), "-c", "1", "-d", "trial"]
+    arguments += ["--forceall", "--rulegraph"]
+    done = snakemake_server().run(arguments, tmp_path, pvio_path(), timeout=100)
+    assert done.returncode == 0, done.stderr
+    stages = {"settings", "probe", "plan", "infer", "inferred", "encode", "assemble"}
+    assert stages < set(re.findall(r'label *= *"(\w+)', done.stdout))
 
 
 def test_a_failed_shard_is_due_after_any_number_of_looks(runs: Runs) -> None:
