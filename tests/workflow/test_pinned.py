@@ -79,11 +79,21 @@ KEYS = {
 
 def test_a_cache_of_an_earlier_version_is_used(tmp_path: Path):
     shutil.copytree(PINNED, tmp_path, dirs_exist_ok=True)
-    shutil.copytree(PINNED / "cache", tmp_path / ".pvio")
+    shutil.copytree(PINNED / "cache", tmp_path / ".pvio", ignore=shutil.ignore_patterns("index"))
+    # The path and the time of the clip are part of the key of its index. The mark is lost when the
+    # index is built again.
+    index, metadata = Cache(PINNED / "cache").read("index", "76448abaa5c4f1bb8800264a0c2430b8")
+    key = index_key(Source(str(tmp_path / "videos/clip.mp4"), "clip"))
+    cache = Cache(tmp_path / ".pvio")
+    cache.write("index", key, index, metadata | {"mark": "by an earlier version"})
     project = Project(tmp_path)
 
     project.run("--configfile", "config.yaml")
 
+    kept, metadata = cache.read("index", key)
+    assert metadata["mark"] == "by an earlier version"
+    assert kept == index
+    assert [path.name for path in (tmp_path / ".pvio/index").glob("*/*")] == [key]
     assert project.n_computed("infer") == 0
     assert project.n_computed("encode") == 0
     assert project.summary()["clip"]["ok"] == "12"
