@@ -64,6 +64,11 @@ RUNS_FOLDER = "runs"
 TEMPORARY_FOLDER = "tmp"
 
 
+def named_videos_file(digest: str) -> str:
+    """The videos of a command line, for jobs of a cluster; `digest` is that of their names."""
+    return f"work/videos-{digest}.json"
+
+
 def receipt_file(stage: Stage, shard: str) -> str:
     """The receipt of a shard's job, in the working folder; `shard` is "k-of-n"."""
     return f"work/{stage}/{shard}.json"

@@ -75,6 +75,13 @@ class Project:
         arguments = _arguments(options, cores, config)
         return snakemake_server().run(arguments, self.folder, pvio_path(), timeout=400)
 
+    def pvio_run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`pvio run`, as a user types it."""
+        command = ["run", *arguments]
+        return snakemake_server().run(
+            command, self.folder, pvio_path(), timeout=400, program="pvio"
+        )
+
     def started(self, *options: str, cores: int | None = 2, **config: Any) -> subprocess.Popen[str]:
         """The workflow, just started, in a process group of its own; see `snakemake`."""
         command = [sys.executable, "-m", "snakemake", *_arguments(options, cores, config)]

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 _PLUGINS = ("snakemake_executor_plugin_slurm", "snakemake_executor_plugin_cluster_generic")
 
@@ -35,20 +36,26 @@ class SnakemakeServer:
             )
 
     def run(
-        self, arguments: list[str], folder: Path, environment: dict[str, str], timeout: float
+        self,
+        arguments: list[str],
+        folder: Path,
+        environment: dict[str, str],
+        timeout: float,
+        program: Literal["snakemake", "pvio"] = "snakemake",
     ) -> subprocess.CompletedProcess[str]:
         """Run Snakemake, in a session of its own, as `python -m snakemake` would.
 
         Args:
-            arguments: of Snakemake.
+            arguments: of the program.
             folder: to work in.
             environment: all of it.
             timeout: seconds after which it is killed.
+            program: `pvio` stands for `python -m pvio`.
 
         Raises:
             subprocess.TimeoutExpired: when it was killed.
         """
-        request = json.dumps([arguments, os.fspath(folder), environment]).encode()
+        request = json.dumps([[program, *arguments], os.fspath(folder), environment]).encode()
         reader, writer = os.pipe()
         with (
             tempfile.TemporaryFile() as output,
@@ -81,6 +88,8 @@ def serve(requests: socket.socket) -> None:
     """Fork for each request, up to the end of the process that makes them."""
     import snakemake.cli
 
+    import pvio.cli
+
     for name in _PLUGINS:
         with contextlib.suppress(ImportError):
             __import__(name)
@@ -97,6 +106,8 @@ def serve(requests: socket.socket) -> None:
                 _tell_end(pid, descriptors)
             os.close(status)
             _become(*json.loads(request), output, errors)
+            if sys.argv[0] == "pvio":
+                pvio.cli.main()
             snakemake.cli.main()
         for descriptor in descriptors:
             os.close(descriptor)
@@ -114,7 +125,7 @@ def _tell_end(pid: int, descriptors: list[int]) -> None:
 
 
 def _become(
-    arguments: list[str], folder: str, environment: dict[str, str], output: int, errors: int
+    command: list[str], folder: str, environment: dict[str, str], output: int, errors: int
 ) -> None:
     """Take what a new process would have been given."""
     os.setsid()
@@ -125,7 +136,7 @@ def _become(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["snakemake", *arguments]
+    sys.argv = command
     sys.path[0] = folder
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -2,7 +2,8 @@
 
 Run it after a change of either: `python tests/write_settings.py`. It writes the schema of the
 configuration, the table in docs/configuration.md, the configuration that the Snakemake workflow
-catalog looks for, and the environment for `snakemake --sdm conda`.
+catalog looks for, the default profile next to the Snakefile of a clone, and the environment for
+`snakemake --sdm conda`.
 """
 
 from __future__ import annotations
@@ -163,6 +164,9 @@ def written() -> dict[str, str]:
         "workflow/schemas/config.schema.yaml": schema(),
         "docs/configuration.md": page(),
         "config/config.yaml": (REPOSITORY / "config.yaml").read_text(encoding="utf-8"),
+        "profiles/default/config.yaml": (
+            REPOSITORY / "workflow/profiles/default/config.yaml"
+        ).read_text(encoding="utf-8"),
         "workflow/envs/pvio.yaml": environment(),
     }
 

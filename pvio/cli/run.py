@@ -22,10 +22,20 @@ from pvio.collection.folders import kind_of
 from pvio.collection.image_names import asks_for_images
 from pvio.collection.sources import VIDEO_SUFFIXES
 from pvio.errors import PvioError
+from pvio.layout import named_videos_file
 from pvio.text import printable
 
 # Where the workflow looks for settings, see workflow/Snakefile.
 _CONFIG_FILES = ("config.yaml", "config/config.yaml")
+# Options with which Snakemake runs no jobs, by the names that it gives their values.
+_WITHOUT_JOBS = (
+    *("archive", "cleanup_metadata", "cleanup_shadow", "conda_cleanup_envs"),
+    *("conda_create_envs_only", "container_cleanup_images", "containerize", "d3dag", "dag"),
+    *("delete_all_output", "delete_temp_output", "deploy_sources", "detailed_summary", "dryrun"),
+    *("filegraph", "generate_unit_tests", "lint", "list_changes", "list_conda_envs"),
+    *("list_input_changes", "list_params_changes", "list_rules", "list_target_rules"),
+    *("list_untracked", "print_compilation", "rulegraph", "summary", "touch", "unlock"),
+)
 _KEY_AND_VALUE = re.compile(r"[a-zA-Z_]\w*=")
 
 
@@ -201,16 +211,22 @@ def set_videos(args: argparse.Namespace, videos: Sequence[str]) -> None:
     if args.directory:
         videos = [_absolute(video) for video in videos]
     config = [entry for entry in args.config or [] if not entry.startswith("videos=")]
-    if args.executor in (None, "local") or args.dryrun:
+    if args.executor in (None, "local") or not _runs_jobs(args):
         args.config = [*config, f"videos={json.dumps(list(videos))}"]
         return
     # Jobs of a cluster are given what Snakemake is given, on a command line: it would be too long
     # for many videos, and names with quotes would not survive it.
     digest = hashlib.blake2b("\0".join(videos).encode("utf-8", "surrogateescape"), digest_size=6)
-    path = (folder / f"work/videos-{digest.hexdigest()}.json").resolve()
+    path = (folder / named_videos_file(digest.hexdigest())).resolve()
     write_json(path, {"videos": list(videos)})
     args.config = config or None
     args.configfile = [*(args.configfile or []), path]
+
+
+def _runs_jobs(args: argparse.Namespace) -> bool:
+    """Whether Snakemake will run jobs, and not only look or tidy up."""
+    only_reports = args.report and not args.report_after_run
+    return not (only_reports or any(getattr(args, name, None) for name in _WITHOUT_JOBS))
 
 
 def _absolute(video: str) -> str:

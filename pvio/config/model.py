@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
-from pvio.config.section import Positive, Section
+from pvio.config.section import HashedSection, Positive
 from pvio.config.text import plain
 from pvio.errors import ConfigError
 
@@ -15,8 +15,12 @@ ENTRY_PATTERN = re.compile(r"^(?P<where>.+?):(?P<name>[A-Za-z_][A-Za-z0-9_.]*)$"
 PROGRAM_SUFFIXES = (".pt", ".pt2", ".pth", ".ts", ".torchscript")
 
 
-class ModelSettings(Section):
+class ModelSettings(HashedSection):
     """The model, and its input."""
+
+    first_settings: ClassVar[frozenset[str]] = frozenset(
+        {"channels", "size", "dtype", "normalize", "batch_size", "precision"}
+    )
 
     entry: str = Field(
         default="pvio.models:OpenFieldTracker",
@@ -123,3 +127,7 @@ class ModelSettings(Section):
         if self.dtype != "float32":
             raise ValueError("normalize needs dtype: float32")
         return self
+
+    def input_settings(self) -> dict[str, Any]:
+        """Those of the model's input, as they enter keys; see `model_fingerprint` for the model."""
+        return self.hashed("entry", "args", "weights", "device")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from pvio.config.codecs import CODECS, CodecName
-from pvio.config.section import Section
+from pvio.config.section import HashedSection
 from pvio.layout import Kind, Stage
 
 
-class OutputSettings(Section):
+class OutputSettings(HashedSection):
     """The re-encoded video."""
+
+    first_settings: ClassVar[frozenset[str]] = frozenset(
+        {"video", "codec", "crf", "preset", "pix_fmt", "options"}
+    )
 
     video: Literal["none", "overlay", "frames"] = Field(
         default="overlay",

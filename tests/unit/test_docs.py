@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
-import importlib
+import importlib.util
 import inspect
 import re
 import runpy
@@ -379,15 +379,57 @@ def test_files_of_the_repository_named_in_the_docs_exist(path: Path) -> None:
             assert (REPOSITORY / span).exists(), span
 
 
-def imported_modules(path: Path, there: set[str]) -> Iterator[str]:
-    """Modules of pvio that a file imports, for type checking too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imported_modules(source: str, package: str, there: Container[str]) -> set[str]:
+    """Modules of pvio that a module imports, for type checking too; `pvio` itself is left out.
+
+    Args:
+        source: of the module.
+        package: that relative imports start from.
+        there: all modules, to tell them from names in them.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("pvio."))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pvio."):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            base = importlib.util.resolve_name(base, package) if node.level else base
             for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                yield whole if whole in there else str(node.module)
+                whole = f"{base}.{alias.name}"
+                found.add(whole if whole in there else base)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            # Of `importlib.import_module`, by whatever name, and `__import__`.
+            name = ast.unparse(node.func).rpartition(".")[2]
+            if name in ("import_module", "__import__"):
+                found.add(importlib.util.resolve_name(node.args[0].value, package))
+    return {name for name in found if name.startswith("pvio.")}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import pvio.cli.run", "pvio.cli.run"),
+        ("import numpy, pvio.util as other", "pvio.util"),
+        ("from pvio.cli import run", "pvio.cli.run"),
+        ("from pvio.cli.run import snakefile", "pvio.cli.run"),
+        ("from pvio import cli", "pvio.cli"),
+        ("from pvio import cli, util", "pvio.cli pvio.util"),
+        ("from . import color", "pvio.media.pixels.color"),
+        ("from .color import to_rgb", "pvio.media.pixels.color"),
+        ("from .. import index", "pvio.media.index"),
+        ("from ...cli.run import snakefile", "pvio.cli.run"),
+        ("importlib.import_module('pvio.cli.run')", "pvio.cli.run"),
+        ("import_module('.color', __package__)", "pvio.media.pixels.color"),
+        ("def late():\n    return __import__('pvio.util')", "pvio.util"),
+        ("if TYPE_CHECKING:\n    from pvio.cli import run", "pvio.cli.run"),
+        ("import pvio", ""),
+        ("from pvio import __version__", ""),
+        ("import pviolin; from numpy import cli; print('pvio.cli')", ""),
+    ],
+)
+def test_imports_are_found_in_all_their_forms(source: str, expected: str) -> None:
+    there = {name_of(path) for path in package_files()}
+    assert imported_modules(source, "pvio.media.pixels", there) == set(expected.split())
 
 
 @pytest.fixture(scope="module")
@@ -397,7 +439,11 @@ def imports() -> dict[str, set[str]]:
     files = [path for path in package_files() if path.parent.name != "templates"]
     there = {name_of(path): path for path in files}
     del there["pvio"]
-    return {name: set(imported_modules(path, set(there))) for name, path in there.items()}
+    found = {}
+    for name, path in there.items():
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        found[name] = imported_modules(path.read_text(encoding="utf-8"), package, there)
+    return found
 
 
 def name_of(path: Path) -> str:

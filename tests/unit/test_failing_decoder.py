@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ import torch
 from pvio.cache.entries import Cache
 from pvio.collection.sources import Source
 from pvio.concurrency.child_process import WorkerPool
+from pvio.concurrency.prefetch import Prefetcher
 from pvio.config.settings import Settings, parse_settings
 from pvio.errors import UnreadableVideo
 from pvio.inference.engine import Engine
@@ -28,6 +30,8 @@ from pvio.inference.overlay import OverlayRenderer
 from pvio.inference.prepare import prepare_model
 from pvio.media.decode.sampling import first_usable_frame_from, last_usable_frame_before
 from pvio.media.decode.watchdog import WatchedReader
+from pvio.media.decoders.frame import DecodedFrame
+from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.encode.concat import concat_in_child
 from pvio.media.index.cached import load_index, rebuild_index
 from pvio.media.index.frame_index import FrameIndex
@@ -112,6 +116,33 @@ def failure(
 
 
 @pytest.fixture
+def hang_here(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[Callable[[int], None]]:
+    """Lets the decoder hang at a frame in this process, and not in children."""
+    whole, end = PyAVReader.frames, threading.Event()
+
+    def quick(items: Any, depth: int, _: float, *others: Any) -> Prefetcher[Any]:
+        """With a shorter timeout than that of children, which take longer to start."""
+        return Prefetcher(items, depth, 0.5, *others)
+
+    def prepare(number: int) -> None:
+        def hanging(self: PyAVReader, start: int, stop: int) -> Iterator[DecodedFrame]:
+            for frame in whole(self, start, stop):
+                if frame.number == number:
+                    end.wait(60)
+                yield frame
+
+        monkeypatch.setattr(PyAVReader, "frames", hanging)
+        monkeypatch.setattr("pvio.media.decode.watchdog.Prefetcher", quick)
+
+    yield prepare
+    end.set()
+    said = [record.getMessage() for record in caplog.get_records("call")]
+    assert sum("a child process tries again" in text for text in said) == 1
+
+
+@pytest.fixture
 def index(clip: Callable[[str], Path]) -> FrameIndex:
     return load_index(clip(CLIP))
 
@@ -176,6 +207,18 @@ def test_the_sample_for_prepare(index: FrameIndex, settings: Settings, failure: 
     assert torch.equal(engine.model.sample, torch.from_numpy(expected))
 
 
+def test_the_sample_for_prepare_after_a_hang_of_this_process(
+    index: FrameIndex, settings: Settings, hang_here: Callable[[int], None]
+):
+    """A child reads the rest: nothing is left out."""
+    hang_here(24)
+    engine = Engine(settings)
+    assert prepare_model(engine.model, index, settings) == ""
+    frames = plain_frames(index)
+    expected = np.stack([frames[number] for number in (0, 12, 24, 36)]).transpose(0, 3, 1, 2)
+    assert torch.equal(engine.model.sample, torch.from_numpy(expected))
+
+
 @pytest.mark.parametrize("failure", ["abort"], indirect=True)
 def test_a_sample_of_which_all_frames_fail(index: FrameIndex, settings: Settings, failure: Any):
     """All of the sample shares one budget: after three failures the rest of it is skipped."""
@@ -195,6 +238,17 @@ def test_the_nearest_usable_frame(index: FrameIndex, failure: Any):
         assert np.array_equal(last_usable_frame_before(reader, 30), frames[26])
         assert reader.skipped_reason == f"the decoder {REASONS[how]} at frame 27"
         assert np.array_equal(first_usable_frame_from(reader, 27), frames[36])
+
+
+def test_the_nearest_usable_frame_after_a_hang_of_this_process(
+    index: FrameIndex, hang_here: Callable[[int], None]
+):
+    hang_here(27)
+    frames = plain_frames(index)
+    with WatchedReader(index, "pyav", 8, converter_of(index)) as reader:
+        assert np.array_equal(last_usable_frame_before(reader, 30), frames[29])
+        assert np.array_equal(first_usable_frame_from(reader, 27), frames[27])
+        assert reader.skipped_reason == ""
 
 
 @pytest.mark.parametrize("failure", ["abort"], indirect=True)
@@ -313,6 +367,23 @@ def test_drawing_on_a_segment(index: FrameIndex, settings: Settings, failure: An
     assert reason == f"the decoder {REASONS[how]} at frame 17"
     with av.open(io.BytesIO(file.getvalue())) as container:
         assert sum(1 for _ in container.decode(video=0)) == 35
+
+
+def test_drawing_on_a_segment_after_a_hang_of_this_process(
+    index: FrameIndex, settings: Settings, hang_here: Callable[[int], None]
+):
+    """The video is the one that is drawn without any hang."""
+    rows = [{"frame": number, "time": 0.0, "status": "ok"} for number in range(5, 40)]
+    drawn = []
+    for hangs in (False, True):
+        if hangs:
+            hang_here(17)
+        file = io.BytesIO()
+        assert OverlayRenderer(settings).encode(file, index, 5, 40, rows, lambda n: None) == ""
+        with av.open(io.BytesIO(file.getvalue())) as container:
+            drawn.append([frame.to_ndarray(format="gray") for frame in container.decode(video=0)])
+    assert len(drawn[1]) == 35
+    assert all(map(np.array_equal, *drawn))
 
 
 def test_an_index_that_was_lost(clip: Callable[[str], Path], tmp_path: Path, failure: Any):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from projects import Project, make_clip
+from projects import REPOSITORY, Project, make_clip, pvio_path
+from snakemake_server import snakemake_server
 
 # A new folder is looked at in all ways; other states in those that depend on the state.
 ALL_WAYS = ("--dry-run", "--lint", "--dag", "--summary", "--rulegraph", "--list-rules", "--unlock")
 WAYS = ("--dry-run", "--summary")
+# Of `pvio run`; where jobs would go to a cluster, they get the videos in a file.
+CLUSTER = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "false", "--jobs", "2"]
+WAYS_OF_PVIO_RUN = ("--dry-run", "--summary", "--lint", "--rulegraph")
 # Fails at frames 80 pixels wide until a file named `mended` is there.
 MODEL = """
 from pathlib import Path
@@ -117,6 +122,40 @@ def test_a_new_folder_stays_as_it_is(runs: Runs) -> None:
     project = runs.new()
     assert "Indexing the frames" in look(project, ALL_WAYS, **SETTINGS)
     assert not (project.folder / "work").exists()
+
+
+@pytest.mark.parametrize("executor", [[], CLUSTER], ids=["local", "cluster"])
+def test_a_new_folder_stays_as_it_is_with_pvio_run(runs: Runs, executor: list[str]) -> None:
+    if executor:
+        pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    project = runs.new()
+    before = state(project.folder)
+    for option in WAYS_OF_PVIO_RUN if executor else WAYS:
+        done = project.pvio_run("clips", option, *executor)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert state(project.folder) == before, option
+
+
+@pytest.mark.parametrize("snakefile", ["Snakefile", "workflow/Snakefile"])
+def test_snakemake_takes_the_default_profile_by_itself(runs: Runs, snakefile: str) -> None:
+    path = REPOSITORY / snakefile
+    arguments = ["-s", str(path), "--dry-run", "--config", "videos=clips"]
+    done = snakemake_server().run(arguments, runs.new().folder, pvio_path(), timeout=100)
+    assert done.returncode == 0, done.stderr
+    profile = path.parent / "profiles/default"
+    assert f"Using workflow specific profile {profile} " in done.stderr
+
+
+def test_the_trial_of_the_snakemake_catalog_has_all_rules(tmp_path: Path) -> None:
+    """The folder `.test`, with a line that tries it as the catalog does."""
+    names = shutil.ignore_patterns("results", "work", "logs", ".*")
+    shutil.copytree(REPOSITORY / ".test", tmp_path / "trial", ignore=names)
+    arguments = ["-s", str(REPOSITORY / "workflow/Snakefile"), "-c", "1", "-d", "trial"]
+    arguments += ["--forceall", "--rulegraph"]
+    done = snakemake_server().run(arguments, tmp_path, pvio_path(), timeout=100)
+    assert done.returncode == 0, done.stderr
+    stages = {"settings", "probe", "plan", "infer", "inferred", "encode", "assemble"}
+    assert stages < set(re.findall(r'label *= *"(\w+)', done.stdout))
 
 
 def test_a_failed_shard_is_due_after_any_number_of_looks(runs: Runs) -> None:

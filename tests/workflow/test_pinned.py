@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from projects import Project
+from pydantic import Field
 
 from pvio.cache.entries import Cache
 from pvio.collection.sources import Source
@@ -78,11 +79,21 @@ KEYS = {
 
 def test_a_cache_of_an_earlier_version_is_used(tmp_path: Path):
     shutil.copytree(PINNED, tmp_path, dirs_exist_ok=True)
-    shutil.copytree(PINNED / "cache", tmp_path / ".pvio")
+    shutil.copytree(PINNED / "cache", tmp_path / ".pvio", ignore=shutil.ignore_patterns("index"))
+    # The path and the time of the clip are part of the key of its index. The mark is lost when the
+    # index is built again.
+    index, metadata = Cache(PINNED / "cache").read("index", "76448abaa5c4f1bb8800264a0c2430b8")
+    key = index_key(Source(str(tmp_path / "videos/clip.mp4"), "clip"))
+    cache = Cache(tmp_path / ".pvio")
+    cache.write("index", key, index, metadata | {"mark": "by an earlier version"})
     project = Project(tmp_path)
 
     project.run("--configfile", "config.yaml")
 
+    kept, metadata = cache.read("index", key)
+    assert metadata["mark"] == "by an earlier version"
+    assert kept == index
+    assert [path.name for path in (tmp_path / ".pvio/index").glob("*/*")] == [key]
     assert project.n_computed("infer") == 0
     assert project.n_computed("encode") == 0
     assert project.summary()["clip"]["ok"] == "12"
@@ -96,6 +107,55 @@ def test_keys_of_results_stay(name: str):
     keys = ResultKeys(settings, MODEL)
     assert keys.predictions(VIDEO, segment) == ("predictions", predictions)
     assert keys.video(VIDEO, segment) == ("video", video)
+
+
+class ModelOfALaterVersion(ModelSettings):
+    """With a setting that this version does not have."""
+
+    crop: list[int] | None = None
+
+
+class OutputOfALaterVersion(OutputSettings):
+    """With a setting that this version does not have."""
+
+    labels: list[str] = Field(default_factory=list)
+
+
+def of_a_later_version(settings: Settings, model: dict, output: dict) -> Settings:
+    """The settings, with values of the settings that are new."""
+    return settings.model_copy(
+        update={
+            "model": ModelOfALaterVersion(**settings.model.model_dump(), **model),
+            "output": OutputOfALaterVersion(**settings.output.model_dump(), **output),
+        }
+    )
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_stay_when_a_version_adds_settings(name: str):
+    settings, predictions, video = KEYS[name]
+    segment = Segment(0, 5, 10)
+
+    later = of_a_later_version(settings, {}, {})
+    keys = ResultKeys(later, MODEL)
+    assert keys.predictions(VIDEO, segment) == ("predictions", predictions)
+    assert keys.video(VIDEO, segment) == ("video", video)
+    assert stage_workloads(later, MODEL) == stage_workloads(settings, MODEL)
+
+
+def test_added_settings_enter_keys_once_they_are_used():
+    settings, predictions, video = KEYS["output"]
+    segment = Segment(0, 5, 10)
+
+    cropped = of_a_later_version(settings, {"crop": [0, 0, 16, 16]}, {})
+    labeled = of_a_later_version(settings, {}, {"labels": ["mouse"]})
+    assert ResultKeys(cropped, MODEL).predictions(VIDEO, segment).key != predictions
+    assert ResultKeys(labeled, MODEL).predictions(VIDEO, segment).key == predictions
+    assert ResultKeys(labeled, MODEL).video(VIDEO, segment).key != video
+    for later in (cropped, labeled):
+        assert stage_workloads(later, MODEL)["infer"] != stage_workloads(settings, MODEL)["infer"]
+    plain = stage_workloads(settings, MODEL)["encode"]
+    assert stage_workloads(labeled, MODEL)["encode"] != plain
 
 
 def test_fingerprints_of_models_stay(tmp_path: Path):

@@ -80,12 +80,11 @@ def stage_workloads(settings: Settings, model: str) -> dict[Stage, StageWorkload
         settings: `model`, `decoder` and `output` matter.
         model: `model_fingerprint` of the settings.
     """
-    output = settings.output.model_dump(mode="json")
+    output = settings.output.hashed()
     encodes_in_infer = settings.output.encodes_in("infer")
-    inputs = settings.model.model_dump(mode="json", exclude={"entry", "args", "weights", "device"})
     infer = hash_key(
         model=model,
-        inputs=inputs,
+        inputs=settings.model.input_settings(),
         device=settings.model.device.partition(":")[0],
         decoder=settings.resolved_decoder,
         output=output if encodes_in_infer else None,

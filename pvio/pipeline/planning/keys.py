@@ -62,11 +62,9 @@ class ResultKeys:
     def __init__(self, settings: Settings, fingerprint: str):
         self.output, self.fingerprint = settings.output, fingerprint
         # The names of these fields are hashed: renaming one changes all keys.
-        self._inputs = settings.model.model_dump(
-            mode="json", exclude={"entry", "args", "weights", "device"}
-        )
+        self._inputs = settings.model.input_settings()
         self._decoder = settings.resolved_decoder
-        self._output = settings.output.model_dump(mode="json")
+        self._output = settings.output.hashed()
 
     @property
     def stages(self) -> tuple[Stage, ...]:
