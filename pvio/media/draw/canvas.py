@@ -65,7 +65,7 @@ class Canvas:
     def point(
         self, x: float, y: float, radius: float = 3, color: Color = "red", *, alpha: float = 1.0
     ) -> None:
-        """Draw a polygon_coverage disc."""
+        """Draw a filled disc."""
         self._ring(x, y, radius, radius, 0.0, color, None, alpha)
 
     def circle(
@@ -287,7 +287,7 @@ class Canvas:
         width: float | None,
         alpha: float,
     ) -> None:
-        """An ellipse: polygon_coverage (`width` None) or its outline."""
+        """Draw an ellipse, filled (`width` None) or its outline."""
         half = 0.0 if width is None else width / 2
         if not finite(x, y, major, minor, angle, half) or major < 0 or minor < 0:
             return

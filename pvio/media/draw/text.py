@@ -1,4 +1,4 @@
-"""Text as coverage, composed of glyphs that are render_glyph once."""
+"""Text as coverage, composed of glyphs that are rendered once."""
 
 from __future__ import annotations
 
