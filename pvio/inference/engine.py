@@ -118,7 +118,8 @@ class Engine:
 
         Args:
             index: of the video.
-            start, stop: numbers of frames; batches are counted from `start`.
+            start: number of the first frame; batches are counted from it.
+            stop: number after the last one.
             progress: called with the number of frames done since the last call.
             frame_sink: receives every frame in order, with the model's output `frames`.
             isolated: whether to decode in a child process, which may crash.

@@ -153,7 +153,8 @@ class CostModel:
         """Predicted seconds of one core for a segment.
 
         Args:
-            work, video: what is done with frames of what.
+            work: of the stage on the frames.
+            video: of the frames.
             n_frames: of the segment.
             first: whether it is the first of its video in a job, for which the model prepares.
         """

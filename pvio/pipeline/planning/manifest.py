@@ -258,7 +258,8 @@ def read_shard_plan(path: str | os.PathLike[str], stage: Stage, shard: str) -> S
 
     Args:
         path: the output of `pvio plan`.
-        stage, shard: of the job.
+        stage: of the job.
+        shard: `k-of-n` of the job.
 
     Raises:
         PvioError: when there is no such shard, or the file is the plan of another one.
