@@ -87,7 +87,11 @@ class NvdecReader:
             self._warn(f"{kind} is not decoded on CUDA devices; PyAV decodes instead")
 
     def frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
-        """See `FrameReader.frames`."""
+        """See `FrameReader.frames`.
+
+        Raises:
+            UnreadableVideo: when PyAV cannot read the file, either.
+        """
         expected = start
         if self._on_device is not None:
             try:
