@@ -234,7 +234,7 @@ class Engine:
         return self._clock() - began
 
     def _skipped_in_prepare(self, index: FrameIndex) -> str:
-        """Why frames of the sample for `prepare` were skipped; "" if none were."""
+        """The reason why frames of the sample for `prepare` were skipped; "" if none were."""
         return self._skipped_of_prepared if self._prepared == index.content_digest else ""
 
     def _run_model(self, numbers: list[int], pending: PendingBatch) -> dict[str, np.ndarray]:

@@ -69,7 +69,7 @@ class OverlayRenderer:
             isolated: whether to decode in a child process, which may crash.
 
         Returns:
-            Why frames were skipped; "" if none were.
+            The reason why frames were skipped; "" if none were.
 
         Raises:
             ModelError: when the model's `draw` raises.

@@ -1,4 +1,4 @@
-"""Which CUDA device a job takes: one that no other job of this host holds, if there is one.
+"""Choose a CUDA device for a job: one that no other job of this host holds, if there is one.
 
 A job holds a device by a lock on a file for as long as its process lives, and what that forked. The
 kernel gives the lock up, however the process ends.

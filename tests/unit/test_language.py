@@ -74,6 +74,20 @@ HASHED = [
     REPOSITORY / "pvio/models" / name for name in ("__init__.py", "open_field.py", "blobs.py")
 ]
 MODULES = sorted({*(REPOSITORY / "pvio").rglob("*.py")} - {*HASHED})
+# Modules whose docstrings may still begin with a clause; no others must.
+CLAUSES_ALLOWED = [
+    REPOSITORY / "pvio/pipeline" / name
+    for name in (
+        "publishing/current.py",
+        "publishing/folders.py",
+        "publishing/live_summary.py",
+        "publishing/run_rows.py",
+        "results/product_table.py",
+        "results/snapshot.py",
+        "results/video_results.py",
+        "stages/assemble.py",
+    )
+]
 OTHER_MODULES = sorted(
     {*(REPOSITORY / "benchmarks").glob("*.py"), *(REPOSITORY / "tests").rglob("*.py")}
     - {Path(__file__)}
@@ -177,6 +191,26 @@ def words_replaced_in(source: str) -> list[str]:
     ]
 
 
+def docstrings_of(source: str) -> Iterator[tuple[int, str]]:
+    """The texts of docstrings and of their results, and their lines."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node) or ""
+            line = node.body[0].lineno if text else 0
+            yield line, text
+            for match in re.finditer(r"^(?:Returns|Yields):\n +", text, re.MULTILINE):
+                yield line + text[: match.end()].count("\n"), text[match.end() :]
+
+
+def clauses_in(source: str) -> list[str]:
+    """Docstrings of a module that begin with a clause instead of a noun or a verb."""
+    return [
+        f"line {line}: {text.splitlines()[0]!r}"
+        for line, text in docstrings_of(source)
+        if re.match(r"(What|How|Which|Why|Where)\b", text)
+    ]
+
+
 def short(path: Path) -> str:
     return path.relative_to(REPOSITORY).as_posix()
 
@@ -203,6 +237,28 @@ def test_messages_use_the_terms_of_the_glossary(path: Path) -> None:
         for word in words_replaced(text, {PYTHONS_JOIN})
     ]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("path", sorted({*MODULES} - {*CLAUSES_ALLOWED}), ids=short)
+def test_docstrings_begin_with_a_noun_or_a_verb(path: Path) -> None:
+    found = clauses_in(path.read_text(encoding="utf-8"))
+    assert not found, "\n".join(found)
+
+
+def test_clauses_are_found_in_docstrings_and_results() -> None:
+    source = '''"""Which modules there are."""
+
+def f():
+    """Whether this is one.
+
+    Returns:
+        What it is.
+    """
+
+class C:
+    """However, how it works is not at the start."""
+'''
+    assert clauses_in(source) == ["line 1: 'Which modules there are.'", "line 7: 'What it is.'"]
 
 
 def test_words_are_found_in_comments_and_docstrings_only() -> None:

@@ -26,7 +26,7 @@ LUMA_WEIGHTS = {
 
 
 class Cover(NamedTuple):
-    """How much of each pixel of a rectangle inside the frame is covered.
+    """The covered share of each pixel of a rectangle inside the frame.
 
     Attributes:
         share: height×width, float32, 0..1.

@@ -141,7 +141,7 @@ def pipe_to_ffmpeg(command: Sequence[str], frames: Iterable[np.ndarray]) -> str:
     """Run FFmpeg and write frames to its standard input.
 
     Returns:
-        Why FFmpeg failed, in its own words; "" when it did not.
+        The reason why FFmpeg failed, in its own words; "" when it did not.
     """
     is_complete = False
     with tempfile.TemporaryFile() as messages:

@@ -113,7 +113,7 @@ def run_supervised(
 
 @dataclass(frozen=True)
 class _End:
-    """How a child ended with tasks left: at which task, why, and whether it crashed."""
+    """The end of a child with tasks left: at which task, why, and whether it crashed."""
 
     task: int
     reason: Any
@@ -130,7 +130,7 @@ def _supervised_child(
     """Do tasks in one child process, up to its end; finished tasks are removed from `todo`.
 
     Returns:
-        How the child ended; None when all tasks are done.
+        The end of the child; None when all tasks are done.
     """
     current: int | None = None
     n_done = 0  # frames of the current task
@@ -220,7 +220,7 @@ def _keep_memory() -> None:
 
 
 def _describe_exit(exit_code: int | None) -> str:
-    """How the process ended, with advice where memory ran out."""
+    """Describe how the process ended, with advice where memory ran out."""
     text = describe_exit(exit_code, "the process")
     if exit_code in (OUT_OF_MEMORY, -signal.SIGKILL):
         text += ": lower model.batch_size or model.size, or run fewer jobs at the same time"
