@@ -58,7 +58,7 @@ def test_real_clips_have_their_known_facts(
 ):
     path = repository.parent / "shared" / "videos" / name
     if not path.exists():
-        pytest.skip("the real clips are not beside the repository (../shared/videos)")
+        pytest.skip("the real clips are not next to the repository (../shared/videos)")
     index = load_index(path)
     assert index.n_frames == frames
     assert height is None or (index.height, index.width) == (height, width)

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
+PAGES = sorted(
+    [
+        *REPOSITORY.glob("*.md"),
+        *(REPOSITORY / "docs").rglob("*.md"),
+        *(REPOSITORY / "config").glob("*.md"),
+    ]
+)
 
 # Words that were used before, as regular expressions, and the term to use instead.
 REPLACED = {
@@ -48,25 +54,13 @@ ALLOWED = {"docs/glossary.md": {r"ranks?"}}
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 MOST_WORDS = 25
 
-# Words of `REPLACED` that have other meanings in code: Python's `join`, stored names, and the like.
-PYTHONS_JOIN = r"stitch(es|ed|ing)?|join(s|ed|ing)?"
-OTHER_IN_CODE = {
-    PYTHONS_JOIN,
-    r"sound",
-    r"stands in|takes its place|stand-ins?",
-    r"g[ia]ven? up",
-    r"mend(s|ed|ing)?",
-    r"vanish(es|ed)?",
-    r"sub-(process(es)?|commands?|folders?)",
-    r"(frames?|rows?|times?) an? (second|frame|video|file|batch)",
-    r"what (is|was) done",
-    r"makes of|made of",
-    r"grey|colours?|licences?|neighbours?|centres?",
-}
+# Python's `join`, and joined files; these words have another meaning in code than in the pages.
+OTHER_IN_CODE = {r"stitch(es|ed|ing)?|join(s|ed|ing)?"}
 # Terms of video standards and FFmpeg.
 STANDARD_TERMS = re.compile(
     r"\b([BI]-pictures?|IDR pictures?|group of pictures|(cover|attached) pictures?|"
-    r"(sequence or )?picture (parameter|order|timing|header|type)|pictures? of (a|the) GOP)",
+    r"(sequence or )?picture (parameter|order|timing|header|type|hash(es)?)|"
+    r"pictures? of (a|the) GOP)",
     re.IGNORECASE,
 )
 # The text of these modules is hashed into the keys of the cache.
@@ -88,10 +82,8 @@ CLAUSES_ALLOWED = [
         "stages/assemble.py",
     )
 ]
-OTHER_MODULES = sorted(
-    {*(REPOSITORY / "benchmarks").glob("*.py"), *(REPOSITORY / "tests").rglob("*.py")}
-    - {Path(__file__)}
-)
+BENCHMARKS = sorted((REPOSITORY / "benchmarks").glob("*.py"))
+TESTS = sorted({*(REPOSITORY / "tests").rglob("*.py")} - {Path(__file__)})
 # Files of Snakemake and of YAML, whose comments have the same form.
 WORKFLOW_FILES = sorted(
     path
@@ -215,7 +207,7 @@ def short(path: Path) -> str:
     return path.relative_to(REPOSITORY).as_posix()
 
 
-@pytest.mark.parametrize("path", [*MODULES, *OTHER_MODULES], ids=short)
+@pytest.mark.parametrize("path", [*MODULES, *BENCHMARKS, *TESTS], ids=short)
 def test_comments_use_the_terms_of_the_glossary(path: Path) -> None:
     found = words_replaced_in(path.read_text(encoding="utf-8"))
     assert not found, "\n".join(found)
@@ -229,12 +221,12 @@ def test_comments_of_the_workflow_use_the_terms_of_the_glossary(path: Path) -> N
     assert not words_replaced(re.sub(r"`[^`]*`", "X", text), OTHER_IN_CODE)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=short)
+@pytest.mark.parametrize("path", [*MODULES, *BENCHMARKS], ids=short)
 def test_messages_use_the_terms_of_the_glossary(path: Path) -> None:
     found = [
         f"line {line}: {word}"
         for line, text in messages_of(path.read_text(encoding="utf-8"))
-        for word in words_replaced(text, {PYTHONS_JOIN})
+        for word in words_replaced(text, OTHER_IN_CODE)
     ]
     assert not found, "\n".join(found)
 

@@ -1,6 +1,6 @@
 """Transfer: the model gets the same values on every device, and copies overlap the model.
 
-No CUDA device is needed here: `FakeCuda` stands in for `torch.cuda`, and the copies go to the CPU.
+No CUDA device is needed here: `FakeCuda` replaces `torch.cuda`, and the copies go to the CPU.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Runs:
         return self._put("failed")
 
     def finished(self) -> tuple[Project, str]:
-        """After another run, once the cause was mended; and what that run printed."""
+        """After another run, once the cause was fixed; and what that run printed."""
         if "finished" not in self._said:
             project = self.failed()
             assert "Updated input files: work/stale/infer/" in look(project, **SETTINGS)

@@ -1,4 +1,4 @@
-"""`pvio status`: what is done, what is to do and why, how fast it goes and how long it takes."""
+"""`pvio status`: the finished work, the rest and the reasons, the speed, and the time left."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StageStatus:
         segments, frames: to do and done.
         segments_done, frames_done: of these.
         seconds_left: predicted for the rest, on one core or device.
-        rate: frames a second of all jobs together in the last minutes; 0 when nothing was done.
+        rate: frames per second of all jobs together in the last minutes; 0 when nothing was done.
     """
 
     stage: Stage

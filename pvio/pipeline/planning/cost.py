@@ -125,7 +125,7 @@ class CostSample(NamedTuple):
     """The measured cost of a segment.
 
     Attributes:
-        work, video: what was done with the frames of what.
+        work, video: the work of the stage, on the frames of which video.
         n_frames: of the segment.
         seconds: of one core; see `SegmentReceipt.cost`.
         prepare: the part of them in the model's `prepare`.
