@@ -82,6 +82,8 @@ CLAUSES_ALLOWED = [
         "stages/assemble.py",
     )
 ]
+# Modules that are being rewritten; no others must call their logger otherwise.
+OTHER_LOGGERS = [REPOSITORY / "pvio/pipeline/jobs/shard.py"]
 BENCHMARKS = sorted((REPOSITORY / "benchmarks").glob("*.py"))
 TESTS = sorted({*(REPOSITORY / "tests").rglob("*.py")} - {Path(__file__)})
 # Files of Snakemake and of YAML, whose comments have the same form.
@@ -251,6 +253,12 @@ class C:
     """However, how it works is not at the start."""
 '''
     assert clauses_in(source) == ["line 1: 'Which modules there are.'", "line 7: 'What it is.'"]
+
+
+@pytest.mark.parametrize("path", [*MODULES, *BENCHMARKS], ids=short)
+def test_loggers_have_one_name(path: Path) -> None:
+    names = re.findall(r"^(\w+) = .*getLogger\(__name__\)", path.read_text("utf-8"), re.MULTILINE)
+    assert names == ["logger"] * len(names) or path in OTHER_LOGGERS
 
 
 def test_words_are_found_in_comments_and_docstrings_only() -> None:

@@ -17,7 +17,7 @@ from pvio.media.ffmpeg.log import capture_log
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.planes import planes_as_arrays
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Decoded on the device: codecs whose standards define every bit of the frames, in formats that
 # are returned with the same samples. By FFmpeg's pixel format: that of the device's frames in main
@@ -174,4 +174,4 @@ def _samples(frame: Any) -> bytes:
 @functools.cache
 def _warn(message: str) -> None:
     """Warn, once in a process: readers are opened for every segment."""
-    log.warning(message)
+    logger.warning(message)

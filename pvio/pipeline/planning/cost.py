@@ -20,7 +20,7 @@ from pvio.config.settings import Settings
 from pvio.layout import COSTS_FILE, Stage
 from pvio.pipeline.planning.manifest import ProbedVideo
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Older kinds are forgotten: a model under development changes often.
 MOST_KEYS = 5000
@@ -221,7 +221,7 @@ def _read(path: Path) -> dict[CostKey, CostFactors]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        log.warning("%s cannot be read: %r; costs are measured again", path, error)
+        logger.warning("%s cannot be read: %r; costs are measured again", path, error)
         return {}
 
 
