@@ -7,6 +7,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,10 @@ WORKFLOW_FILES = sorted(
 )  # fmt: skip
 
 
+def short(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
 def prose(path: Path) -> str:
     """The text of a page without code."""
     text = FENCE.sub("", path.read_text(encoding="utf-8"))
@@ -131,6 +136,14 @@ def sentences(text: str) -> list[str]:
 def test_sentences_are_short(path: Path) -> None:
     long = [each for each in sentences(prose(path)) if len(each.split()) > MOST_WORDS]
     assert not long, "\n".join(long)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=short)
+def test_an_empty_line_follows_each_table(path: Path) -> None:
+    # Without it, the text is a row of the table.
+    lines = [*FENCE.sub("", path.read_text(encoding="utf-8")).splitlines(), ""]
+    after = [b for a, b in pairwise(lines) if a.startswith("|") and b and not b.startswith("|")]
+    assert not after, "\n".join(after)
 
 
 def comments_of(source: str) -> Iterator[tuple[int, str]]:
@@ -203,10 +216,6 @@ def clauses_in(source: str) -> list[str]:
         for line, text in docstrings_of(source)
         if re.match(r"(What|How|Which|Why|Where)\b", text)
     ]
-
-
-def short(path: Path) -> str:
-    return path.relative_to(REPOSITORY).as_posix()
 
 
 @pytest.mark.parametrize("path", [*MODULES, *BENCHMARKS, *TESTS], ids=short)
