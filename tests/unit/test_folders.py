@@ -151,9 +151,9 @@ def test_a_folder_of_files_that_can_be_listed_but_not_entered_is_named(open_days
     done = look_as_other_user(open_days / entry)
     (open_days / "day1").chmod(0o755)
     assert done.returncode == 1
-    said = done.stderr.rpartition("CollectionError")[2]
-    assert repr(str(open_days / "day1")) in said
-    assert os.strerror(errno.EACCES) in said
+    printed = done.stderr.rpartition("CollectionError")[2]
+    assert repr(str(open_days / "day1")) in printed
+    assert os.strerror(errno.EACCES) in printed
 
 
 def test_a_link_to_a_folder_that_is_not_there_is_an_error(days: Path):

@@ -56,7 +56,7 @@ LARGE = {
 
 @pytest.fixture(autouse=True)
 def fresh_process() -> Iterator[None]:
-    """What a process says once is said again in the next test."""
+    """Warnings that a process logs once are logged again in the next test."""
     yield
     cuda_reader._warn.cache_clear()
 
