@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pvio.collection.fingerprint import fingerprint
@@ -237,11 +237,9 @@ def test_patterns_match_as_those_of_glob(
     pattern = "/".join(parts) + ("/" if slash else "")
     if absolute:
         pattern = f"{glob.escape(str(forest))}/{pattern}"
-    if not glob.has_magic(pattern):
-        return
+    assume(glob.has_magic(pattern))
     # A folder above this one is the machine's own.
-    if ".." in parts:
-        return
+    assume(".." not in parts)
 
     def same(paths: list[str]) -> set[str]:
         # `glob` finds `x/` for `x/**` where there is no such folder; `**` alone finds ".", too.
