@@ -50,7 +50,8 @@ SCHEMA_HEAD = """\
 ENVIRONMENT_HEAD = """\
 # For `snakemake --sdm conda`: pvio of this version, and what it needs in the versions that it is
 # tested with. Written from requirements.lock by `python tests/write_settings.py`.
-# pip takes pvio from its index. Of a clone, build the wheel first, and say where it lies:
+# pip looks for pvio in its index. Where that has none, build the wheel first in a clone, and name
+# its folder:
 #   python -m pip wheel --no-deps -w dist . && PIP_FIND_LINKS=$PWD/dist snakemake --sdm conda ...
 """
 
