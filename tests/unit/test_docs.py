@@ -385,7 +385,7 @@ def imported_modules(source: str, package: str, there: Container[str]) -> set[st
     Args:
         source: of the module.
         package: that relative imports start from.
-        there: all modules, to tell them from names in them.
+        there: all modules, to separate them from names in them.
     """
     found = set()
     for node in ast.walk(ast.parse(source)):
