@@ -43,9 +43,7 @@ def main() -> None:
         setting = Setting(Path(folder), arguments.rounds, arguments.small, peers)
         print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
         if not REAL_CLIPS.is_dir():
-            print(
-                "The real recordings are not beside the repository: made clips stand in for them."
-            )
+            print("The real recordings are not next to the repository: made clips replace them.")
         print(HEADER)
         for name, group in GROUPS.items():
             if not arguments.groups or name in arguments.groups:

@@ -60,7 +60,7 @@ def main() -> None:
     print(f"on Slurm {slurm:.0f} s, on this machine {local:.0f} s")
     print(f"from the first submission to the last end of infer: {span(jobs):.0f} s")
     print(f"work of the infer jobs, summed: {work(receipts):.0f} s and {work(own):.0f} s")
-    print(f"a job beside its work: median {statistics.median(over):.1f} s")
+    print(f"a job outside its work: median {statistics.median(over):.1f} s")
     print(f"from submission to start: {min(waits):.0f} to {max(waits):.0f} s")
     first = min(job.started for job in jobs) - min(job.submitted for job in jobs)
     print(f"from the first submission to the first frame: about {first + min(over):.0f} s")

@@ -65,7 +65,7 @@ def main() -> None:
     print(
         "| clip | altered | `missing` | `corrupt` | `suspect` | passed as `ok` | caught |", end=""
     )
-    print(" sound, not `ok` | by kind of damage, caught |")
+    print(" undamaged, not `ok` | by kind of damage, caught |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in CODECS:
         if not arguments.codecs or any(part in name for part in arguments.codecs):

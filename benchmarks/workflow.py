@@ -63,8 +63,8 @@ with open("plain.csv", "w") as file, torch.inference_mode():
         decoder = VideoDecoder(path)
         for start in range(0, len(decoder), 32):
             frames = decoder.get_frames_in_range(start, min(start + 32, len(decoder)))
-            grey = frames.data.float().mean(dim=1, keepdim=True) / 255
-            for i, row in enumerate(model(grey).tolist()):
+            gray = frames.data.float().mean(dim=1, keepdim=True) / 255
+            for i, row in enumerate(model(gray).tolist()):
                 writer.writerow([path, start + i, *row])
 print("RESULT", time.perf_counter() - began)
 """

@@ -48,7 +48,7 @@ def escaped(text: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    """What `escaped` was given."""
+    """The text that `escaped` was given."""
     return _ESCAPE.sub(_meant, text) if "\\" in text else text
 
 

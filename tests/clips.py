@@ -59,7 +59,7 @@ RECIPES: dict[str, list[str]] = {
         "color_trc=bt709",
     ],
     "rgb.mkv": [*source(), "-c:v", "libx264rgb", "-g", "12", "-crf", "0"],
-    # A camera of 3000 frames a second in a container that counts milliseconds.
+    # A camera of 3000 frames per second in a container that counts milliseconds.
     "repeated_times.mkv": [*source(rate="3000"), *H264, "-bf", "0"],
 }
 

@@ -124,11 +124,11 @@ def run_stages(folder: Path, shards: int = 1, **config: Any) -> subprocess.Compl
             command = name.partition("/")[0]
             if command not in ("inferred", "check"):
                 options = ["--config", json.dumps(config), *options]
-            failed, said = _call(command, options)
+            failed, printed = _call(command, options)
             log = Path(f"logs/{name}.log")
             log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(said, encoding="utf-8", errors="surrogateescape")
-            text += said
+            log.write_text(printed, encoding="utf-8", errors="surrogateescape")
+            text += printed
             if failed:
                 break
     return subprocess.CompletedProcess([], int(failed), text, "")
@@ -140,14 +140,14 @@ def _shard(stage: str, name: str) -> list[str]:
 
 
 def _call(command: str, options: list[str]) -> tuple[bool, str]:
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
         try:
             main.main([command, *options], standalone_mode=False)
         except click.ClickException as error:
-            error.show(said)
-            return True, said.getvalue()
-    return False, said.getvalue()
+            error.show(printed)
+            return True, printed.getvalue()
+    return False, printed.getvalue()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Writes what is made of the settings (`pvio/config/settings.py`) and of `requirements.lock`.
+"""Writes files from the settings (`pvio/config/settings.py`) and from `requirements.lock`.
 
 Run it after a change of either: `python tests/write_settings.py`. It writes the schema of the
 configuration, the table in docs/configuration.md, the configuration that the Snakemake workflow
@@ -43,14 +43,15 @@ SEE = {
 }
 
 SCHEMA_HEAD = """\
-# The keys of config.yaml, for editors and forms. Made by `python tests/write_settings.py` of the
-# settings in pvio/config/settings.py, which check more than this.
+# The keys of config.yaml, for editors and forms. Written by `python tests/write_settings.py` from
+# the settings in pvio/config/settings.py, which check more than this.
 """
 
 ENVIRONMENT_HEAD = """\
 # For `snakemake --sdm conda`: pvio of this version, and what it needs in the versions that it is
-# tested with. Made of requirements.lock by `python tests/write_settings.py`.
-# pip takes pvio from its index. Of a clone, build the wheel first, and say where it lies:
+# tested with. Written from requirements.lock by `python tests/write_settings.py`.
+# pip looks for pvio in its index. Where that has none, build the wheel first in a clone, and name
+# its folder:
 #   python -m pip wheel --no-deps -w dist . && PIP_FIND_LINKS=$PWD/dist snakemake --sdm conda ...
 """
 

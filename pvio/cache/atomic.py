@@ -70,7 +70,7 @@ def remove_stale_temporaries(folder: str | os.PathLike[str], pid: int | None = N
         pid: of a process of this host that has ended; None for all that have.
 
     Returns:
-        How many there were.
+        The number of removed files and folders.
     """
     n = 0
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -108,7 +108,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @functools.cache
 def _here() -> str:
-    """Where process numbers mean the same: a host since it was started, and a namespace of it."""
+    """The scope of process numbers: a host since it was started, and a namespace of it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
         namespace = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))

@@ -85,7 +85,7 @@ class Cache:
         """The metadata of an entry, and when it was committed; None where there is none.
 
         Returns:
-            What `info` gives, and seconds since 1970.
+            The result of `info`, and seconds since 1970.
 
         Raises:
             CacheError: when its footer is damaged, or it cannot be opened.

@@ -39,7 +39,7 @@ class ReleasedSegments:
             segment: key of its entry.
 
         Returns:
-            What `Cache.find` gives for the entry itself; None if it was not released, or if its
+            The result of `Cache.find` for the entry itself; None if it was not released, or if its
             product is missing or was changed.
         """
         try:

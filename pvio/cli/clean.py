@@ -105,7 +105,7 @@ def find_unused(
 
 
 def describe_unused(settings: Settings) -> str:
-    """What earlier settings left in the cache, and how to free it; "" for nothing."""
+    """Describe what earlier settings left in the cache, and how to free it; "" for nothing."""
     try:
         found = find_unused(settings, lambda _: None, grace=-1.0)
     except (PvioError, OSError):

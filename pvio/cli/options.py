@@ -72,6 +72,11 @@ def settings_of_run(config: tuple[str, ...], more: tuple[str, ...]) -> Settings:
     Args:
         config: the value of each `--config` or `--configfile`.
         more: further values, which Snakemake accepts there too.
+
+    Raises:
+        click.UsageError: for values without `--config`.
+        PvioError: when there are no settings: no value and no file of the working folder.
+        ConfigError: when the settings are not allowed.
     """
     if more and not config:
         raise click.UsageError(
@@ -88,7 +93,11 @@ def settings_of_run(config: tuple[str, ...], more: tuple[str, ...]) -> Settings:
 
 
 def settings_of_job(config: str) -> Settings:
-    """The settings in the value of `config_option`."""
+    """The settings in the value of `config_option`.
+
+    Raises:
+        ConfigError: when they cannot be parsed, or are not allowed.
+    """
     from pvio.config.load import load_settings
 
     return load_settings(config)

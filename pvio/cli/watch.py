@@ -37,7 +37,7 @@ _ROWS_IN_A_LOG = 20
 
 @dataclass
 class View:
-    """What is shown at one time.
+    """The run and its videos as shown at one time.
 
     Attributes:
         line: of progress; "" before the run has a plan.

@@ -17,7 +17,11 @@ from pvio.collection.sources import Source
 
 
 def fingerprint(sources: Iterable[Source]) -> str:
-    """Digest of path, name, size, and times of change of every video: one `stat` each."""
+    """Digest of path, name, size, and times of change of every video: one `stat` each.
+
+    Raises:
+        CollectionError: when a video or a folder of images cannot be looked at.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for source in sources:
         digest.update(

@@ -25,7 +25,7 @@ _FILE_ENDING = re.compile(r"\.[A-Za-z]\w{0,4}")
 
 
 def list_folder(folder: str) -> list[os.DirEntry[str]]:
-    """What is in a folder, by name.
+    """The entries of a folder, by name.
 
     Raises:
         CollectionError: when the folder cannot be listed or entered, naming it.
@@ -181,7 +181,7 @@ def fixed_part(pattern: str) -> str:
 
 
 def _match(folder: str, parts: list[str]) -> Iterator[str]:
-    """What the parts of a pattern match in a folder ("" for the working directory)."""
+    """The paths that the parts of a pattern match in a folder ("" for the working directory)."""
     while parts and not glob.has_magic(parts[0]):
         folder, parts = os.path.join(folder, parts[0]), parts[1:]
     if not parts:

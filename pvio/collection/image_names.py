@@ -1,4 +1,4 @@
-"""Which files are images, which belong to a sequence, and in which order they are its frames."""
+"""Names of images: their endings, sequences, and the order of the frames of a sequence."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _has_pages(file: str) -> bool:
 
 
 def sequence_name(pattern: str) -> str:
-    """What the results of a sequence are called: its path without what stands for the numbers.
+    """The name of a sequence's results: its path without what stands for the numbers.
 
     `run/cam1_%05d.png` gives `run/cam1`, and `run/*.png` gives `run`.
     """

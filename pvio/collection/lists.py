@@ -117,7 +117,7 @@ def _column(path: str, lines: list[str], base: str, delimiters: str) -> list[str
 
 
 def _heading(row: Sequence[str]) -> int | None:
-    """Which column has the paths, if the row is a header."""
+    """The column with the paths, if the row is a header."""
     cells = [cell.strip(_BLANKS).lower() for cell in row]
     return next((number for number, cell in enumerate(cells) if cell in _HEADINGS), None)
 

@@ -208,7 +208,7 @@ def _lengthen_by_folders(
 
 
 def _known_levels(videos: Sequence[Found], kept: Mapping[str, str]) -> dict[str, int]:
-    """How many folders above its root the known names of a root begin with."""
+    """The number of folders above its root that the known names of a root begin with."""
     levels: dict[str, int] = {}
     for video in videos:
         if video.path in kept:

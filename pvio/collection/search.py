@@ -31,7 +31,7 @@ from pvio.collection.sources import VIDEO_SUFFIXES, Source
 from pvio.errors import CollectionError
 from pvio.text import printable
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _NoEntryError(CollectionError):
@@ -41,7 +41,7 @@ class _NoEntryError(CollectionError):
 def find_sources(
     entries: Iterable[str],
     known: Mapping[str, str] | None = None,
-    report: Callable[[str], None] = log.info,
+    report: Callable[[str], None] = logger.info,
     exclude: Iterable[str] = (),
 ) -> list[Source]:
     """Resolve the `videos` setting.

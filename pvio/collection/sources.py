@@ -1,4 +1,4 @@
-"""What a source is: one video of the collection."""
+"""A source: one video of the collection."""
 
 from __future__ import annotations
 

@@ -33,7 +33,11 @@ class BackgroundConsumer(Generic[Item]):
         self._thread = threading.Thread(target=self._work, name="pvio-background", daemon=True)
 
     def put(self, item: Item) -> None:
-        """Add an item to the queue."""
+        """Add an item to the queue.
+
+        Raises:
+            BaseException: what `consume` raised for an earlier item.
+        """
         if self._error is not None:
             raise self._error
         self._pending.put([item])

@@ -162,7 +162,7 @@ class Worker:
         self._child: ChildProcess | None = None
 
     def call(self, function: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
-        """What a function returns, called in the child.
+        """Call a function in the child; returns its result.
 
         Args:
             function: at the top level of a module.
@@ -242,7 +242,7 @@ class WorkerPool:
 
 
 def describe_exit(exit_code: int | None, subject: str = "it") -> str:
-    """How a process ended, in words.
+    """Describe how a process ended.
 
     Args:
         exit_code: negative for a signal; None when it is not known.

@@ -1,4 +1,4 @@
-"""How much memory is free, and limits of it."""
+"""Free memory, and limits of it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ def restartable(
     Args:
         make: called with a position; yields the items from there on, and raises `StallTimeout` or
             `ChildCrashed`.
-        start, stop: positions.
+        start: position of the first item.
+        stop: position after the last one.
         recover: called with the position and the error.
     """
     at = start

@@ -24,7 +24,7 @@ def call_with_timeout(function: Callable[[], Result], seconds: float) -> Result:
         seconds: to wait for the result, or after the last `report_progress` of the function.
 
     Returns:
-        What the function returned.
+        The result of the function.
 
     Raises:
         StallTimeout: when it takes longer.

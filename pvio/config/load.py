@@ -122,6 +122,7 @@ def dump_settings(settings: Settings, *keys: str) -> str:
     """Settings that differ from the defaults, as text that `load_settings` reads.
 
     Args:
+        settings: of a run.
         keys: which of them; `section.key` picks one key of a section.
     """
     include: dict[str, Any] = {}

@@ -28,7 +28,7 @@ def with_current_names(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
         if old not in data:
             continue
         value = current.pop(old)
-        if current.get(name) is None:  # `null` stands in the configuration that pvio ships
+        if current.get(name) is None:  # pvio's own configuration has `null`
             current[name] = value
         elif value is not None:
             raise ConfigError(

@@ -20,7 +20,7 @@ class HashedSection(Section):
     """A section whose values are part of keys of the cache."""
 
     # The settings that always enter a key. Those added later have no place here: existing keys stay
-    # as long as such a setting has its default, so its default must do what was done before it.
+    # as long as such a setting has its default, so its default must keep the old behavior.
     first_settings: ClassVar[frozenset[str]]
 
     def hashed(self, *left_out: str) -> dict[str, Any]:

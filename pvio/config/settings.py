@@ -17,7 +17,7 @@ from pvio.config.text import join_text
 from pvio.errors import ConfigError
 from pvio.layout import RESULTS_FOLDER
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Longer than any process runs; timeouts of locks and threads have a limit not far above.
 _LONGEST_SECONDS = 1e9
@@ -165,7 +165,7 @@ def parse_settings(data: dict[str, Any], *, source: str = "config") -> Settings:
     """
     current, warnings = with_current_names(data)
     for warning in warnings:
-        log.warning("%s: %s", source, warning)
+        logger.warning("%s: %s", source, warning)
     try:
         return Settings.model_validate(join_text(current))
     except ValidationError as error:

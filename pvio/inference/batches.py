@@ -104,7 +104,8 @@ def make_batches(
 
     Args:
         frames: of these numbers; closed at the end.
-        start, stop: numbers.
+        start: number of the first frame.
+        stop: number after the last one.
         size: of a batch.
         pool: buffers of `size` frames.
     """

@@ -118,7 +118,8 @@ class Engine:
 
         Args:
             index: of the video.
-            start, stop: numbers of frames; batches are counted from `start`.
+            start: number of the first frame; batches are counted from it.
+            stop: number after the last one.
             progress: called with the number of frames done since the last call.
             frame_sink: receives every frame in order, with the model's output `frames`.
             isolated: whether to decode in a child process, which may crash.
@@ -233,7 +234,7 @@ class Engine:
         return self._clock() - began
 
     def _skipped_in_prepare(self, index: FrameIndex) -> str:
-        """Why frames of the sample for `prepare` were skipped; "" if none were."""
+        """The reason why frames of the sample for `prepare` were skipped; "" if none were."""
         return self._skipped_of_prepared if self._prepared == index.content_digest else ""
 
     def _run_model(self, numbers: list[int], pending: PendingBatch) -> dict[str, np.ndarray]:

@@ -46,7 +46,19 @@ def required_frames(frames: np.ndarray | None) -> np.ndarray:
 
 
 def checked_outputs(returned: Any, n: int, where: str) -> dict[str, np.ndarray]:
-    """The model's outputs as arrays, checked against the contract."""
+    """The model's outputs as arrays, checked against the contract.
+
+    Args:
+        returned: by the model, for a batch.
+        n: number of frames in the batch.
+        where: these frames, for errors.
+
+    Returns:
+        Arrays of shape (n, ...), by the names of the outputs.
+
+    Raises:
+        ModelError: when the model returned no outputs, or one that cannot be a column.
+    """
     if isinstance(returned, torch.Tensor):
         returned = {"output": returned}
     if not isinstance(returned, dict) or not returned:

@@ -56,20 +56,20 @@ class OverlayRenderer:
     ) -> str:
         """Encode frames `[start, stop)` with their rows drawn on them.
 
-        An unusable frame shows the last usable frame of the video with a mark, or black before the
-        first usable frame. If the frame size of the video is unknown, nothing is written.
+        An unusable frame shows the last usable one with a mark, or black before the first one.
 
         Args:
-            file: to write to.
+            file: to write to; stays empty if the frame size of the video is unknown.
             index: of the video.
-            start, stop: frame numbers.
+            start: number of the first frame.
+            stop: number after the last one.
             rows: of these frames.
             progress: called with the number of frames done since the last call.
             past: the rows before, oldest first, of which the last `self.n_past_rows` are used.
             isolated: whether to decode in a child process, which may crash.
 
         Returns:
-            Why frames were skipped; "" if none were.
+            The reason why frames were skipped; "" if none were.
 
         Raises:
             ModelError: when the model's `draw` raises.

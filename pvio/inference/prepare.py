@@ -34,7 +34,7 @@ def prepare_model(
         isolated: whether to decode in a child process, which may crash.
 
     Returns:
-        Why frames of the sample were skipped; "" if none were.
+        The reason why frames of the sample were skipped; "" if none were.
 
     Raises:
         ModelError: when `prepare` raises.

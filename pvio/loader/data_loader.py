@@ -79,7 +79,7 @@ class VideoCollectionDataLoader(DataLoader[Any]):
         return self._iterate_batches(source, iter(self._batch_loader))
 
     def __getstate__(self) -> dict[str, Any]:
-        """What pickle and copy take: workers and memory of an epoch stay with this loader."""
+        """The state for pickle and copy: workers and memory of an epoch stay with this loader."""
         state = {"_batch_loader": None, "_buffers": FloatBuffers(), "_iterator": None}
         return {**self.__dict__, **state}
 

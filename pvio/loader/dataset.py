@@ -228,7 +228,7 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
         return whole_videos(path for path in self.video_paths if n_frames.get(path, 1))
 
     def _own_ranges(self) -> list[FrameRange]:
-        """What this process has to read: all of it, or its share as a worker."""
+        """The ranges that this process must read: all, or its share as a worker."""
         worker = get_worker_info()
         if (
             worker is None
@@ -257,7 +257,7 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
         return self._shares(worker.num_workers)[worker.id]
 
     def _shares(self, n_workers: int) -> Sequence[list[FrameRange]]:
-        """What each of so many workers reads.
+        """The ranges that each of so many workers reads.
 
         Raises:
             ValueError: before `assign_workers`, and when other numbers of lists were set by hand.

@@ -39,7 +39,7 @@ class FloatBuffers:
         return torch.from_numpy(out)
 
     def _take(self, shape: tuple[int, ...]) -> np.ndarray:
-        """An array of this shape; it is taken as long as the tensor made of it keeps it alive."""
+        """An array of this shape; it is taken as long as the tensor on it keeps it alive."""
         size = math.prod(shape)
         self._arrays = [
             (memory, user)

@@ -92,7 +92,7 @@ Stamp = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Videos:
-    """What is known of the videos of a collection before their frames are read.
+    """Properties of the videos of a collection, known before their frames are read.
 
     Attributes:
         indexes: frame indexes of video files; those of other files are read when needed.
@@ -123,7 +123,7 @@ class Videos:
 
 
 def stamp_of(path: Path) -> Stamp:
-    """What changes when a file is replaced.
+    """A value that changes when a file is replaced.
 
     Raises:
         UnreadableVideo: when there is no file.

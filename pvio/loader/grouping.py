@@ -1,4 +1,4 @@
-"""Which frames make a batch."""
+"""The grouping of frames into batches."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class FrameBatches(IterableDataset[dict[str, Any]]):
             }
 
     def _ranges(self) -> list[FrameRange]:
-        """What this process has to read."""
+        """The ranges that this process must read."""
         if self._worker is None:
             return self.dataset._all_ranges()
         return self.dataset._shares(len(self._released))[self._worker]

@@ -1,4 +1,4 @@
-"""What a model sees of a video, and what pvio accepts of a model."""
+"""The contract with models: the properties of a video that they see, and what pvio accepts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class HasDraw(Protocol):
 
 
 def number_of_past_rows(model: HasDraw) -> int:
-    """How many earlier rows a model wants to draw with.
+    """The number of earlier rows that a model wants to draw with.
 
     Raises:
         ModelError: when its `past` is no whole number from 0 on.

@@ -1,4 +1,4 @@
-"""What `model.entry` refers to, found and fingerprinted without importing it."""
+"""The code or file of `model.entry`, found and fingerprinted without importing it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ModelEntry:
 
 
 def search_path() -> list[str]:
-    """Where modules of models are looked for: the working directory, then Python's own path."""
+    """The folders with modules of models: the working directory, then Python's own path."""
     return [os.getcwd(), *(entry for entry in sys.path if entry)]
 
 

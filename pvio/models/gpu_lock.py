@@ -1,4 +1,4 @@
-"""Which CUDA device a job takes: one that no other job of this host holds, if there is one.
+"""Choose a CUDA device for a job: one that no other job of this host holds, if there is one.
 
 A job holds a device by a lock on a file for as long as its process lives, and what that forked. The
 kernel gives the lock up, however the process ends.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pvio.concurrency.lock_files import open_own, own_folder
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def gpu_lock_dir() -> Path:
@@ -50,10 +50,10 @@ def acquire_gpu(identities: Sequence[str], folder: Path) -> int:
             for number, identity in enumerate(identities):
                 if _lock(folder / f"gpu-{identity}-{slot}.lock"):
                     shared = f", which {slot} other job(s) hold" if slot else ""
-                    log.info("takes CUDA device %d (%s)%s", number, identity, shared)
+                    logger.info("takes CUDA device %d (%s)%s", number, identity, shared)
                     return number
     except OSError as error:
-        log.warning("takes CUDA device 0, without knowing of other jobs (%s)", error)
+        logger.warning("takes CUDA device 0, without knowing of other jobs (%s)", error)
     return 0
 
 

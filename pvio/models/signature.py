@@ -85,7 +85,7 @@ def _signature_of(path: Path, name: str, args: Mapping[str, object], steps: int)
 def _signature_of_class(
     node: ast.ClassDef, path: Path, args: Mapping[str, object], steps: int
 ) -> _Signature:
-    if node.keywords:  # a metaclass, or what a base makes of it
+    if node.keywords:  # a metaclass, or arguments of a base class
         raise _UndecidableError
     own = [each for each in _bound(node.body) if each[0] in ("__init__", "__new__", "__call__")]
     makers = [each for name, each in own if name != "__call__"]

@@ -1,4 +1,4 @@
-"""What the workflow runs: plans, jobs, stages, results and the report.
+"""The commands of the workflow: plans, jobs, stages, results and the report.
 
 A wing of packages. Decoding lives in `pvio.media`, the model in `pvio.inference`.
 """

@@ -70,8 +70,10 @@ def unreadable(
     name: str, what: str, make: Callable[[Any, Path], None], reason: str, convert: str
 ) -> Case:
     """A case of a file that has no rows."""
-    said = reason.replace("\\", "")
-    return Case(name, what, make, f"unreadable: {said}", 0, reason=reason, convert=convert)
+    escaped_reason = reason.replace("\\", "")
+    return Case(
+        name, what, make, f"unreadable: {escaped_reason}", 0, reason=reason, convert=convert
+    )
 
 
 SOUND = "the file has no video stream"

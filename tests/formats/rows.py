@@ -187,7 +187,7 @@ _SIZE_JPEG_MEANS = [
     *(145.48, 150.15, 154.82, 159.47, 164.3, 169.08, 173.79, 178.58, 183.34, 187.95, 192.75),
     *(197.49,),
 ]
-# PNG is RGB; these are the grays that FFmpeg's command makes of it.
+# PNG is RGB; these are the grays to which FFmpeg's command converts it.
 _SIZE_PNG_MEANS = [
     *(40.65, 42.28, 44.72, 46.61, 49.22, 51.85, 54.98, 57.96, 124.86, 128.47, 132.29, 135.54),
     *(139.11, 142.79, 146.22, 149.8, 153.08, 156.61, 160.11, 163.46, 167.13, 170.01, 172.77),

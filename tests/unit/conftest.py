@@ -169,7 +169,7 @@ def real_clip(repository: Path) -> Callable[[str], Path]:
     def path_of(name: str) -> Path:
         path = repository.parent / "shared" / "videos" / name
         if not path.exists():
-            pytest.skip("the real clips are not beside the repository (../shared/videos)")
+            pytest.skip("the real clips are not next to the repository (../shared/videos)")
         return path
 
     return path_of

@@ -119,7 +119,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 def seen_by_chromium(folder: Path, times: dict[str, float]) -> dict[str, dict[str, Any]]:
-    """What Chromium makes of the videos of a folder, each at a time in seconds."""
+    """The state of the videos of a folder in Chromium, each at a time in seconds."""
     page = PAGE.replace("SIDE", str(SIDE)).replace("FILES", json.dumps(list(times.items())))
     (folder / "page.html").write_text(page)
     Handler.found = queue.SimpleQueue()
@@ -201,7 +201,7 @@ def test_chromium_plays_and_seeks(browser: dict[str, Seen], name: str):
     seen = browser[name]
     assert "error" not in seen.found
     assert seen.found["at"] == pytest.approx(seen.asked, abs=1e-3)
-    # From 0 to the end of the last frame; a sound may be longer, by less than a frame of it.
+    # From 0 to the end of the last frame; the audio may be longer, by less than a frame of it.
     frame = float(seen.times[-1] - seen.times[0]) / (len(seen.times) - 1)
     expected = float(seen.times[-1]) + frame
     if seen.source_found is not None:

@@ -249,7 +249,7 @@ def test_a_file_next_to_the_collection_leaves_the_fingerprint(tree: Tree):
     assert fingerprint(find_sources([str(root)])) == before
 
 
-def said_of(*entries: object) -> str:
+def printed_by(*entries: object) -> str:
     lines: list[str] = []
     find_sources(map(str, entries), report=lines.append)
     return "\n".join(lines)
@@ -258,21 +258,21 @@ def said_of(*entries: object) -> str:
 @pytest.mark.parametrize("entry", ["", "*", "*.*"])
 def test_images_next_to_videos_are_passed_over_by_name(tree: Tree, entry: str):
     root = tree("data/a.mp4", "data/b.tif", "data/c.png", "data/notes.md")
-    said = said_of(root / "data" / entry)
-    assert said.startswith("videos: ignored 3 files: 2 images next to videos, 1 .md (")
+    printed = printed_by(root / "data" / entry)
+    assert printed.startswith("videos: ignored 3 files: 2 images next to videos, 1 .md (")
     assert names_of(root / "data" / entry) == ["a"]
 
 
 def test_images_that_another_entry_names_are_not_passed_over(tree: Tree):
     root = tree("data/a.mp4", "data/b_1.png", "data/b_2.png", "data/c.tif")
-    assert said_of(root / "data", root / "data/*.png", root / "data/c.tif") == ""
+    assert printed_by(root / "data", root / "data/*.png", root / "data/c.tif") == ""
 
 
 @pytest.mark.parametrize("entry", ["*", "*.*", "**"])
 def test_a_pattern_without_an_ending_takes_images_alone_as_one_video(tree: Tree, entry: str):
     root = tree("frames/1.png", "frames/2.png")
     assert find_sources([str(root / "frames" / entry)])[0].path == str(root / "frames")
-    assert said_of(root / "frames" / entry) == ""
+    assert printed_by(root / "frames" / entry) == ""
 
 
 def test_a_pattern_of_some_images_names_their_ending(tree: Tree):

@@ -39,8 +39,8 @@ REFERRING = {
     STREAM: (("stream.sdp", "stream.mp4"), r"network stream \(SDP\)"),
 }
 CASES = [
-    pytest.param(name, text, said, id=name)
-    for text, (names, said) in REFERRING.items()
+    pytest.param(name, text, message, id=name)
+    for text, (names, message) in REFERRING.items()
     for name in names
 ]
 # Each looks like a protocol, an option or a pattern of FFmpeg's, or is no text.
@@ -70,11 +70,11 @@ def here(ffmpeg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("name", "text", "said"), CASES)
-def test_a_file_that_refers_to_others_is_refused(here: Path, name: str, text: str, said: str):
+@pytest.mark.parametrize(("name", "text", "message"), CASES)
+def test_a_file_that_refers_to_others_is_refused(here: Path, name: str, text: str, message: str):
     (here / name).write_text(text.format(target=here / "target.mp4"))
     for path in (name, str(here / name)):
-        with pytest.raises(UnreadableVideo, match=said):
+        with pytest.raises(UnreadableVideo, match=message):
             build_index(Source(path, ""))
 
 

@@ -1,4 +1,4 @@
-"""CostModel are predicted by what was measured, or by the nearest that was."""
+"""Costs are predicted by what was measured, or by the nearest that was."""
 
 from __future__ import annotations
 

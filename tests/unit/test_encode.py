@@ -58,7 +58,7 @@ def test_times_are_exactly_those_of_the_source(clip: Clip, name: str, reencoded:
 def test_repeated_times_move_by_less_than_a_frame(clip: Clip, reencoded: Any, ffmpeg: Any):
     times = ffmpeg.times(reencoded(clip("repeated_times.mkv")))
     assert times == sorted(set(times))
-    # 3000 frames a second in a container of milliseconds: up to three frames share a time.
+    # 3000 frames per second in a container of milliseconds: up to three frames share a time.
     assert times[0] == 0
     assert all(b - a >= Fraction(1, 1000) for a, b in itertools.pairwise(times))
 

@@ -660,7 +660,7 @@ def test_a_thread_that_hangs_writes_to_no_batch(
     expected = columns(engine("pixels"), index)["pixels"]
     model = engine("pixels")
     model.settings = model.settings.model_copy(update={"decoder_timeout": 8.0})
-    convert, stuck, goes_on = (
+    convert, stuck, resume = (
         FrameConverter.convert_into,
         threading.Event(),
         threading.Event(),
@@ -669,20 +669,20 @@ def test_a_thread_that_hangs_writes_to_no_batch(
     def into(self: Any, image: Any, out: np.ndarray) -> None:
         if not stuck.is_set() and out.ctypes.data == model.transfer._buffers[2].ctypes.data:
             stuck.set()
-            goes_on.wait(60)
+            resume.wait(60)
             out[...] = 255
             return
         convert(self, image, out)
 
     monkeypatch.setattr(FrameConverter, "convert_into", into)
     assert np.array_equal(columns(model, index)["pixels"], expected)
-    (left_behind,) = decoding_threads()
+    (stuck_thread,) = decoding_threads()
     pixels = model.model
 
     def late(frames: torch.Tensor) -> Any:
         time.sleep(0.1)  # all buffers are filled
-        goes_on.set()
-        left_behind.join()
+        resume.set()
+        stuck_thread.join()
         return pixels(frames)
 
     model.model = late

@@ -394,7 +394,7 @@ def test_an_installation_that_reads_no_video_is_no_matter_of_the_videos(
 
 
 @pytest.mark.parametrize(
-    ("fail", "said"),
+    ("fail", "message"),
     [
         (failing_index.crash, "it crashed (SIGABRT)"),
         (failing_index.hang, "FFmpeg hangs at it: nothing was read for 5 s"),
@@ -407,7 +407,7 @@ def test_a_video_at_which_indexing_crashes_hangs_or_eats_memory_costs_itself(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     fail: Callable[..., Any],
-    said: str,
+    message: str,
     threads: int,
 ):
     monkeypatch.setattr(probe_module, "_index", fail)
@@ -416,4 +416,4 @@ def test_a_video_at_which_indexing_crashes_hangs_or_eats_memory_costs_itself(
     settings = run.settings.model_copy(update=changes)
     found = {Path(row.path).stem: row for row in probe(settings, threads)}
     assert {name for name, row in found.items() if row.status == "ok"} == OTHERS
-    assert said in found[VICTIM].reason
+    assert message in found[VICTIM].reason

@@ -58,7 +58,7 @@ def test_real_clips_have_their_known_facts(
 ):
     path = repository.parent / "shared" / "videos" / name
     if not path.exists():
-        pytest.skip("the real clips are not beside the repository (../shared/videos)")
+        pytest.skip("the real clips are not next to the repository (../shared/videos)")
     index = load_index(path)
     assert index.n_frames == frames
     assert height is None or (index.height, index.width) == (height, width)
@@ -70,7 +70,7 @@ def test_nothing_is_wrong_with_an_undamaged_file(clip: Clip, any_clip: str):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "damage"),
     [
         ("b_frames.mp4", r"it is cut off: \d+ of \d+ bytes are there"),
         ("matroska.mkv", "its container is damaged: File ended prematurely"),
@@ -79,12 +79,12 @@ def test_nothing_is_wrong_with_an_undamaged_file(clip: Clip, any_clip: str):
     ],
 )
 def test_a_file_that_ends_early_is_reported(
-    clip: Clip, tmp_path: Path, name: str, told: str, ffmpeg: Any
+    clip: Clip, tmp_path: Path, name: str, damage: str, ffmpeg: Any
 ):
     path = tmp_path / name
     ffmpeg.run("-v", "error", "-i", clip(name), "-c", "copy", "-movflags", "faststart", path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    assert re.fullmatch(told, load_index(path).damage)
+    assert re.fullmatch(damage, load_index(path).damage)
 
 
 @pytest.mark.parametrize("name", ["matroska.mkv", "transport.ts", "odd_420.webm"])
@@ -315,7 +315,7 @@ def test_an_empty_file_is_unreadable(tmp_path: Path):
 @pytest.mark.parametrize("name", ["a.mp4", "a.m4v", "a.h264", "a.mjpeg", "a.y4m", "a.ts"])
 def test_the_reason_names_what_a_file_is_that_is_no_video(tmp_path: Path, name: str):
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-    for content, said in (
+    for content, message in (
         (b"no video\n" * 100, "it is a text file"),
         (b"Anf\xe4lle der M\xe4use vom Mai, abgetippt\n" * 9, "it is a text file"),
         (("a" + "\u20ac" * 9999).encode(), "it is a text file"),
@@ -326,7 +326,7 @@ def test_the_reason_names_what_a_file_is_that_is_no_video(tmp_path: Path, name: 
         (bytes(10_000), "it is empty of data: all zeros"),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UnreadableVideo, match=f"{said}$"):
+        with pytest.raises(UnreadableVideo, match=f"{message}$"):
             load_index(tmp_path / name)
 
 

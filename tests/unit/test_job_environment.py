@@ -44,7 +44,7 @@ def test_a_python_without_the_command_is_reported(tmp_path: Path, monkeypatch: p
     assert environment == {"PATH": str(tmp_path)}
 
 
-# A stand-in for Snakemake, with two jobs: a shell around each, and a child of the job's own.
+# In place of Snakemake, with two jobs: a shell around each, and a child of the job's own.
 JOB = """
 import subprocess, time
 subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -21,7 +21,7 @@ def test_the_last_error_of_each_log_is_found(tmp_path: Path):
     write(tmp_path / "plan.log", "Error: first\nmore\nError: last\n  indented\n", 1000)
     write(tmp_path / "infer/1-of-2.log", "12:00:00 ERROR it says Error: no\nall is well\n", 1000)
     write(tmp_path / "infer/2-of-2.log", "Error: \udce9".encode("utf-8", "replace").decode(), 1000)
-    write(tmp_path / "notes.txt", "Error: of somebody else\n", 1000)
+    write(tmp_path / "notes.txt", "Error: of another program\n", 1000)
     found = [(path.relative_to(tmp_path).as_posix(), text) for path, text in errors_of(tmp_path, 0)]
     assert found == [("infer/2-of-2.log", "?"), ("plan.log", "last\n  indented")]
 

@@ -7,12 +7,19 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
+PAGES = sorted(
+    [
+        *REPOSITORY.glob("*.md"),
+        *(REPOSITORY / "docs").rglob("*.md"),
+        *(REPOSITORY / "config").glob("*.md"),
+    ]
+)
 
 # Words that were used before, as regular expressions, and the term to use instead.
 REPLACED = {
@@ -48,25 +55,13 @@ ALLOWED = {"docs/glossary.md": {r"ranks?"}}
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 MOST_WORDS = 25
 
-# Words of `REPLACED` that have other meanings in code: Python's `join`, stored names, and the like.
-PYTHONS_JOIN = r"stitch(es|ed|ing)?|join(s|ed|ing)?"
-OTHER_IN_CODE = {
-    PYTHONS_JOIN,
-    r"sound",
-    r"stands in|takes its place|stand-ins?",
-    r"g[ia]ven? up",
-    r"mend(s|ed|ing)?",
-    r"vanish(es|ed)?",
-    r"sub-(process(es)?|commands?|folders?)",
-    r"(frames?|rows?|times?) an? (second|frame|video|file|batch)",
-    r"what (is|was) done",
-    r"makes of|made of",
-    r"grey|colours?|licences?|neighbours?|centres?",
-}
+# Python's `join`, and joined files; these words have another meaning in code than in the pages.
+OTHER_IN_CODE = {r"stitch(es|ed|ing)?|join(s|ed|ing)?"}
 # Terms of video standards and FFmpeg.
 STANDARD_TERMS = re.compile(
     r"\b([BI]-pictures?|IDR pictures?|group of pictures|(cover|attached) pictures?|"
-    r"(sequence or )?picture (parameter|order|timing|header|type)|pictures? of (a|the) GOP)",
+    r"(sequence or )?picture (parameter|order|timing|header|type|hash(es)?)|"
+    r"pictures? of (a|the) GOP)",
     re.IGNORECASE,
 )
 # The text of these modules is hashed into the keys of the cache.
@@ -74,10 +69,8 @@ HASHED = [
     REPOSITORY / "pvio/models" / name for name in ("__init__.py", "open_field.py", "blobs.py")
 ]
 MODULES = sorted({*(REPOSITORY / "pvio").rglob("*.py")} - {*HASHED})
-OTHER_MODULES = sorted(
-    {*(REPOSITORY / "benchmarks").glob("*.py"), *(REPOSITORY / "tests").rglob("*.py")}
-    - {Path(__file__)}
-)
+BENCHMARKS = sorted((REPOSITORY / "benchmarks").glob("*.py"))
+TESTS = sorted({*(REPOSITORY / "tests").rglob("*.py")} - {Path(__file__)})
 # Files of Snakemake and of YAML, whose comments have the same form.
 WORKFLOW_FILES = sorted(
     path
@@ -87,6 +80,10 @@ WORKFLOW_FILES = sorted(
     ]
     if path.is_file() and path.suffix in (".smk", ".yaml", ".rst", "")
 )  # fmt: skip
+
+
+def short(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
 
 
 def prose(path: Path) -> str:
@@ -123,6 +120,14 @@ def sentences(text: str) -> list[str]:
 def test_sentences_are_short(path: Path) -> None:
     long = [each for each in sentences(prose(path)) if len(each.split()) > MOST_WORDS]
     assert not long, "\n".join(long)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=short)
+def test_an_empty_line_follows_each_table(path: Path) -> None:
+    # Without it, the text is a row of the table.
+    lines = [*FENCE.sub("", path.read_text(encoding="utf-8")).splitlines(), ""]
+    after = [b for a, b in pairwise(lines) if a.startswith("|") and b and not b.startswith("|")]
+    assert not after, "\n".join(after)
 
 
 def comments_of(source: str) -> Iterator[tuple[int, str]]:
@@ -177,11 +182,27 @@ def words_replaced_in(source: str) -> list[str]:
     ]
 
 
-def short(path: Path) -> str:
-    return path.relative_to(REPOSITORY).as_posix()
+def docstrings_of(source: str) -> Iterator[tuple[int, str]]:
+    """The texts of docstrings and of their results, and their lines."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node) or ""
+            line = node.body[0].lineno if text else 0
+            yield line, text
+            for match in re.finditer(r"^(?:Returns|Yields):\n +", text, re.MULTILINE):
+                yield line + text[: match.end()].count("\n"), text[match.end() :]
 
 
-@pytest.mark.parametrize("path", [*MODULES, *OTHER_MODULES], ids=short)
+def clauses_in(source: str) -> list[str]:
+    """Docstrings of a module that begin with a clause instead of a noun or a verb."""
+    return [
+        f"line {line}: {text.splitlines()[0]!r}"
+        for line, text in docstrings_of(source)
+        if re.match(r"(What|How|Which|Why|Where)\b", text)
+    ]
+
+
+@pytest.mark.parametrize("path", [*MODULES, *BENCHMARKS, *TESTS], ids=short)
 def test_comments_use_the_terms_of_the_glossary(path: Path) -> None:
     found = words_replaced_in(path.read_text(encoding="utf-8"))
     assert not found, "\n".join(found)
@@ -195,14 +216,42 @@ def test_comments_of_the_workflow_use_the_terms_of_the_glossary(path: Path) -> N
     assert not words_replaced(re.sub(r"`[^`]*`", "X", text), OTHER_IN_CODE)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=short)
+@pytest.mark.parametrize("path", [*MODULES, *BENCHMARKS], ids=short)
 def test_messages_use_the_terms_of_the_glossary(path: Path) -> None:
     found = [
         f"line {line}: {word}"
         for line, text in messages_of(path.read_text(encoding="utf-8"))
-        for word in words_replaced(text, {PYTHONS_JOIN})
+        for word in words_replaced(text, OTHER_IN_CODE)
     ]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=short)
+def test_docstrings_begin_with_a_noun_or_a_verb(path: Path) -> None:
+    found = clauses_in(path.read_text(encoding="utf-8"))
+    assert not found, "\n".join(found)
+
+
+def test_clauses_are_found_in_docstrings_and_results() -> None:
+    source = '''"""Which modules there are."""
+
+def f():
+    """Whether this is one.
+
+    Returns:
+        What it is.
+    """
+
+class C:
+    """However, how it works is not at the start."""
+'''
+    assert clauses_in(source) == ["line 1: 'Which modules there are.'", "line 7: 'What it is.'"]
+
+
+@pytest.mark.parametrize("path", [*MODULES, *BENCHMARKS], ids=short)
+def test_loggers_have_one_name(path: Path) -> None:
+    names = re.findall(r"^(\w+) = .*getLogger\(__name__\)", path.read_text("utf-8"), re.MULTILINE)
+    assert names == ["logger"] * len(names)
 
 
 def test_words_are_found_in_comments_and_docstrings_only() -> None:

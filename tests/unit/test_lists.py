@@ -119,7 +119,7 @@ def test_a_list_without_an_entry_is_an_error(tmp_path: Path, ending: str):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.csv", "# day 1\nDatei;Versuch\na.mp4;1\n", r"list '.*a.csv', line 2; is this .*header"),
         ("a.txt", "Datei;Versuch\na.mp4\n", r"list '.*a.txt', line 1; is this line a header"),
@@ -129,9 +129,9 @@ def test_a_list_without_an_entry_is_an_error(tmp_path: Path, ending: str):
     ],
 )
 def test_what_is_wrong_with_an_entry_names_the_list_and_the_line(
-    tmp_path: Path, name: str, content: str, said: str
+    tmp_path: Path, name: str, content: str, message: str
 ):
     (tmp_path / "a.mp4").touch()
     (tmp_path / name).write_text(content)
-    with pytest.raises(CollectionError, match=said):
+    with pytest.raises(CollectionError, match=message):
         find_sources([str(tmp_path / name)])

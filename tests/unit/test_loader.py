@@ -939,7 +939,7 @@ class TestDamage:
         n_suspect = statuses.count("suspect")
         assert n_suspect + statuses.count("ok") == 31
         assert n_suspect > 1
-        says = f"{n_suspect} frames of {path} are suspect: damage"
+        expected_start = f"{n_suspect} frames of {path} are suspect: damage"
         dataset = VideoCollectionDataset([videos[2], path], on_error=on_error)
         dataset.assign_workers(1)
         ranges = [
@@ -954,7 +954,7 @@ class TestDamage:
             caplog.clear()
             read()
             (warning,) = caplog.messages
-            assert warning.startswith(says)
+            assert warning.startswith(expected_start)
         caplog.clear()
         read_frames_from_video(path, [statuses.index("ok")])
         assert not caplog.messages

@@ -1,6 +1,6 @@
 """`decoder: cuda`: the frames and rows of PyAV, with a device or without one.
 
-No device is needed here. The fixture `device` stands in for one: FFmpeg decodes in software, and
+No device is needed here. The fixture `device` replaces one: FFmpeg decodes in software, and
 its frames are handed over in the formats in which those of a device come.
 """
 
@@ -56,7 +56,7 @@ LARGE = {
 
 @pytest.fixture(autouse=True)
 def fresh_process() -> Iterator[None]:
-    """What a process says once is said again in the next test."""
+    """Warnings that a process logs once are logged again in the next test."""
     yield
     cuda_reader._warn.cache_clear()
 

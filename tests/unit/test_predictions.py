@@ -204,7 +204,7 @@ def test_rows_are_counted_by_status(index: FrameIndex):
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "said"),
+    ("one", "other", "parts_of_message"),
     [
         ({"x": np.zeros((5, 1))}, {"x": np.zeros((5, 2))}, (r"double of shape \(1,\)", r"\(2,\)")),
         ({"x": np.zeros((5, 2, 3))}, {"x": np.zeros((5, 3, 2))}, (r"\(2, 3\)", r"\(3, 2\)")),
@@ -215,7 +215,7 @@ def test_rows_are_counted_by_status(index: FrameIndex):
     ],
 )
 def test_outputs_that_differ_between_segments_are_an_error_that_names_both(
-    index: FrameIndex, tmp_path: Path, one: Any, other: Any, said: tuple[str, ...]
+    index: FrameIndex, tmp_path: Path, one: Any, other: Any, parts_of_message: tuple[str, ...]
 ):
     bare = segment(index, 0, 5, {}, range(5))
     tables = [bare, segment(index, 5, 10, one), segment(index, 10, 15, other)]
@@ -223,7 +223,7 @@ def test_outputs_that_differ_between_segments_are_an_error_that_names_both(
         written(tables, tmp_path / "a.parquet")
     assert "frames 5 to 9" in str(caught.value)
     assert "frames 10 to 14" in str(caught.value)
-    for words in said:
+    for words in parts_of_message:
         assert re.search(words, str(caught.value)), str(caught.value)
 
 

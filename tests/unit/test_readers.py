@@ -56,7 +56,7 @@ def converter(
     return FrameConverter(channels, *(size or (index.height, index.width)), index.orientation)
 
 
-def pictures(frames: Any, convert: FrameConverter) -> np.ndarray:
+def pixels_of(frames: Any, convert: FrameConverter) -> np.ndarray:
     """The pixels of decoded frames, N×H×W×C; zeros for unusable frames."""
     result = []
     for decoded in frames:
@@ -68,7 +68,7 @@ def pictures(frames: Any, convert: FrameConverter) -> np.ndarray:
 
 def decode_all(path: Path, channels: str) -> np.ndarray:
     index = load_index(path)
-    return pictures(open_reader(index).frames(0, index.n_frames), converter(index, channels))
+    return pixels_of(open_reader(index).frames(0, index.n_frames), converter(index, channels))
 
 
 @functools.cache
@@ -184,7 +184,7 @@ def test_a_segment_has_the_frames_of_the_whole(clip: Clip, any_clip: str, start:
     stop = min(start + 14, index.n_frames)
     frames = list(open_reader(index).frames(start, stop))
     assert {frame.status for frame in frames} == {"ok"}
-    found = pictures(frames, converter(index, "gray"))
+    found = pixels_of(frames, converter(index, "gray"))
     assert np.array_equal(found, expected[start:stop])
 
 
@@ -205,7 +205,7 @@ def test_one_reader_gives_any_segments_in_any_order(
         frames = list(reader.frames(start, stop))
         assert [frame.number for frame in frames] == list(range(start, stop))
         assert {frame.status for frame in frames} == {"ok"}
-        found = pictures(frames, converter(index, "gray"))
+        found = pixels_of(frames, converter(index, "gray"))
         assert np.array_equal(found, expected[start:stop])
     reader.close()
 
@@ -221,7 +221,7 @@ def test_scattered_frame_numbers_are_the_frames_of_the_whole(
     assert [frame.number for frame in frames] == numbers
     for frame in frames:
         assert np.array_equal(
-            pictures([frame], converter(index, "gray"))[0], expected[frame.number]
+            pixels_of([frame], converter(index, "gray"))[0], expected[frame.number]
         )
 
 
@@ -271,7 +271,7 @@ def test_resized_frames_are_near_ffmpegs(
     first = "extractplanes=y," if channels == "gray" else ""
     pix_fmt = "gray" if channels == "gray" else "rgb24"
     raw = ffmpeg.decode(clip("b_frames.mp4"), pix_fmt, "-vf", first + scale)
-    found = pictures(open_reader(index).frames(0, 40), converter(index, channels, size))
+    found = pixels_of(open_reader(index).frames(0, 40), converter(index, channels, size))
     expected = np.frombuffer(raw, np.uint8).reshape(found.shape).astype(int)
     # In color, the chroma planes are enlarged with another kernel, which shows at edges.
     assert np.median(np.abs(found - expected)) <= 2
@@ -280,7 +280,7 @@ def test_resized_frames_are_near_ffmpegs(
 
 def test_a_turned_frame_is_resized_upright(rotated_clip: Callable[..., Path], ffmpeg: Any):
     index = load_index(rotated_clip(90))
-    found = pictures(open_reader(index).frames(0, 40), converter(index, "gray", (48, 32)))
+    found = pixels_of(open_reader(index).frames(0, 40), converter(index, "gray", (48, 32)))
     options = ("-vf", "extractplanes=y,scale=32:48:flags=area")
     raw = ffmpeg.decode(rotated_clip(90), "gray", *options)
     expected = np.frombuffer(raw, np.uint8).reshape(found.shape).astype(int)
@@ -332,7 +332,7 @@ def test_gops_around_a_damaged_one_are_ok_and_exact(half_zero: Path, clip: Clip)
     _, expected = whole(clip("plain.mp4"))
     for span in (slice(0, 12), slice(24, 40)):
         assert {frame.status for frame in frames[span]} == {"ok"}
-        found = pictures(frames[span], converter(index, "gray"))
+        found = pixels_of(frames[span], converter(index, "gray"))
         assert np.array_equal(found, expected[span])
 
 
@@ -405,8 +405,8 @@ def size_change(tmp_path: Path, ffmpeg: Any) -> Path:
     stream = b""
     for size in ("96x64", "64x48"):
         part = tmp_path / f"{size}.mjpeg"
-        pictures = f"testsrc2=size={size}:rate=25"
-        ffmpeg.run("-v", "error", "-f", "lavfi", "-i", pictures, "-frames:v", 20, part)
+        test_source = f"testsrc2=size={size}:rate=25"
+        ffmpeg.run("-v", "error", "-f", "lavfi", "-i", test_source, "-frames:v", 20, part)
         stream += part.read_bytes()
     (tmp_path / "both.mjpeg").write_bytes(stream)
     path = tmp_path / "size_change.mkv"

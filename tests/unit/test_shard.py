@@ -1,4 +1,4 @@
-"""What a shard job makes of segments that fail, and when it ends."""
+"""Shard jobs: segments that fail, and when the job ends."""
 
 from __future__ import annotations
 

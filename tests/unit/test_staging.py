@@ -418,8 +418,8 @@ def test_jobs_that_want_a_video_at_once_make_one_copy(
 
     monkeypatch.setattr(staging, "_make", slowly)
     index = load_index(SAMPLES[0])
-    said = [pipe.recv() for pipe in [another(index)[1] for _ in range(4)]]
-    assert len(set(said)) == 1
+    answers = [pipe.recv() for pipe in [another(index)[1] for _ in range(4)]]
+    assert len(set(answers)) == 1
     assert len(notes.read_text().splitlines()) == 1
 
 

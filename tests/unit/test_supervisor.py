@@ -28,11 +28,11 @@ class Dying:
     once: tuple[int, ...] = ()
     how: str = "kill"
 
-    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+    def __call__(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
         progress(3)
         with (self.folder / "log").open("a") as file:
-            file.write(f"{task} {careful}\n")
-        if task in self.always or (task in self.once and not careful):
+            file.write(f"{task} {isolated}\n")
+        if task in self.always or (task in self.once and not isolated):
             (self.folder / "tmp").mkdir(exist_ok=True)
             if self.how == "exit":
                 os._exit(7)
@@ -65,16 +65,16 @@ def test_no_task_starts_no_process(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "message"),
     [("kill", "memory runs out"), ("segv", "crashed (SIGSEGV)"), ("exit", "exit code 7")],
 )
 def test_a_task_that_kills_its_process_fails_and_the_others_continue(
-    tmp_path: Path, how: str, said: str
+    tmp_path: Path, how: str, message: str
 ):
     work = Dying(tmp_path, always=(1,), how=how)
     found = run(work)
     assert [found[task].kind for task in range(4)] == ["done", "failed", "done", "done"]
-    assert said in found[1].value
+    assert message in found[1].value
     # With care at the second try, and nothing is done twice.
     assert work.log() == ["0 False", "1 False", "1 True", "2 False", "3 False"]
 
@@ -90,7 +90,7 @@ class Writing:
 
     folder: Path
 
-    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+    def __call__(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
         with Cache(self.folder).open_for_write("video", f"key{task}", {}) as file:
             file.write(b"half")
             file.flush()
@@ -135,7 +135,7 @@ class Spent:
     bad: tuple[int, ...]
     is_broken: bool = False
 
-    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+    def __call__(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
         with (self.folder / "log").open("a") as file:
             file.write(f"{task}\n")
         self.is_broken = self.is_broken or task in self.bad
@@ -168,7 +168,7 @@ class Threaded:
 
     folder: Path
 
-    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+    def __call__(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
         threading.Thread(target=time.sleep, args=(1000,)).start()
         return Outcome(task, "done", 1)
 
@@ -186,7 +186,7 @@ class Unforeseen:
     folder: Path
     returns: bool = False
 
-    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+    def __call__(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
         if task == 1 and self.returns:
             return Outcome(task, "done", lambda: None)
         if task == 1:
@@ -207,7 +207,7 @@ class Slow:
 
     folder: Path
 
-    def __call__(self, task: int, careful: bool, progress: Callable[[int], None]) -> Outcome:
+    def __call__(self, task: int, isolated: bool, progress: Callable[[int], None]) -> Outcome:
         progress(1)
         time.sleep(1.5)
         return Outcome(task, "done", 1)
@@ -229,14 +229,14 @@ import os, sys, time
 from pathlib import Path
 from pvio.pipeline.jobs.supervisor import run_supervised
 
-def work(task, careful, progress):
+def work(task, isolated, progress):
     progress(os.getpid())
     time.sleep(600)
 
-def told(pid):  # in the parent, which by then is waiting
+def note(pid):  # in the parent, which by then is waiting
     Path(sys.argv[1], "pid").write_text(str(pid))
 
-list(run_supervised(work, [1], told, Path(sys.argv[1])))
+list(run_supervised(work, [1], note, Path(sys.argv[1])))
 """
 
 

@@ -1,6 +1,6 @@
 """Transfer: the model gets the same values on every device, and copies overlap the model.
 
-No CUDA device is needed here: `FakeCuda` stands in for `torch.cuda`, and the copies go to the CPU.
+No CUDA device is needed here: `FakeCuda` replaces `torch.cuda`, and the copies go to the CPU.
 """
 
 from __future__ import annotations
@@ -254,7 +254,9 @@ def test_a_buffer_is_filled_again_only_after_its_copy(
     monkeypatch.setattr(FrameConverter, "convert_into", into)
     engine(lambda frames: torch.zeros(len(frames))).run_segment(index, 0, 40)
     ring = PREFETCHED_BATCHES + 2
-    for number in range(8 - ring):
+    refilled = range(8 - ring)
+    assert refilled
+    for number in refilled:
         complete = cuda.calls.index(("copy complete", number))
         assert complete < cuda.calls.index(("filled", number + ring))
 

@@ -28,7 +28,7 @@ def frames_of(path: Path) -> list[av.VideoFrame]:
 
 
 def copied(source: Path, path: Path, **options: Any) -> Path:
-    """A video made of the decoded frames of its source."""
+    """A video of the decoded frames of its source."""
     with VideoWriter(path, like=source, **{**LOSSLESS, **options}) as writer:
         for frame in frames_of(source):
             writer.write(frame)

@@ -1,4 +1,4 @@
-"""Files that are made of the settings and of requirements.lock are up to date."""
+"""Files that are written from the settings and from requirements.lock are up to date."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ WAYS = ("--dry-run", "--summary")
 # Of `pvio run`; where jobs would go to a cluster, they get the videos in a file.
 CLUSTER = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "false", "--jobs", "2"]
 WAYS_OF_PVIO_RUN = ("--dry-run", "--summary", "--lint", "--rulegraph")
-# Fails at frames 80 pixels wide until a file named `mended` is there.
+# Fails at frames 80 pixels wide until a file named `fixed` is there.
 MODEL = """
 from pathlib import Path
 
 def model(frames):
-    if frames.shape[-1] == 80 and not Path("mended").exists():
+    if frames.shape[-1] == 80 and not Path("fixed").exists():
         raise ValueError("not yet")
     return frames.mean(dim=(1, 2, 3))
 """
@@ -69,7 +69,7 @@ class Runs:
             (self.project.folder / "clips" / path.name).symlink_to(path)
         (self.project.folder / "own.py").write_text(MODEL)
         self._keep("new")
-        self._said: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
 
     def new(self) -> Project:
         """Before any run."""
@@ -77,20 +77,20 @@ class Runs:
 
     def failed(self) -> Project:
         """After a run in which a shard failed."""
-        if "failed" not in self._said:
-            self._said["failed"] = self.new().run(**SETTINGS)
+        if "failed" not in self._printed:
+            self._printed["failed"] = self.new().run(**SETTINGS)
             self._keep("failed")
         return self._put("failed")
 
     def finished(self) -> tuple[Project, str]:
-        """After another run, once the cause was mended; and what that run printed."""
-        if "finished" not in self._said:
+        """After another run, once the cause was fixed; and what that run printed."""
+        if "finished" not in self._printed:
             project = self.failed()
             assert "Updated input files: work/stale/infer/" in look(project, **SETTINGS)
-            (project.folder / "mended").touch()
-            self._said["finished"] = project.run(**SETTINGS)
+            (project.folder / "fixed").touch()
+            self._printed["finished"] = project.run(**SETTINGS)
             self._keep("finished")
-        return self._put("finished"), self._said["finished"]
+        return self._put("finished"), self._printed["finished"]
 
     def _keep(self, state: str) -> None:
         shutil.copytree(self.project.folder, self._states / state, symlinks=True)
@@ -107,15 +107,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 def look(project: Project, ways: Sequence[str] = WAYS, **settings: object) -> str:
-    """Look at the workflow in some ways; what a dry run said."""
+    """Look at the workflow in some ways; what a dry run printed."""
     before = state(project.folder)
-    said = {}
+    printed = {}
     for option in ways:
         done = project.snakemake(option, **settings)
-        said[option] = done.stdout + done.stderr
-        assert done.returncode == 0, said[option]
+        printed[option] = done.stdout + done.stderr
+        assert done.returncode == 0, printed[option]
         assert state(project.folder) == before, option
-    return said["--dry-run"]
+    return printed["--dry-run"]
 
 
 def test_a_new_folder_stays_as_it_is(runs: Runs) -> None:
@@ -175,7 +175,7 @@ def test_a_failed_shard_is_due_by_the_times_of_files_alone(runs: Runs, loses: st
     options = ["--rerun-triggers", "mtime"] if loses == "triggers" else []
     if not options:
         (project.folder / ".snakemake").rename(project.folder / "old record")
-    (project.folder / "mended").touch()
+    (project.folder / "fixed").touch()
     project.run(*options, **SETTINGS)
     assert project.summary()["wide"]["status"] == "ok"
     assert NOTHING in project.run("--dry-run", *options, **SETTINGS)
@@ -185,9 +185,9 @@ def test_changes_are_due_after_any_number_of_looks(runs: Runs) -> None:
     project, _ = runs.finished()
     (project.folder / "clips/wide.mp4").unlink()
     more = {**SETTINGS, "decoder_timeout": 500}
-    said = look(project, **more)
-    assert "Indexing the frames" in said
-    assert "Infer shard" in said
+    printed = look(project, **more)
+    assert "Indexing the frames" in printed
+    assert "Infer shard" in printed
     project.run(**more)
     assert set(project.summary()) == {"good"}
     assert NOTHING in look(project, **more)
@@ -196,9 +196,9 @@ def test_changes_are_due_after_any_number_of_looks(runs: Runs) -> None:
 def test_lost_results_are_due_after_any_number_of_looks(runs: Runs) -> None:
     project, _ = runs.finished()
     (project.folder / "results").rename(project.folder / "old")
-    said = look(project, **SETTINGS)
-    assert "Concatenating segments" in said
-    assert "Infer shard" not in said
+    printed = look(project, **SETTINGS)
+    assert "Concatenating segments" in printed
+    assert "Infer shard" not in printed
     project.run(**SETTINGS)
     assert project.summary()["good"]["status"] == "ok"
     assert NOTHING in project.run("--dry-run", **SETTINGS)

@@ -65,7 +65,7 @@ from pathlib import Path
 
 class model:
     def __call__(self, frames):
-        if not Path("mended").exists():
+        if not Path("fixed").exists():
             width = frames.shape[-1]
 {cases}
         return {{"brightness": frames.mean(dim=(1, 2, 3))}}
@@ -93,14 +93,14 @@ def test_a_model_that_fails_or_crashes_costs_one_video(project: Project) -> None
         **dict.fromkeys(bad, "failed"),
         **dict.fromkeys(good, "ok"),
     }
-    for name, (how, said) in zip(bad, ENDINGS, strict=True):
-        assert said in text, how
-        assert said in rows[name]["reason"], how
+    for name, (how, message) in zip(bad, ENDINGS, strict=True):
+        assert message in text, how
+        assert message in rows[name]["reason"], how
         assert "frames 0 to 19 failed: " in rows[name]["reason"], how
     products = {path.name for path in (project.folder / "results/predictions").iterdir()}
     assert products == {f"{name}.parquet" for name in good}
     # Once the cause is fixed, the same command computes these segments alone.
-    (project.folder / "mended").touch()
+    (project.folder / "fixed").touch()
     project.run(**changed)
     assert project.n_computed("infer") == len(ENDINGS)
     assert {row["status"] for row in project.summary().values()} == {"ok"}

@@ -67,8 +67,8 @@ def hostile(new_project: Callable[[], Project]) -> Project:
 
 def test_videos_of_any_name_have_their_results(hostile: Project) -> None:
     done = hostile.snakemake(videos=["clips"], model=MODEL, output=OVERLAY)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said + hostile.logs()
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed + hostile.logs()
     rows = {row["path"]: row for row in read_summary(hostile.folder / "results/summary.tsv")}
     assert len(rows) == len(HOSTILE) + 1
     for file, name in HOSTILE.items():
@@ -80,7 +80,7 @@ def test_videos_of_any_name_have_their_results(hostile: Project) -> None:
         assert len(predictions["frame"]) == 3
         assert predictions.metadata["source"] == row["path"]
         assert (hostile.folder / f"results/videos/{row['name']}.mp4").is_file()
-    assert f"1 of {len(HOSTILE) + 1} videos are not ok" in said
+    assert f"1 of {len(HOSTILE) + 1} videos are not ok" in printed
     assert not list(hostile.folder.rglob("pwned*"))
     page = (hostile.folder / "results/report.html").read_text()
     assert "&lt;script&gt;alert" in page
@@ -93,7 +93,7 @@ def test_videos_of_any_name_have_their_results(hostile: Project) -> None:
     finally:
         os.chdir(before)
     assert errors == []
-    for text in (said, hostile.logs(), (hostile.folder / "results/report.html").read_text()):
+    for text in (printed, hostile.logs(), (hostile.folder / "results/report.html").read_text()):
         assert not {"\x1b", "\u2028", "\x85", "\x0b"} & set(text)
         assert "\nError:" not in text
     again = hostile.snakemake(videos=["clips"], model=MODEL, output=OVERLAY)

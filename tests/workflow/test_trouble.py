@@ -192,7 +192,7 @@ def test_a_model_that_fails_on_one_video_leaves_the_others_their_results(
     make_clip(project.folder / "clips/large.mp4", size="128x96")
     (project.folder / "picky.py").write_text(
         "def model(frames):\n"
-        "    if frames.shape[-1] > 64 and not __import__('os').path.exists('mended'):\n"
+        "    if frames.shape[-1] > 64 and not __import__('os').path.exists('fixed'):\n"
         "        raise RuntimeError('too large for me')\n"
         "    return frames.mean(dim=(1, 2, 3))\n"
     )
@@ -210,7 +210,7 @@ def test_a_model_that_fails_on_one_video_leaves_the_others_their_results(
     assert project.summary()["small"]["status"] == "ok"
     assert "Traceback" in project.logs()
     # The world changes, the code does not: the finished segment is not computed again.
-    (project.folder / "mended").touch()
+    (project.folder / "fixed").touch()
     project.stages(**settings)
     assert project.n_computed("infer") == 1
     assert {row["status"] for row in project.summary().values()} == {"ok"}

@@ -1,4 +1,4 @@
-"""What of a collection is in the cache, and why the rest is not: `pvio status` and `pvio clean`."""
+"""The part of a collection in the cache, and why the rest is not: `pvio status`, `pvio clean`."""
 
 from __future__ import annotations
 

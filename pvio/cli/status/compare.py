@@ -1,4 +1,4 @@
-"""`pvio status`: what is done, what is to do and why, how fast it goes and how long it takes."""
+"""`pvio status`: the finished work, the rest and the reasons, the speed, and the time left."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StageStatus:
         segments, frames: to do and done.
         segments_done, frames_done: of these.
         seconds_left: predicted for the rest, on one core or device.
-        rate: frames a second of all jobs together in the last minutes; 0 when nothing was done.
+        rate: frames per second of all jobs together in the last minutes; 0 when nothing was done.
     """
 
     stage: Stage
@@ -68,7 +68,7 @@ class StageStatus:
 
 @dataclass
 class Status:
-    """What `status` finds.
+    """The findings of `pvio status`.
 
     Attributes:
         stages: infer, and encode when there is an overlay.
@@ -164,7 +164,7 @@ def status(settings: Settings, folder: Path, results: str = "results") -> Status
 
 
 def _look_at_new(found: Status, state: State, last: _LastRun | None) -> None:
-    """Why videos are not indexed yet."""
+    """Note the reasons why videos are not indexed yet."""
     for path in state.new:
         if last is not None and path in last.unreadable:
             found.unreadable.append((path, last.unreadable[path]))
@@ -178,7 +178,7 @@ def _look_at_new(found: Status, state: State, last: _LastRun | None) -> None:
 def _look_at_results(
     found: Status, results: Path, settings: Settings, model: str, finished: list[ProbedVideo]
 ) -> None:
-    """Which of the finished videos have results, and where."""
+    """Note how many finished videos have results, and where."""
     run, newer = made_with(settings, model), next_folder(results)
     found.finished, found.results = len(finished), results.name
     found.published = len(current_videos(results, run, finished, settings.output))
@@ -189,7 +189,7 @@ def _look_at_results(
 
 
 class _LastRun:
-    """What the results were made with."""
+    """The model, settings and videos that the results were made with."""
 
     def __init__(self, settings: Settings, model: str, videos: list[ProbedVideo]):
         self.settings, self.model = settings, model
@@ -206,7 +206,7 @@ class _LastRun:
             return None
 
     def changes(self, settings: Settings, model: str) -> list[str]:
-        """What changed in the settings since, as far as it concerns all videos."""
+        """Changes of the settings since, as far as they concern all videos."""
         old, new = self.settings, settings
         changed = [
             f"model.{name} changed"

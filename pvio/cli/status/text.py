@@ -53,7 +53,7 @@ def _lines(found: Status, cores: int) -> Iterator[str]:
 
 
 def _results_lines(found: Status) -> Iterator[str]:
-    """Where the results of finished videos are, unless all are in the results."""
+    """Lines on the folder of finished videos, unless all are in the results."""
     if found.has_other_settings:
         yield f"{found.results}/ has results of other settings, until all new ones are there"
     if found.where and (found.has_other_settings or found.published < found.finished):

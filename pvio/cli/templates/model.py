@@ -6,7 +6,7 @@ import torch
 
 
 class Model(torch.nn.Module):
-    """How much of each frame moves, and where: replace it by a model of your own.
+    """Measure how much of each frame moves, and where: replace this by a model of your own.
 
     Its arguments are set in config.yaml: `model.args: {threshold: 0.2}`. Weights are loaded from
     the file `model.weights`, into the parameters of this module.

@@ -35,7 +35,7 @@ _CONTROLS = bytes({*range(32), 127} - {*b"\t\n\r\f\x1b"})
 
 
 def describe_other_file(path: str) -> str:
-    """What a file is instead of a video, such as "it is a PDF document"; "" if not known.
+    """Describe a file that is no video, such as "it is a PDF document"; "" if not known.
 
     A file that starts with zeros is read up to its first other byte.
 

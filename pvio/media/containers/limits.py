@@ -1,4 +1,4 @@
-"""How much work and memory the index of a file may take: in proportion to its bytes.
+"""Limits of the work and memory for the index of a file: in proportion to its bytes.
 
 A few bytes can declare any number of frames: run-length tables of MP4, fragments whose frames have
 a common size, edit lists that show the same frames again, frames that share their bytes. FFmpeg

@@ -1,4 +1,4 @@
-"""How many frames the tables of an MP4 or MOV file declare, read without FFmpeg.
+"""The number of frames that the tables of an MP4 or MOV file declare, read without FFmpeg.
 
 The boxes are those of ISO/IEC 14496-12 and of QuickTime's file format (`cmov`).
 """
@@ -88,7 +88,7 @@ def declared_frame_count(path: str) -> int:
 
 
 def composition_offsets(path: str, n_frames: int) -> Iterator[np.ndarray]:
-    """How much later than decoded each frame is shown, of every track with so many frames.
+    """The delay from decoding to showing each frame, of every track with so many frames.
 
     Args:
         path: an MP4 or MOV file whose tables declare no more than it can hold.

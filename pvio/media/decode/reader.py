@@ -10,7 +10,7 @@ from pvio.media.decoders.nvdec import open_cuda
 from pvio.media.decoders.pyav import PyAVReader
 from pvio.media.index.frame_index import FrameIndex
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def open_reader(index: FrameIndex, decoder: str = "pyav") -> FrameReader:
@@ -33,7 +33,7 @@ def open_reader(index: FrameIndex, decoder: str = "pyav") -> FrameReader:
         reader = open_torchcodec(index)
         if reader is not None:
             return reader
-        log.warning("%s: torchcodec would not be exact; PyAV decodes this file", index.path)
+        logger.warning("%s: torchcodec would not be exact; PyAV decodes this file", index.path)
     if decoder.startswith("cuda"):
         return open_cuda(index, int(decoder.removeprefix("cuda:")))
     return PyAVReader(index)

@@ -75,7 +75,7 @@ class WatchedFrame(NamedTuple):
 
 @dataclass
 class _Budget:
-    """What reading may still cost.
+    """The budget of hangs and crashes of one reader.
 
     Attributes:
         n_failures: how many times children hung or crashed.
@@ -131,7 +131,7 @@ class WatchedReader:
 
     @property
     def skipped_reason(self) -> str:
-        """Why frames were skipped; "" if none were."""
+        """The reason why frames were skipped; "" if none were."""
         return self._budget.skipped_reason
 
     def for_search(self) -> WatchedReader:

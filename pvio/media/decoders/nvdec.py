@@ -17,7 +17,7 @@ from pvio.media.ffmpeg.log import capture_log
 from pvio.media.index.frame_index import FrameIndex
 from pvio.media.pixels.planes import planes_as_arrays
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Decoded on the device: codecs whose standards define every bit of the frames, in formats that
 # are returned with the same samples. By FFmpeg's pixel format: that of the device's frames in main
@@ -87,7 +87,11 @@ class NvdecReader:
             self._warn(f"{kind} is not decoded on CUDA devices; PyAV decodes instead")
 
     def frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
-        """See `FrameReader.frames`."""
+        """See `FrameReader.frames`.
+
+        Raises:
+            UnreadableVideo: when PyAV cannot read the file, either.
+        """
         expected = start
         if self._on_device is not None:
             try:
@@ -170,4 +174,4 @@ def _samples(frame: Any) -> bytes:
 @functools.cache
 def _warn(message: str) -> None:
     """Warn, once in a process: readers are opened for every segment."""
-    log.warning(message)
+    logger.warning(message)

@@ -101,7 +101,8 @@ class PyAVReader:
         """Numbers of the keyframes of GOPs with packets whose bytes are damaged.
 
         Args:
-            start, stop: frames `[start, stop)` of a video whose timestamps identify its frames.
+            start: number of the first frame; the video's timestamps identify its frames.
+            stop: number after the last one.
 
         Raises:
             UnreadableVideo: as `frames`.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pvio.media.draw.compositing import Color, Cover, Matrix, Planes
+from pvio.media.draw.compositing import Color, Cover, Matrix, Planes, colors_for
 from pvio.media.draw.rasterize import (
     Point,
     capsule_outlines,
@@ -27,13 +27,15 @@ from pvio.media.draw.text import text_coverage
 class Canvas:
     """Draw points, lines, ellipses, skeletons, trails, masks and text on one decoded frame.
 
-    Coordinates are float pixels of the frame: x to the right, y down, pixel centers at integers,
-    so that the frame covers [-0.5, width - 0.5] × [-0.5, height - 0.5]. Shapes may be partly
-    or fully outside. A shape with a coordinate or a size that is NaN or infinite is not drawn.
-    Edges are smoothed; samples a shape does not cover keep their values bit for bit.
+    Coordinates and sizes are float pixels of the upright source frame: x to the right, y down,
+    pixel centers at integers, so that the frame covers [-0.5, width - 0.5] × [-0.5, height - 0.5].
+    Shapes may be partly or fully outside. A shape with a coordinate or a size that is NaN or
+    infinite is not drawn. Edges are smoothed; samples a shape does not cover keep their values bit
+    for bit.
 
-    `color` is three integers 0..255 (R, G, B) or a name or hex string that Pillow's `ImageColor`
-    knows ("red", "#ff8800"); `alpha` is the opacity, 0..1.
+    A color is three integers 0..255 (R, G, B) or a name or hex string that Pillow's `ImageColor`
+    knows ("red", "#ff8800"). Drawing with any other color, or with an `alpha` that is not from 0 to
+    1, raises a `ValueError`.
 
     Args:
         planes: one array (gray) or three (Y, U, V), each 2-D, writable, uint8, or uint16 with the
@@ -65,7 +67,15 @@ class Canvas:
     def point(
         self, x: float, y: float, radius: float = 3, color: Color = "red", *, alpha: float = 1.0
     ) -> None:
-        """Draw a polygon_coverage disc."""
+        """Draw a filled disc.
+
+        Args:
+            x: of the center, in pixels.
+            y: of the center, in pixels.
+            radius: at least 0, in pixels.
+            color: see `Canvas`.
+            alpha: opacity, 0..1.
+        """
         self._ring(x, y, radius, radius, 0.0, color, None, alpha)
 
     def circle(
@@ -78,7 +88,16 @@ class Canvas:
         *,
         alpha: float = 1.0,
     ) -> None:
-        """Draw a circle's outline, `width` pixels thick, centered on the radius."""
+        """Draw a circle's outline.
+
+        Args:
+            x: of the center, in pixels.
+            y: of the center, in pixels.
+            radius: of the middle of the line, at least 0, in pixels.
+            color: see `Canvas`.
+            width: thickness of the line, in pixels.
+            alpha: opacity, 0..1.
+        """
         self._ring(x, y, radius, radius, 0.0, color, width, alpha)
 
     def ellipse(
@@ -95,8 +114,15 @@ class Canvas:
     ) -> None:
         """Draw an ellipse's outline.
 
-        `major` and `minor` are the semi-axes in pixels, `angle` the major axis's direction in
-        radians from +x towards +y (downwards).
+        Args:
+            x: of the center, in pixels.
+            y: of the center, in pixels.
+            major: semi-axis to the middle of the line, at least 0, in pixels.
+            minor: the other semi-axis, in the same way.
+            angle: direction of the major axis, in radians from +x towards +y (downwards).
+            color: see `Canvas`.
+            width: thickness of the line, in pixels.
+            alpha: opacity, 0..1.
         """
         self._ring(x, y, major, minor, angle, color, width, alpha)
 
@@ -111,7 +137,17 @@ class Canvas:
         *,
         alpha: float = 1.0,
     ) -> None:
-        """Draw a straight line with round ends."""
+        """Draw a straight line with round ends.
+
+        Args:
+            x0: of the start, in pixels.
+            y0: of the start, in pixels.
+            x1: of the end, in pixels.
+            y1: of the end, in pixels.
+            color: see `Canvas`.
+            width: thickness of the line, in pixels.
+            alpha: opacity, 0..1.
+        """
         self.polyline([(x0, y0), (x1, y1)], color, width, alpha=alpha)
 
     def polyline(
@@ -123,7 +159,15 @@ class Canvas:
         *,
         alpha: float = 1.0,
     ) -> None:
-        """Draw lines through N points (N×2: x, y). A point with NaN leaves a gap."""
+        """Draw lines through points.
+
+        Args:
+            points: N×2 (x, y), in pixels; one with NaN leaves a gap.
+            color: see `Canvas`.
+            width: thickness of the line, in pixels.
+            closed: whether a line leads from the last point to the first.
+            alpha: opacity, 0..1.
+        """
         track = [(float(x), float(y)) for x, y in points]
         if closed and len(track) > 2:
             track.append(track[0])
@@ -150,11 +194,17 @@ class Canvas:
         point_colors: Sequence[Color] | None = None,
         alpha: float = 1.0,
     ) -> None:
-        """Draw K keypoints (K×2: x, y) as discs, and the lines between them.
+        """Draw keypoints as discs, and the lines between them.
 
-        `edges` are E pairs of indices into `points` (E×2). A keypoint with NaN and its edges are
-        left out; `radius` 0 leaves out all discs. `edge_colors` has E colors, `point_colors` K:
-        they replace `color`.
+        Args:
+            points: K keypoints, K×2 (x, y), in pixels; one with NaN and its edges are left out.
+            edges: E×2 pairs of indices into `points`, 0..K-1.
+            color: of all edges and keypoints; see `Canvas`.
+            width: thickness of the edges, in pixels.
+            radius: of the discs, in pixels; 0 leaves out all discs.
+            edge_colors: E colors of the edges, instead of `color`.
+            point_colors: K colors of the discs, instead of `color`.
+            alpha: opacity, 0..1.
 
         Raises:
             ValueError: if an edge names a keypoint that does not exist,
@@ -191,9 +241,13 @@ class Canvas:
         *,
         alpha: float = 1.0,
     ) -> None:
-        """Draw the path through N past positions (N×2: x, y), oldest first.
+        """Draw the path through past positions; it fades out evenly towards the oldest one.
 
-        The line fades out evenly towards the oldest position. A position with NaN leaves a gap.
+        Args:
+            points: N×2 (x, y), in pixels, oldest first; one with NaN leaves a gap.
+            color: see `Canvas`.
+            width: thickness of the line, in pixels.
+            alpha: opacity at the newest position, 0..1.
         """
         track = np.asarray(points, dtype=float).reshape(-1, 2)
         starts, ends = track[:-1], track[1:]
@@ -216,7 +270,17 @@ class Canvas:
         *,
         alpha: float = 1.0,
     ) -> None:
-        """Draw the outline of the rectangle with these two opposite corners."""
+        """Draw the outline of a rectangle.
+
+        Args:
+            x0: of a corner, in pixels.
+            y0: of a corner, in pixels.
+            x1: of the opposite corner, in pixels.
+            y1: of the opposite corner, in pixels.
+            color: see `Canvas`.
+            width: thickness of the line, in pixels.
+            alpha: opacity, 0..1.
+        """
         if not finite(x0, y0, x1, y1, width):
             return
         left, right, top, bottom = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
@@ -231,7 +295,12 @@ class Canvas:
             self._paint(rectangle_coverage(*bar, (self.height, self.width)), color, alpha)
 
     def mask(self, mask: NDArray[Any], color: Color = "red", alpha: float = 0.5) -> None:
-        """Tint the pixels where `mask` (height×width, bool) is true.
+        """Tint the pixels of a mask.
+
+        Args:
+            mask: height×width of the frame, bool: true where it is tinted.
+            color: see `Canvas`.
+            alpha: opacity, 0..1.
 
         Raises:
             ValueError: if the mask does not have the frame's size.
@@ -256,9 +325,16 @@ class Canvas:
         *,
         alpha: float = 1.0,
     ) -> None:
-        """Write text with its top left corner at (x, y), on a filled box if `background` is given.
+        """Write text.
 
-        `size` is the font's size in pixels.
+        Args:
+            x: of the top left corner, in pixels; rounded to whole pixels.
+            y: of the top left corner, in the same way.
+            string: the text; it may have several lines.
+            color: see `Canvas`.
+            size: of the font, above 0, in pixels.
+            background: color of a filled box under the text; None draws none.
+            alpha: opacity, 0..1.
         """
         if not string or not finite(x, y, size) or size <= 0:
             return
@@ -287,7 +363,7 @@ class Canvas:
         width: float | None,
         alpha: float,
     ) -> None:
-        """An ellipse: polygon_coverage (`width` None) or its outline."""
+        """Draw an ellipse, filled (`width` None) or its outline."""
         half = 0.0 if width is None else width / 2
         if not finite(x, y, major, minor, angle, half) or major < 0 or minor < 0:
             return
@@ -307,18 +383,6 @@ class Canvas:
     def _paint(self, covers: Iterable[Cover], color: Color, alpha: float) -> None:
         for cover in covers:
             self._planes.blend(cover, color, alpha)
-
-
-def colors_for(name: str, colors: Sequence[Color] | None, color: Color, n: int) -> list[Color]:
-    """One hashable color for each of n parts.
-
-    Raises:
-        ValueError: if there are not n colors; `name` is for the message.
-    """
-    chosen = [color] * n if colors is None else list(colors)
-    if len(chosen) != n:
-        raise ValueError(f"{name} has {len(chosen)} colors; expected {n}")
-    return [shade if isinstance(shade, str) else tuple(shade) for shade in chosen]
 
 
 def mark(canvas: Canvas, status: str) -> None:

@@ -26,7 +26,7 @@ LUMA_WEIGHTS = {
 
 
 class Cover(NamedTuple):
-    """How much of each pixel of a rectangle inside the frame is covered.
+    """The covered share of each pixel of a rectangle inside the frame.
 
     Attributes:
         share: height×width, float32, 0..1.
@@ -182,3 +182,15 @@ def subsampling(luma: int, chroma: int, side: str) -> int:
     raise ValueError(
         f"chroma {side} is {chroma} for luma {side} {luma}; expected a ratio of 1, 2 or 4"
     )
+
+
+def colors_for(name: str, colors: Sequence[Color] | None, color: Color, n: int) -> list[Color]:
+    """One hashable color for each of n parts.
+
+    Raises:
+        ValueError: if there are not n colors; `name` is for the message.
+    """
+    chosen = [color] * n if colors is None else list(colors)
+    if len(chosen) != n:
+        raise ValueError(f"{name} has {len(chosen)} colors; expected {n}")
+    return [shade if isinstance(shade, str) else tuple(shade) for shade in chosen]

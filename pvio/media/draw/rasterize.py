@@ -112,7 +112,7 @@ def rectangle_coverage(
 
 
 def fine_pixels_inside(first: int, last: int, n: int, scale: int) -> NDArray[np.int32]:
-    """How many of the fine pixels first..last each of n pixels has."""
+    """The number of fine pixels of first..last in each of n pixels."""
     starts = np.arange(0, n * scale, scale, dtype=np.int32)
     inside = np.minimum(last + 1, starts + scale) - np.maximum(first, starts)
     return np.asarray(np.maximum(inside, 0), np.int32)

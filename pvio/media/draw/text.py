@@ -1,4 +1,4 @@
-"""Text as coverage, composed of glyphs that are render_glyph once."""
+"""Text as coverage, composed of glyphs that are rendered once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Glyph(NamedTuple):
 
 
 def text_coverage(string: str, size: float) -> NDArray[np.uint8]:
-    """How much of each pixel a text covers, 0..255, from its top left corner on.
+    """The share of each pixel that a text covers, 0..255, from its top left corner on.
 
     The same as Pillow's `ImageDraw.text` with its default font, whose layout is a plain row of
     characters. Missing characters are drawn as their plain letter, or as a question mark.

@@ -173,7 +173,8 @@ def concat_in_child(
     Args:
         workers: make the calls.
         load: gives the segments; can be pickled.
-        index, path: see `concat_segments`.
+        index: of the source.
+        path: see `concat_segments`.
         timeout: seconds without a sign of life.
 
     Returns:

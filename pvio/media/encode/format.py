@@ -33,7 +33,7 @@ class OutputFormat:
     """The frames of an encoded video.
 
     Attributes:
-        source: path of the video they are made of, for messages.
+        source: path of the video they are from, for messages.
         height, width: in pixels.
         pix_fmt: planar, FFmpeg's name, such as "yuv420p10le".
         color: its tags.

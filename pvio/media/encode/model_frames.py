@@ -63,6 +63,9 @@ class ModelFrameWriter:
 
         Args:
             pixels: uint8 H×W×3 or H×W×1.
+
+        Raises:
+            EncodeError: if the size differs from that of the frames before.
         """
         if not self._index.has_size:
             return

@@ -80,7 +80,7 @@ def absolute_path(path: str | os.PathLike[str]) -> str:
 
 
 def refusal_reason(demuxer: str) -> str:
-    """Why files of this FFmpeg demuxer are refused."""
+    """The reason why files of this FFmpeg demuxer are refused."""
     return _REFUSED[demuxer]
 
 
@@ -93,7 +93,7 @@ def _formats() -> str:
 
 
 def _refused_format(path: str, limits: dict[str, str]) -> str:
-    """Why the format of a file is refused; "" if it is not.
+    """The reason why the format of a file is refused; "" if it is not.
 
     FFmpeg's message names the format (libavformat/demux.c, `avformat_open_input`). Only the first
     bytes of the file are read.

@@ -31,7 +31,15 @@ _PIPE_BYTES = 2**20
 
 
 def checked_frames(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The frames as uint8, each of the first one's size and channels."""
+    """The frames as uint8, each of the first one's size and channels.
+
+    Args:
+        frames: H×W or H×W×C with 1 to 4 channels: integers, or floats in [0, 1].
+
+    Raises:
+        ValueError: at a frame that has no pixels, another shape than the first one, or a type or
+            values that cannot be converted.
+    """
     shape: tuple[int, ...] | None = None
     for i, frame in enumerate(frames):
         frame = np.asarray(frame)
@@ -133,7 +141,7 @@ def pipe_to_ffmpeg(command: Sequence[str], frames: Iterable[np.ndarray]) -> str:
     """Run FFmpeg and write frames to its standard input.
 
     Returns:
-        Why FFmpeg failed, in its own words; "" when it did not.
+        The reason why FFmpeg failed, in its own words; "" when it did not.
     """
     is_complete = False
     with tempfile.TemporaryFile() as messages:

@@ -16,7 +16,11 @@ _SAMPLED_BYTES = 1 << 16
 
 
 def check_suffix(suffix: str) -> None:
-    """Check that the cache of a video is no video."""
+    """Check that the cache of a video is no video.
+
+    Raises:
+        ValueError: when the suffix is no ending of a file name, or that of a video.
+    """
     if (
         not isinstance(suffix, str)
         or not suffix
@@ -30,7 +34,12 @@ def check_suffix(suffix: str) -> None:
 
 
 def read_metadata(video_path: Path, cache_path: Path, suffix: str) -> dict[str, Any] | None:
-    """The cached metadata; None when there is none for the video as it is now."""
+    """The cached metadata; None when there is none for the video as it is now.
+
+    Raises:
+        ValueError: when the file of the metadata is damaged.
+        RuntimeError: when the video cannot be opened.
+    """
     if cache_path.is_file():
         stored = _parsed(cache_path, ("size", "mtime_ns"))
         identity = identity_of(video_path)
@@ -71,10 +80,13 @@ def _metadata_in(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def identity_of(video_path: Path) -> dict[str, int | str]:
-    """What is the same only for the very file.
+    """Values that are the same only for the very file.
 
     The digest covers samples only. It notices most replacements where a file system has no true
     inode numbers or times of status change.
+
+    Raises:
+        RuntimeError: when the video cannot be opened.
     """
     stat = video_path.stat()
     digest = hashlib.blake2b(digest_size=16)

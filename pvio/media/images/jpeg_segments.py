@@ -75,7 +75,7 @@ def _is_segment(data: bytes, at: int) -> bool:
 
 
 def _next_segment(data: bytes, at: int) -> int:
-    """Where the next segment starts that leads to another one; -1 for none."""
+    """The start of the next segment that leads to another one; -1 for none."""
     while (at := data.find(b"\xff", at)) >= 0:
         if _is_segment(data, at) and data[at + 1] != 0xFF:
             is_scan = data[at + 1] == _SCAN

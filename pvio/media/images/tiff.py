@@ -207,7 +207,7 @@ def _list_pages(path: str | os.PathLike[str], size: int) -> tuple[list[_PageHead
 
 
 class _Layout(NamedTuple):
-    """How numbers are stored, in a TIFF or a BigTIFF (TIFF 6.0, section 2)."""
+    """The storage of numbers in a TIFF or a BigTIFF (TIFF 6.0, section 2)."""
 
     first: int
     order: str

@@ -1,4 +1,4 @@
-"""The frame index: which frames a video has, when each is shown, and where decoding can start.
+"""The frame index: the frames of a video, when each is shown, and where decoding can start.
 
 Built from packets; decoding of frames lives in `pvio.media.decode`.
 """

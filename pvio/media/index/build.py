@@ -1,4 +1,4 @@
-"""Build the frame index: which frames a video has, in presentation order, from its packets.
+"""Build the frame index: the frames of a video, in presentation order, from its packets.
 
 Frame numbers are positions in this index, everywhere in pvio. No frame is decoded to count them;
 one is decoded to find the display orientation.

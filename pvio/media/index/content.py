@@ -57,12 +57,12 @@ def combined_digest(source: Source, digest_of: Callable[[str], str]) -> str:
 
 
 def hang_reason(seconds: float) -> str:
-    """Why a file is unreadable at which FFmpeg hangs."""
+    """The reason why a file is unreadable at which FFmpeg hangs."""
     return f"FFmpeg hangs at it: nothing was read for {seconds:g} s"
 
 
 def error_reason(error: Exception, path: str | None = None) -> str:
-    """Why a file could not be read, for a user.
+    """The reason why a file could not be read, for a user.
 
     Args:
         error: of FFmpeg or of the operating system.

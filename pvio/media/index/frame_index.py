@@ -1,4 +1,4 @@
-"""The frame index: which frames a video has, in presentation order."""
+"""The frame index: the frames of a video, in presentation order."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def call_for_video(
     function: Callable[..., Any],
     *arguments: Any,
 ) -> Any:
-    """What a function returns, called in a worker's child process.
+    """Call a function in a worker's child process; returns its result.
 
     Args:
         worker: makes the call.

@@ -1,4 +1,4 @@
-"""Which parser reads the packets of a stream."""
+"""The choice of a parser for the packets of a stream."""
 
 from __future__ import annotations
 

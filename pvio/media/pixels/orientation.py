@@ -18,7 +18,7 @@ _MOST_TYPES = 64
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a coded frame is turned to be upright: mirrored left to right first, then turned.
+    """The transformation of a coded frame to be upright: mirrored left to right first, then turned.
 
     Attributes:
         quarter_turns: counterclockwise turns by 90 degrees, 0 to 3.

@@ -11,7 +11,7 @@ from pvio.errors import LostEntry
 from pvio.layout import Stage
 from pvio.pipeline.planning.manifest import Failures, Receipt, ShardPlan, failures_in
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Each repair finds at least one entry that was not known to be damaged.
 _MOST_REPAIRS = 1000
@@ -46,7 +46,7 @@ def repairing(
         try:
             return step(failures)
         except LostEntry as error:
-            log.warning("%s; it is computed again", error)
+            logger.warning("%s; it is computed again", error)
             kind = error.kind
         # Segments that failed before are left to the next run.
         for stage in settings.output.stages:

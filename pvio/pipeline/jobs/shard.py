@@ -39,7 +39,7 @@ from pvio.pipeline.planning.manifest import PlannedSegment, Receipt, SegmentRece
 from pvio.pipeline.planning.probed_video import check_unchanged, index_of
 from pvio.pipeline.progress.files import VideoStates, progress_file, video_states
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def run_shard(
     todo = [n for n in numbers if finished[n] is None and n not in failed]
     total = sum(part.segments[n].stop - part.segments[n].start for n in todo)
     text = "%s %s: %d segment(s), %d finished before, %d to do (%d frames)"
-    log.info(text, stage, shard, len(numbers), len(numbers) - len(todo), len(todo), total)
+    logger.info(text, stage, shard, len(numbers), len(numbers) - len(todo), len(todo), total)
     watch = FailureWatch(part, len(todo) < len(numbers) - len(failed))
     with (
         staging_folder(settings.staging_dir if todo else None) as folder,
@@ -140,7 +140,7 @@ def run_shard(
         _receipt(n, kinds, finished[n], planned_at, outcomes.get(n), failed.get(n)) for n in numbers
     ]
     if n := sum(bool(each.failure_reason) for each in receipts):
-        log.warning("%d of %d segments of %s %s failed", n, len(numbers), stage, shard)
+        logger.warning("%d of %d segments of %s %s failed", n, len(numbers), stage, shard)
     return Receipt(stage, shard, round(time.perf_counter() - began, 3), receipts)
 
 
@@ -180,7 +180,7 @@ def _finished(part: ShardPlan, completion: Completion, number: int) -> _Finished
 def _log_or_raise(outcome: Outcome, name: str) -> None:
     """Log the outcome of a segment; raise errors that concern the whole job."""
     if outcome.kind == "done":
-        log.info("%s: done in %.1f s", name, outcome.value[-1]["seconds"]["total"])
+        logger.info("%s: done in %.1f s", name, outcome.value[-1]["seconds"]["total"])
     elif outcome.kind == "full":
         raise NoSpaceLeft(outcome.value)
     elif outcome.kind == "lost":
@@ -188,7 +188,7 @@ def _log_or_raise(outcome: Outcome, name: str) -> None:
     elif outcome.kind == "stop":
         raise JobError(outcome.value)
     elif outcome.kind == "failed":
-        log.error("%s failed: %s", name, outcome.value)
+        logger.error("%s failed: %s", name, outcome.value)
 
 
 def _check_sources_reachable(part: ShardPlan, outcomes: dict[int, Outcome]) -> None:
@@ -302,7 +302,7 @@ class SegmentTask:
                 if not staged.staged_path:
                     raise
                 # An error of the node's disk is no error of the video.
-                log.warning(
+                logger.warning(
                     "%s: %s; the video is read from its original location",
                     staged.staged_path,
                     error.reason,
@@ -311,7 +311,7 @@ class SegmentTask:
             return Outcome(task, "done", [cache.metadata(*entry) for entry in entries])
         except UnreadableVideo as error:
             # Reported as if the video could not be read at the start.
-            log.warning("%s: %s", name, error)
+            logger.warning("%s: %s", name, error)
             return Outcome(task, "unreadable", error.reason)
         except LostEntry as error:
             return Outcome(task, "lost", (str(error), error.kind))
@@ -335,4 +335,4 @@ class SegmentTask:
         cause = error.__cause__ if isinstance(error, PvioError) else error
         if cause is not None and without_numbers(text) not in self._logged:
             self._logged.add(without_numbers(text))
-            log.error("%s: %s", name, text, exc_info=cause)
+            logger.error("%s: %s", name, text, exc_info=cause)

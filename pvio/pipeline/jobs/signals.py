@@ -18,7 +18,11 @@ _SECONDS_BETWEEN = 0.2
 
 
 def exit_on_sigterm() -> None:
-    """Let SIGTERM end this process cleanly, as Ctrl-C does."""
+    """Let SIGTERM end this process cleanly, as Ctrl-C does.
+
+    Raises:
+        SystemExit: by the handler, at SIGTERM: 128 plus the number of the signal.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing must interrupt the cleanup

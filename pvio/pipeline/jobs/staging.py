@@ -30,7 +30,7 @@ from pvio.errors import UnreadableVideo
 from pvio.media.index.content import combined_digest
 from pvio.media.index.frame_index import FrameIndex
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 
@@ -93,7 +93,7 @@ class Stager:
             self._lock = _acquire_copy(index, copy)
             self._copy = copy
         except UnreadableVideo as error:
-            log.warning("%s; the video is not copied", error)
+            logger.warning("%s; the video is not copied", error)
         except OSError as error:
             if not self._has_warned:
                 _warn(folder, error)
@@ -215,7 +215,7 @@ def _make(index: FrameIndex, copy: Path) -> None:
         _remove(temporary)
         raise
     seconds = time.perf_counter() - began
-    log.info("%s: %.1f MB copied to %s in %.1f s", index.path, size / 1e6, copy.parent, seconds)
+    logger.info("%s: %.1f MB copied to %s in %.1f s", index.path, size / 1e6, copy.parent, seconds)
 
 
 def _copied(source: str, target: Path) -> str:
@@ -254,7 +254,7 @@ def _remove(path: Path) -> None:
 
 
 def _warn(where: object, error: OSError) -> None:
-    log.warning(
+    logger.warning(
         "staging_dir: %s: %s; videos are read from their original location",
         where,
         error.strerror or error,

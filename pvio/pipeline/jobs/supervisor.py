@@ -19,7 +19,7 @@ from pvio.concurrency.child_process import OUT_OF_MEMORY, ChildCrashed, ChildPro
 from pvio.concurrency.prefetch import StallTimeout
 from pvio.pipeline.jobs.log import log_to_stderr
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # A segment that crashed the process is tried once more, isolated, in a new process.
 _ATTEMPTS = 2
@@ -99,7 +99,7 @@ def run_supervised(
             crashes[end.task] += 1
             todo.remove(end.task)
             if crashes[end.task] < _ATTEMPTS:
-                log.warning("%s; it is restarted", end.reason)
+                logger.warning("%s; it is restarted", end.reason)
                 todo.appendleft(end.task)
                 continue
             yield Outcome(end.task, "failed", end.reason)
@@ -113,7 +113,7 @@ def run_supervised(
 
 @dataclass(frozen=True)
 class _End:
-    """How a child ended with tasks left: at which task, why, and whether it crashed."""
+    """The end of a child with tasks left: at which task, why, and whether it crashed."""
 
     task: int
     reason: Any
@@ -130,7 +130,7 @@ def _supervised_child(
     """Do tasks in one child process, up to its end; finished tasks are removed from `todo`.
 
     Returns:
-        How the child ended; None when all tasks are done.
+        The end of the child; None when all tasks are done.
     """
     current: int | None = None
     n_done = 0  # frames of the current task
@@ -180,7 +180,7 @@ def _messages(child: ChildProcess) -> Iterator[Any]:
             yield child.receive(quiet)
             quiet = _QUIET_SECONDS
         except StallTimeout:
-            log.warning(
+            logger.warning(
                 "no progress for %.0f s: the model is slow, or it hangs, or its device does", quiet
             )
             quiet *= 2
@@ -200,7 +200,7 @@ def _serve(
         except MemoryError:
             raise
         except Exception:  # as a crash: the parent tries the task again
-            log.exception("the task ended with an unexpected error")
+            logger.exception("the task ended with an unexpected error")
             os._exit(1)
         if outcome.ends_process:
             logging.shutdown()
@@ -220,7 +220,7 @@ def _keep_memory() -> None:
 
 
 def _describe_exit(exit_code: int | None) -> str:
-    """How the process ended, with advice where memory ran out."""
+    """Describe how the process ended, with advice where memory ran out."""
     text = describe_exit(exit_code, "the process")
     if exit_code in (OUT_OF_MEMORY, -signal.SIGKILL):
         text += ": lower model.batch_size or model.size, or run fewer jobs at the same time"

@@ -1,4 +1,4 @@
-"""What is to do: segments, their costs and shards, and the keys of their results.
+"""Plans: segments, their costs and shards, and the keys of their results.
 
 Nothing here decodes frames or runs a model.
 """

@@ -17,7 +17,7 @@ from pvio.pipeline.guard import concerns_all, reason_for_video
 from pvio.pipeline.planning.keys import CacheEntry, FrameSpan, ResultKeys
 from pvio.pipeline.planning.manifest import ProbedVideo
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Metadata = dict[str, Any]
 
@@ -167,9 +167,9 @@ class Completion:
     def _warn(self, text: str, error: Exception) -> None:
         self._n_logged += 1
         if self._n_logged <= _MOST_LOGGED:
-            log.warning(text, error)
+            logger.warning(text, error)
         if self._n_logged == _MOST_LOGGED:
-            log.warning("further entries that cannot be used are not listed")
+            logger.warning("further entries that cannot be used are not listed")
 
 
 def read_entry(cache: Cache, entry: CacheEntry) -> tuple[bytes, Metadata]:

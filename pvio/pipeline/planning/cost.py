@@ -20,7 +20,7 @@ from pvio.config.settings import Settings
 from pvio.layout import COSTS_FILE, Stage
 from pvio.pipeline.planning.manifest import ProbedVideo
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Older kinds are forgotten: a model under development changes often.
 MOST_KEYS = 5000
@@ -125,7 +125,7 @@ class CostSample(NamedTuple):
     """The measured cost of a segment.
 
     Attributes:
-        work, video: what was done with the frames of what.
+        work, video: the work of the stage, on the frames of which video.
         n_frames: of the segment.
         seconds: of one core; see `SegmentReceipt.cost`.
         prepare: the part of them in the model's `prepare`.
@@ -153,7 +153,8 @@ class CostModel:
         """Predicted seconds of one core for a segment.
 
         Args:
-            work, video: what is done with frames of what.
+            work: of the stage on the frames.
+            video: of the frames.
             n_frames: of the segment.
             first: whether it is the first of its video in a job, for which the model prepares.
         """
@@ -220,7 +221,7 @@ def _read(path: Path) -> dict[CostKey, CostFactors]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        log.warning("%s cannot be read: %r; costs are measured again", path, error)
+        logger.warning("%s cannot be read: %r; costs are measured again", path, error)
         return {}
 
 

@@ -1,6 +1,6 @@
 """The entries of the cache that belong to a segment, under given settings and a given model.
 
-A key is made of everything that a finished segment depends on, and of nothing else.
+A key is built from everything that a finished segment depends on, and of nothing else.
 """
 
 from __future__ import annotations

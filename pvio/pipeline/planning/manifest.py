@@ -236,7 +236,11 @@ def failures_in(receipts: Iterable[Receipt]) -> Failures:
 
 
 def read_probe(path: str | os.PathLike[str]) -> list[ProbedVideo]:
-    """Read the output of `pvio probe`."""
+    """Read the output of `pvio probe`.
+
+    Raises:
+        PvioError: when the file cannot be read, or another version of pvio wrote it.
+    """
     data = _read(path)
     with _of_this_version(path):
         if not isinstance(data, list):
@@ -245,7 +249,11 @@ def read_probe(path: str | os.PathLike[str]) -> list[ProbedVideo]:
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
-    """Read the output of `pvio plan`."""
+    """Read the output of `pvio plan`.
+
+    Raises:
+        PvioError: when the file cannot be read, or another version of pvio wrote it.
+    """
     data = _read(path)
     with _of_this_version(path):
         videos = [from_json(ProbedVideo, row) for row in data["videos"]]
@@ -258,10 +266,12 @@ def read_shard_plan(path: str | os.PathLike[str], stage: Stage, shard: str) -> S
 
     Args:
         path: the output of `pvio plan`.
-        stage, shard: of the job.
+        stage: of the job.
+        shard: `k-of-n` of the job.
 
     Raises:
-        PvioError: when there is no such shard, or the file is the plan of another one.
+        PvioError: when there is no such shard, the file is the plan of another one or cannot be
+            read, or another version of pvio wrote it.
     """
     data = _read(path)
     if isinstance(data, dict) and "shard" not in data:
@@ -282,7 +292,11 @@ def read_shard_plan(path: str | os.PathLike[str], stage: Stage, shard: str) -> S
 
 
 def read_receipt(path: str | os.PathLike[str]) -> Receipt:
-    """Read the output of a shard job."""
+    """Read the output of a shard job.
+
+    Raises:
+        PvioError: when the file cannot be read, or another version of pvio wrote it.
+    """
     data = _read(path)
     with _of_this_version(path):
         segments = [from_json(SegmentReceipt, row) for row in data["segments"]]

@@ -25,7 +25,8 @@ def known_video(
     Args:
         source: the video.
         cache: with indexes.
-        renew, compare: see `cached_index_metadata`.
+        renew: see `cached_index_metadata`.
+        compare: see there, too.
     """
     try:
         return probed_row(

@@ -66,6 +66,10 @@ def register(
         plan_path: the final path of the plan; it identifies the working folder.
         settings: of the plan.
         model: `model_fingerprint` of the settings.
+
+    Raises:
+        PvioError: when the first file is not a plan.
+        OSError: when it cannot be read, or the cache cannot be written.
     """
     path = os.path.abspath(plan_path)
     host = socket.gethostname()

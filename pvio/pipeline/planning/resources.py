@@ -80,7 +80,7 @@ class JobResources:
 
 @dataclass(frozen=True)
 class CollectionSize:
-    """How many videos a plan has.
+    """Numbers of videos of a plan.
 
     Attributes:
         videos: that can be read.
@@ -210,7 +210,7 @@ def read_resources(folder: str) -> Resources:
 
 
 def read_collection_size(folder: str) -> CollectionSize:
-    """How many videos the plan has.
+    """The numbers of videos of the plan.
 
     Raises:
         OSError: before the plan is made.

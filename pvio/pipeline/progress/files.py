@@ -18,7 +18,7 @@ _SECONDS_BETWEEN_NOTES = 1.0
 
 @dataclass
 class JobProgress:
-    """How far a job is.
+    """The progress of a job.
 
     Attributes:
         done, total: frames; those of segments that were finished before do not count.
@@ -68,7 +68,7 @@ def progress_file(stage: Stage, shard: str) -> ProgressFile:
 
 
 def read_progress(path: Path) -> JobProgress | None:
-    """What a job noted; None if it cannot be read."""
+    """The progress that a job noted; None if it cannot be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return JobProgress(**{name: int(found[name]) for name in JobProgress.__annotations__})

@@ -80,7 +80,8 @@ def show_progress(
     Args:
         since: when the run started, by the clock of the file system.
         handlers: of the logger that writes to the same terminal.
-        where, products: see `OverviewReader`.
+        where: see `OverviewReader`.
+        products: see there, too.
     """
     line = ProgressLine(OverviewReader(".", since, where, products), handlers=handlers)
     line.start()

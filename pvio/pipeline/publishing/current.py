@@ -1,4 +1,4 @@
-"""Which videos have their products: whole, of the file that is there now."""
+"""Videos that have their products: whole, of the file that is there now."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def describe_missing(
     videos: Sequence[ProbedVideo],
     output: OutputSettings,
 ) -> str:
-    """Which readable videos have no results yet, as a sentence."""
+    """A sentence that names the readable videos without results."""
     found = current_videos(results, run, videos, output)
     readable = [video.name for video in videos if video.status == "ok"]
     missing = [name for name in readable if name not in found]

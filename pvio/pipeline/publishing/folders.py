@@ -36,7 +36,7 @@ def next_folder(results: str | os.PathLike[str]) -> Path:
 
 
 def run_of(folder: Path) -> RunIdentity | None:
-    """What the products of a folder are made with; None for a folder that names no run."""
+    """Identity of the run that made the products of a folder; None for a folder that names none."""
     try:
         found = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

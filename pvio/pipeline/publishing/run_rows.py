@@ -104,7 +104,7 @@ class RunRows:
 
 
 class _States:
-    """What the jobs of a run note about their videos.
+    """Notes of the jobs of a run about their videos.
 
     Args:
         folder: with the files.

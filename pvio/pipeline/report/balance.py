@@ -53,7 +53,7 @@ def shard_rows(stage: str, plan: Plan, receipts: Sequence[Receipt]) -> list[Shar
 
 
 def speed(shards: Sequence[ShardRow], stage: str) -> dict[str, float] | None:
-    """Frames a second of a stage: of one job, and of all of them side by side.
+    """Frames per second of a stage: of one job, and of all of them side by side.
 
     Segments that were finished before do not count.
     """

@@ -1,4 +1,4 @@
-"""What a results folder contains: a table of products, and journals of those published since.
+"""Content of a results folder: a table of products, and journals of those published since.
 
 The table has one product per line, so that a job reads only the lines of its own videos.
 """
@@ -157,7 +157,7 @@ def file_stamp(path: Path) -> dict[str, int]:
 
 
 def note_of(path: Path, key: str, source: str, warnings: list[str]) -> dict[str, Any]:
-    """What is stored for a product that was just written.
+    """Note that is stored for a product that was just written.
 
     Args:
         path: of its file.

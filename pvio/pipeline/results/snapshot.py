@@ -47,7 +47,7 @@ class Snapshot:
         remove_stale_temporaries(self.folder.parent)
 
     def path(self, name: str) -> Path:
-        """Where a product of the next state is written; its folder is there."""
+        """Path of a product of the next state; its folder is there."""
         path = self.next / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -130,7 +130,8 @@ def _take_over(
     """Link files, links and empty folders that are not owned, and missing, to another folder.
 
     Args:
-        source, target: the folders.
+        source: folder of the files.
+        target: folder that gets the links.
         owned: names of files that are left out.
         sets_aside: whether files that are not missing get another name.
 

@@ -99,7 +99,7 @@ class VideoResults:
         return [], f"no video: {reason}"
 
     def _describe(self, failed: list[SegmentReceipt], n_segments: int) -> str:
-        """Why segments of a video have no result."""
+        """The reason why segments of a video have no result."""
         first = failed[0]
         if not any(each.failed for each in failed):
             return first.failure_reason

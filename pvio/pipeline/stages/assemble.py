@@ -216,7 +216,7 @@ def _is_gone(path: str) -> bool:
 
 
 def _keep_costs(plan: Plan, settings: Settings, model: str, receipts: Iterable[Receipt]) -> None:
-    """What the segments that this run computed took is for the next plan to know.
+    """Save the measured costs of the segments that this run computed, for the next plan.
 
     This helps the next plan and is no result, so errors are only logged.
     """

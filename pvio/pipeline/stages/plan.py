@@ -20,7 +20,7 @@ from pvio.pipeline.planning.probed_video import index_of
 from pvio.pipeline.planning.resources import Resources, job_resources
 from pvio.pipeline.planning.segments import Segment, cut_segments, shard_segments
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Time of a job for a finished segment.
 LOOKUP_SECONDS = 1e-3
@@ -171,7 +171,7 @@ def _spread(
     ]
     shards.sort(key=lambda each: -each[0])
     loads = [load for load, _ in shards]
-    log.info(
+    logger.info(
         "%s: %d of %d segments to do in %d shards; longest %.1f s, mean %.1f s (predicted)",
         *(stage, finished.count(False), len(left), n_shards, max(loads), sum(loads) / n_shards),
     )

@@ -157,14 +157,14 @@ def test_a_decoder_next_to_a_model_on_the_cpu_takes_a_device(start: Start, two_d
     assert decoder_for(torch.device("cpu"), settings) == "cuda:1"
 
 
-@pytest.mark.parametrize("kind", ["link", "dangling link", "file", "somebody else's"])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "file", "another user's"])
 def test_a_folder_of_locks_that_another_user_may_have_made_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ):
     folder, other = tmp_path / "locks", tmp_path / "other"
     if kind == "file":
         folder.touch()
-    elif kind == "somebody else's":
+    elif kind == "another user's":
         if os.getuid():
             pytest.skip("a folder can be given away by root alone")
         folder.mkdir()

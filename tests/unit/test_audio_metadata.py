@@ -138,8 +138,8 @@ def test_a_title_that_is_no_utf_8_is_copied(tmp_path: Path, settings_for: Any, f
 def test_keys_of_any_name_are_copied(tmp_path: Path, codec: str, settings_for: Any, ffmpeg: Any):
     source = tmp_path / "a.mkv"
     words = {"title": "Mouse 7", "camera": "Basler 3", "com.apple.quicktime.model": "iPhone"}
-    told = [word for key, value in words.items() for word in ("-metadata", f"{key}={value}")]
-    ffmpeg.run("-v", "error", *moving_picture(), *B_FRAMES, *told, source)
+    options = [word for key, value in words.items() for word in ("-metadata", f"{key}={value}")]
+    ffmpeg.run("-v", "error", *moving_picture(), *B_FRAMES, *options, source)
     settings = settings_for(codec=codec)
     made = reencode(source, settings, tmp_path / f"made{settings.output.suffix}")
     assert words.items() <= words_of(ffmpeg, made).items()

@@ -137,7 +137,7 @@ def test_publishing_has_its_memory_and_its_time():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "message"),
     [
         (
             (60, 50),
@@ -161,13 +161,13 @@ def test_publishing_has_its_memory_and_its_time():
     ],
 )
 def test_a_number_of_shards_that_is_out_of_proportion_is_reported_once(
-    tmp_path: Path, seconds: tuple[float, ...], said: str | None
+    tmp_path: Path, seconds: tuple[float, ...], message: str | None
 ):
     write_json(tmp_path / "resources.json", {"infer": loads(*seconds)})
     texts = shard_count_warnings(str(tmp_path), since=0)
-    assert len(texts) == (said is not None)
+    assert len(texts) == (message is not None)
     for text in texts:
-        assert re.search(str(said), text)
+        assert re.search(str(message), text)
     assert shard_count_warnings(str(tmp_path), since=0) == []
 
 
