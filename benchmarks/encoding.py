@@ -1,4 +1,4 @@
-"""Re-encoding with an overlay, joining segments, writing RGB frames."""
+"""Re-encoding with an overlay, concatenating segments, writing RGB frames."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ from benchmarks.measure import (
     side_by_side,
 )
 from pvio.cache.entries import Cache
+from pvio.config.settings import parse_settings
 from pvio.media.encode.concat import concat_segments
 from pvio.media.ffmpeg.shared_libraries import environment_for_torchcodec
 from pvio.media.index.cached import load_index
-from pvio.pipeline.planning.manifest import Receipt, read_plan, read_receipt
+from pvio.pipeline.planning.manifest import read_plan, read_receipt
+from pvio.pipeline.stages.encode import encode
 
 CLIPS = ("fly_arena_1024.mp4", "mouse_396x406.mp4")
 QUALITY = ("-c:v", "libx264", "-crf", "18", "-preset", "medium")
@@ -72,7 +74,6 @@ class Encoding:
         for command in self._shards("infer"):
             seconds(command, folder)
         self.start_up = 0.0
-        self._receipts: list[Receipt] = []
 
     def rate(self) -> float:
         """Frames per second of all jobs side by side, each from its first to its last segment.
@@ -80,7 +81,7 @@ class Encoding:
         What a job takes before its first segment, mostly to import PyTorch, is its start-up. It
         does not grow with the videos, and is counted apart.
         """
-        shutil.rmtree(self._folder / "cache" / "video", ignore_errors=True)
+        self._forget_videos()
         began = time.perf_counter()
         running = [
             subprocess.Popen(command, cwd=self._folder) for command in self._shards("encode")
@@ -89,26 +90,31 @@ class Encoding:
             raise RuntimeError("an encode job failed")
         wall = time.perf_counter() - began
         paths = [self._folder / f"encode-{number}.json" for number in range(1, CORES + 1)]
-        self._receipts = [read_receipt(path) for path in paths]
-        segments = [segment for receipt in self._receipts for segment in receipt.segments]
+        receipts = [read_receipt(path) for path in paths]
+        segments = [segment for receipt in receipts for segment in receipt.segments]
         assert all(segment.computed for segment in segments)
         busy = max(
-            sum(segment.seconds["total"] for segment in receipt.segments)
-            for receipt in self._receipts
+            sum(segment.seconds["total"] for segment in receipt.segments) for receipt in receipts
         )
         self.start_up = wall - busy
         plan = read_plan(self._folder / "plan.json")
         return sum(segment.stop - segment.start for segment in plan.segments) / busy
 
     def share_of_joining(self) -> float:
-        """Seconds of joining the segments of all videos over those of encoding them."""
+        """Seconds of concatenating the segments of all videos over those of encoding them.
+
+        They are encoded once more without publishing, which would release the segments.
+        """
         plan = read_plan(self._folder / "plan.json")
+        self._forget_videos()
+        settings = parse_settings(json.loads(self._config))
+        receipts = [encode(shard, settings) for shard in plan.shard_plans("encode")]
         cache = Cache(self._folder / "cache")
         names = [path.name for path in cache.root.glob("video/*/*")]
         by_digest = {cache.metadata("video", name)["digest"]: name for name in names}
         encoding = joining = 0.0
         parts: dict[int, list[tuple[int, int, bytes]]] = {}
-        for receipt in self._receipts:
+        for receipt in receipts:
             for done in receipt.segments:
                 segment = plan.segments[done.segment]
                 encoding += done.seconds["total"]
@@ -120,6 +126,11 @@ class Encoding:
             concat_segments(sorted(segments), index, self._folder / "joined.mp4")
             joining += time.perf_counter() - began
         return joining / encoding
+
+    def _forget_videos(self) -> None:
+        """Remove all that encode jobs made."""
+        for name in ("cache/video", "cache/released", "cache/product", "results"):
+            shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def _shards(self, stage: str) -> list[list[str]]:
         options = [stage, "--plan", "plan.json"]
