@@ -58,7 +58,7 @@ def main() -> None:
         )
         for k, n in enumerate(lengths)
     ]  # fmt: skip
-    planning.index_of = lambda video, cache: MadeUpIndex(
+    planning.index_of = lambda video, cache, timeout: MadeUpIndex(
         video.n_frames, np.arange(0, video.n_frames, GOP)
     )
     with tempfile.TemporaryDirectory() as folder:
