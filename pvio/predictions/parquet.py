@@ -99,9 +99,12 @@ def write_merged(
 
 
 def _read_table(file: Any) -> pa.Table:
-    """The table of an open file; `pyarrow.parquet.read_table` would import pandas."""
-    with pq.ParquetFile(file) as opened:
-        return opened.read()
+    """The table of an open file; `pyarrow.parquet.read_table` would import pandas.
+
+    Without threads of pyarrow: a program that ended right after reading was seen to abort.
+    """
+    with pq.ParquetFile(file, pre_buffer=False) as opened:
+        return opened.read(use_threads=False)
 
 
 def _first_with_outputs(tables: Iterable[pa.Table]) -> pa.Table:
