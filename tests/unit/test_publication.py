@@ -329,7 +329,7 @@ def small_disk(folder: Path) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.mark.parametrize(
-    ("broken", "mended", "error", "text"),
+    ("broken", "fixed", "error", "text"),
     [
         ("remount,size=20k", "remount,size=10m", NoSpaceLeft, "no space is left"),
         ("remount,ro", "remount,rw,size=10m", NotWritable, "cannot be written"),
@@ -340,7 +340,7 @@ def test_a_disk_that_refuses_results_costs_only_what_is_missing(
     small_disk: Callable[[str], None],
     caplog: Any,
     broken: str,
-    mended: str,
+    fixed: str,
     error: type[Exception],
     text: str,
 ):
@@ -357,7 +357,7 @@ def test_a_disk_that_refuses_results_costs_only_what_is_missing(
     with pytest.raises(error, match=rf"(?s){text}.*0 of 3 videos have results.*Missing: a, b, c"):
         assemble(plan, settings, receipts, "disk/results")
     assert files("disk/results") == published  # whole, and still there
-    small_disk(mended)
+    small_disk(fixed)
     assemble(plan, settings, receipts, "disk/results")
     assert len(files("disk/results")) == 6
     assert published.items() <= files("disk/results").items()

@@ -315,6 +315,23 @@ def test_one_job_publishes_a_video_that_several_finish_at_once(results: Path):
     assert not list((folder / JOURNAL_FOLDER).glob("*.lock"))
 
 
+def test_journals_of_other_jobs_are_not_read_for_each_video(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With thousands of jobs there are as many journals."""
+    folder = publishing_folder(results, ONE)
+    assert folder is not None
+    names = [f"predictions/{name}.parquet" for name in "abc"]
+    products = PublishedProducts(folder, "infer-1-of-2", names)
+    monkeypatch.setattr(Journals, "add_to", lambda *_: pytest.fail("all journals are read"))
+    for name in names:
+        with products.alone(name) as is_alone:
+            assert is_alone
+            products.make(name, "", [name], writes(name))
+            assert products.make(name, "", [name], writes("written twice")) == []
+    assert content(folder) == {name: name for name in names}
+
+
 def test_a_file_system_without_locks_does_no_harm(results: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: object) -> None:
         raise OSError(95, "Operation not supported")

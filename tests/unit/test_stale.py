@@ -84,6 +84,12 @@ def test_a_file_that_was_removed_is_a_loss(tmp_path: Path, missing: str) -> None
     assert lost_results_note(str(results), str(mark), str(folder)) == []
     (results / missing).unlink()
     assert lost_results_note(str(results), str(mark), str(folder)) == [f"{folder}/results/1.txt"]
+    # A job of a cluster takes the note that the main process has made.
+    assert lost_results_note(str(results), str(mark), str(folder), looks=False) == []
+    (folder / "results").mkdir(parents=True)
+    (folder / "results/1.txt").touch()
+    note = lost_results_note(str(results), str(mark), str(folder), looks=False)
+    assert note == [f"{folder}/results/1.txt"]
 
 
 def test_files_dated_in_the_future_get_the_present_time(tmp_path: Path) -> None:

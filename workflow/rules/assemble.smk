@@ -19,7 +19,7 @@ checkpoint assemble:
         plan="work/plan.json",
         infer=gather.infer("work/infer/{scatteritem}.json"),
         settings=INPUTS["assemble"].path,
-        lost=lost_results,
+        lost=LOST_RESULTS,
         encode=gather.encode("work/encode/{scatteritem}.json") if ENCODES else [],
     output:
         # The results are no output: Snakemake would remove outputs when the job starts, but results

@@ -164,6 +164,6 @@ def assembled(wildcards):
     return checkpoints.assemble.get().output[0]
 
 
-def lost_results(wildcards):
-    """The note that finished results were lost, if they ever were."""
-    return lost_results_note(RESULTS)
+# The note that finished results were lost, if they ever were. The main process looks for lost files;
+# jobs of a cluster must not list all results.
+LOST_RESULTS = lost_results_note(RESULTS, looks=workflow.is_main_process)

@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from pvio.cache.atomic import link_or_copy, remove_stale_temporaries, temporary_name
 from pvio.errors import on_disk_of
@@ -59,8 +60,8 @@ class PublishedProducts:
     def alone(self, video: str) -> Iterator[bool]:
         """A context in which no other job publishes a video; False where another one does.
 
-        What other jobs published before is known in it. Nothing depends on the lock but time: two
-        jobs that publish the same video write equal files.
+        Nothing depends on the lock but time: two jobs that publish the same video write equal
+        files.
 
         Args:
             video: name of its results.
@@ -78,18 +79,15 @@ class PublishedProducts:
             except OSError:  # a file system without locks
                 pass
             try:
-                self._journals.add_to(self._table)
                 yield True
             finally:
                 path.unlink(missing_ok=True)
 
     def make(self, name: str, source: str, inputs: list[str], write: Write) -> list[str]:
         """See `Products.make`; the product is there when this returns."""
-        key = product_key(inputs)
-        noted = self._table.get(name, {})
-        if is_current(self.folder, name, noted, key):
+        key, final = product_key(inputs), self.folder / name
+        if (noted := self._current(name, key)) is not None:
             return list(noted["remarks"])
-        final = self.folder / name
         temporary = self._notes / f"{temporary_name()}{final.suffix}"
         try:
             with on_disk_of(self.folder):
@@ -102,7 +100,7 @@ class PublishedProducts:
                 else:
                     made = note_of(temporary, key, source, write(temporary) or [])
                     _flush(temporary)
-                if name not in self._table:
+                if name not in self._table and final.exists():
                     self._journals.add_to(self._table)  # of a job that has the product, too
                 if name not in self._table:
                     set_aside(final)
@@ -114,6 +112,18 @@ class PublishedProducts:
             temporary.unlink(missing_ok=True)
         self._table[name] = made
         return list(made["remarks"])
+
+    def _current(self, name: str, key: str) -> dict[str, Any] | None:
+        """The note of a product that is there with a key.
+
+        Journals of other jobs are read only where a file is there that this job does not know: with
+        very many jobs this takes a while.
+        """
+        noted = self._table.get(name, {})
+        if not is_current(self.folder, name, noted, key) and (self.folder / name).exists():
+            self._journals.add_to(self._table)
+            noted = self._table.get(name, {})
+        return noted if is_current(self.folder, name, noted, key) else None
 
     def made(self, name: str) -> tuple[Path, str]:
         """Path and digest of a product that was made."""

@@ -29,7 +29,7 @@ class RunRows:
         folder: working folder of the run.
 
     Attributes:
-        plan: of the run, and
+        plan: of the run, without segments, and
         folder: where its videos appear; both once `read` has returned rows.
     """
 
@@ -64,7 +64,7 @@ class RunRows:
     def _begin(self) -> bool:
         """Find out where videos appear, and what is there from before."""
         try:
-            self.plan = plan = read_plan(self._working_folder / PLAN_FILE)
+            plan = read_plan(self._working_folder / PLAN_FILE)
             settings, _ = load_stored(plan.made_with["settings"])
         except (PvioError, LookupError):
             return False
@@ -80,6 +80,8 @@ class RunRows:
         self._rows = {row.name: row for row in rows if row.status in ("ok", "damaged")}
         self._read_rows(folder)
         self._rows = {name: row for name, row in self._rows.items() if name in current}
+        # Of very many segments nothing is needed.
+        self.plan = replace(plan, segments=[], infer_shards=[], encode_shards=[])
         self.folder, self._has_begun = folder, True
         return True
 

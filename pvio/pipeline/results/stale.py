@@ -59,7 +59,11 @@ def stale_note(stage: Stage, shard: str, folder: str = STALE_FOLDER) -> list[str
 
 
 def lost_results_note(
-    results: str = "results", mark: str = ASSEMBLED_FILE, folder: str = STALE_FOLDER
+    results: str = "results",
+    mark: str = ASSEMBLED_FILE,
+    folder: str = STALE_FOLDER,
+    *,
+    looks: bool = True,
 ) -> list[str]:
     """The note that finished results were lost, as an input of the rule that makes them.
 
@@ -73,13 +77,14 @@ def lost_results_note(
         results: the folder of the results.
         mark: exists since they were complete.
         folder: of the notes.
+        looks: whether to look for a new loss; otherwise the last known one counts.
 
     Returns:
         Its path, or nothing where results were never lost.
     """
     names = [path.stem for path in Path(folder, "results").glob("*.txt")]
     n = max((int(name) for name in names if name.isdecimal()), default=0)
-    if Path(mark).exists() and _is_incomplete(Path(results)):
+    if looks and Path(mark).exists() and _is_incomplete(Path(results)):
         n += 1
     return [f"{folder}/results/{n}.txt"] if n else []
 
